@@ -1,0 +1,1 @@
+"""Generative vision in JAX: losses, diffusion mathematics, models and one training loop."""

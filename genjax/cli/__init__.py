@@ -1,0 +1,1 @@
+"""The commands every experiment shares: train, sample, reconstruct, interpolate."""

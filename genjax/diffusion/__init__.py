@@ -1,0 +1,1 @@
+"""Diffusion mathematics: schedules, predictions, samplers, guidance, likelihood; jax only."""

@@ -1,0 +1,1 @@
+"""Metrics on arrays of images; knows no model family."""

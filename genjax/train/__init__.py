@@ -1,0 +1,1 @@
+"""The game, its step, its layouts over devices, checkpoints and the loop."""
