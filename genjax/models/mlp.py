@@ -1,0 +1,46 @@
+"""A residual MLP that denoises vectors: the network of a prior over codes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from genjax.models.layers import ClassEmbedding, time_embedding
+
+
+class MLP(nn.Module):
+    """(z [B, n], t [B] in [0, 1]) -> prediction [B, n], from residual blocks that know the time.
+
+    Each block is x + W₂ silu(W₁ LayerNorm(x) (1 + scale(t)) + shift(t)), with W₂ zero at first;
+    the output layer is zero at first too. With `classes`, label [B] conditions it; the label
+    `classes` itself, and label None, mean "no class" (classifier-free guidance).
+    """
+
+    width: int = 512
+    blocks: int = 3
+    classes: int | None = None
+    dropout: float = 0.0
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, z: jax.Array, t: jax.Array, label: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
+        kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        emb = nn.Dense(self.width, **kinds)(time_embedding(t, 128))
+        if self.classes is not None:
+            emb = emb + ClassEmbedding(self.classes, self.width, **kinds)(label, z.shape[0])
+        elif label is not None:
+            raise ValueError("a label needs a network with `classes`")
+        emb = nn.silu(emb)
+        x = nn.Dense(self.width, **kinds)(z)
+        for _ in range(self.blocks):
+            scale, shift = jnp.split(nn.Dense(2 * self.width, **kinds)(emb), 2, axis=-1)
+            h = nn.LayerNorm(**kinds)(x)
+            h = nn.silu(nn.Dense(self.width, **kinds)(h) * (1 + scale) + shift)
+            h = nn.Dropout(self.dropout, deterministic=not train)(h)
+            x = x + nn.Dense(self.width, kernel_init=nn.initializers.zeros, **kinds)(h)
+        x = nn.silu(nn.LayerNorm(**kinds)(x))
+        return nn.Dense(z.shape[-1], kernel_init=nn.initializers.zeros, **kinds)(x)

@@ -1,0 +1,113 @@
+"""The U-Net of denoising diffusion: residual blocks, attention at chosen sizes, time and class."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from genjax.models.layers import Attention, ClassEmbedding, Conv, GroupNorm, time_embedding
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x))) + embedding))), the second conv zero at first."""
+
+    features: int
+    groups: int = 32
+    dropout: float = 0.0
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, emb: jax.Array, *, train: bool) -> jax.Array:
+        kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        h = nn.silu(GroupNorm(self.groups, **kinds)(x))
+        h = Conv(self.features, (3, 3), **kinds)(h)
+        h = h + nn.Dense(self.features, **kinds)(emb)[:, None, None, :]
+        h = nn.silu(GroupNorm(self.groups, **kinds)(h))
+        h = nn.Dropout(self.dropout, deterministic=not train)(h)
+        h = Conv(self.features, (3, 3), kernel_init=nn.initializers.zeros, **kinds)(h)
+        if x.shape[-1] != self.features:
+            x = Conv(self.features, (1, 1), name="skip", **kinds)(x)
+        return x + h
+
+
+class UNet(nn.Module):
+    """(z [B, H, W, C], t [B] in [0, 1]) -> prediction [B, H, W, C] (Ho et al. 2020, appendix B).
+
+    Level i has `channels * multipliers[i]` channels at H / 2^i, with `blocks` residual blocks on
+    the way down and one more on the way up; attention follows each at the heights in `attention`
+    and once in the middle. H and W must be divisible by 2^(levels − 1). With `classes`, label [B]
+    conditions it; the label `classes` itself, and label None, mean "no class" (classifier-free
+    guidance). `out_channels` other than C serves a learned variance. With `train` and a dropout
+    rate above zero it draws from the rng collection "dropout".
+    """
+
+    channels: int = 32
+    multipliers: tuple[int, ...] = (1, 2, 2)
+    blocks: int = 1
+    attention: tuple[int, ...] = (7,)
+    head_features: int = 64
+    groups: int = 8
+    dropout: float = 0.0
+    classes: int | None = None
+    out_channels: int | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, z: jax.Array, t: jax.Array, label: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
+        levels = len(self.multipliers)
+        if z.shape[1] % 2 ** (levels - 1) or z.shape[2] % 2 ** (levels - 1):
+            raise ValueError(
+                f"{levels} levels need sides divisible by {2 ** (levels - 1)}, not {z.shape[1:3]}"
+            )
+        kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+
+        def block(x: jax.Array, level: int) -> jax.Array:
+            features = self.channels * self.multipliers[level]
+            x = ResidualBlock(features, self.groups, self.dropout, **kinds)(x, emb, train=train)
+            if x.shape[1] in self.attention:
+                x = Attention(self.head_features, self.groups, **kinds)(x)
+            return x
+
+        width = 4 * self.channels
+        emb = nn.silu(nn.Dense(width, **kinds)(time_embedding(t, self.channels)))
+        emb = nn.Dense(width, **kinds)(emb)
+        if self.classes is not None:
+            emb = emb + ClassEmbedding(self.classes, width, **kinds)(label, z.shape[0])
+        elif label is not None:
+            raise ValueError("a label needs a network with `classes`")
+        emb = nn.silu(emb)
+
+        x = Conv(self.channels, (3, 3), name="conv_in", **kinds)(z)
+        skips = [x]
+        for level in range(levels):
+            for _ in range(self.blocks):
+                x = block(x, level)
+                skips.append(x)
+            if level < levels - 1:
+                x = Conv(x.shape[-1], (3, 3), strides=(2, 2), name=f"down_{level}", **kinds)(x)
+                skips.append(x)
+
+        x = ResidualBlock(x.shape[-1], self.groups, self.dropout, **kinds)(x, emb, train=train)
+        x = Attention(self.head_features, self.groups, **kinds)(x)
+        x = ResidualBlock(x.shape[-1], self.groups, self.dropout, **kinds)(x, emb, train=train)
+
+        for level in reversed(range(levels)):
+            for _ in range(self.blocks + 1):
+                x = block(jnp.concatenate([x, skips.pop()], axis=-1), level)
+            if level:
+                x = x.repeat(2, axis=1).repeat(2, axis=2)
+                x = Conv(x.shape[-1], (3, 3), name=f"up_{level}", **kinds)(x)
+
+        x = nn.silu(GroupNorm(self.groups, **kinds)(x))
+        return Conv(
+            self.out_channels or z.shape[-1],
+            (3, 3),
+            kernel_init=nn.initializers.zeros,
+            name="conv_out",
+            **kinds,
+        )(x)
