@@ -1,0 +1,23 @@
+"""Batches read ahead of the step by grain's threads."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+import grain
+
+from genjax.data.images import Batch
+
+
+def prefetched(
+    read: Callable[[int], Batch], start: int, stop: int | None, step: int, *, light: bool
+) -> Iterator[Batch]:
+    """read(start), read(start + step), … in order, up to `stop`.
+
+    `light` reads are copies out of RAM: one thread keeps up. Others decode: as many threads as
+    cores, one batch each.
+    """
+    threads = 1 if light else os.cpu_count() or 1
+    numbers = grain.MapDataset.range(start, sys.maxsize if stop is None else stop, step)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
+    return iter(numbers.map(read).to_iter_dataset(options))
