@@ -60,7 +60,8 @@ def brightness(images: Array, key: Array, *, strength: float = 0.5) -> Array:
 def saturation(images: Array, key: Array, *, strength: float = 1.0) -> Array:
     """m + s·(x − m), m a pixel's mean over channels, one s ~ U[1 − strength, 1 + strength].
 
-    One s for all of an image. Leaves grey images as they are. Arguments and errors as for `brightness`.
+    One s for all of an image. Leaves grey images as they are. Arguments and errors as for
+    `brightness`.
     """
     return _stretch(_images(images), (3,), key, strength)
 
