@@ -1,0 +1,204 @@
+"""Checkpoints of a run: Orbax underneath, sha256 digests on top, the latest and the best kept."""
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from genjax.train.state import TrainState
+
+DIGESTS = "digests.json"
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be saved or restored; the message is one line."""
+
+
+class Checkpoints:
+    """The checkpoints in one directory.
+
+    A checkpoint counts only once its digests are written, after Orbax committed it: Orbax detects
+    no flipped byte, and deletes non-atomically.
+
+    directory: where; made absolute, because Orbax resolves it later, in a thread.
+    keep: how many of the latest to keep, beside the one of the lowest score.
+    read_only: leave everything as it is, for looking into a run that may be under way.
+    """
+
+    def __init__(self, directory: str | Path, keep: int = 2, *, read_only: bool = False):
+        self.directory = Path(directory).absolute()
+        self.writer = jax.process_index() == 0 and not read_only
+        self._undigested: set[int] = set()
+        options = ocp.CheckpointManagerOptions(
+            # LatestN beside BestN: alone, max_to_keep with best_fn deletes the latest, and BestN
+            # without best_fn forgets its metrics at a restart.
+            best_fn=_score,
+            best_mode="min",
+            preservation_policy=policies.AnyPreservationPolicy(
+                [
+                    policies.LatestN(keep),
+                    policies.BestN(
+                        get_metric_fn=lambda metrics: -_score(metrics),
+                        n=1,
+                        keep_checkpoints_without_metrics=False,
+                    ),
+                ]
+            ),
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests),
+        )
+        try:
+            if self.writer:
+                self._remove_halves()
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
+        except Exception as error:
+            raise CheckpointError(f"{self.directory} cannot be used: {_line(error)}") from error
+
+    def save(self, step: int, state: TrainState, score: float | None = None) -> None:
+        """Starts an asynchronous save; score is lower for better.
+
+        A score that is not finite is left out, as Orbax would rank a NaN above the true best.
+        Raises CheckpointError when this save, or the one before it, failed.
+        """
+        metrics = {"score": float(score)} if score is not None and math.isfinite(score) else None
+        try:
+            self._undigested.add(step)
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
+                metrics=metrics,
+                force=True,
+            )
+        except Exception as error:
+            raise CheckpointError(f"saving step {step} failed: {_line(error)}") from error
+
+    def wait(self) -> None:
+        """Waits for the save under way. Raises CheckpointError when it failed."""
+        try:
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        except Exception as error:
+            raise CheckpointError(f"a save failed: {_line(error)}") from error
+
+    def close(self) -> None:
+        """Waits, then releases the threads. A program that skips this can lose its last save."""
+        self.wait()
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """The steps saved, damaged ones included, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def best(self) -> int | None:
+        """The step of the lowest score, None where no checkpoint has one."""
+        return self._manager.best_step()
+
+    def damage(self, step: int) -> str | None:
+        """What is wrong with a checkpoint's files, in words, or None."""
+        folder = self.directory / str(step)
+        try:
+            digests = json.loads((folder / DIGESTS).read_text())
+        except FileNotFoundError:
+            return "it was never completed"
+        except (OSError, ValueError):
+            return f"{DIGESTS} is damaged"
+        found = {str(path.relative_to(folder)) for path in _files(folder)}
+        if missing := sorted(digests.keys() - found):
+            return f"{missing[0]} is missing"
+        for name in sorted(digests):
+            if _sha256(folder / name) != digests[name]:
+                return f"{name} is damaged"
+        return None
+
+    def restore(
+        self, like: TrainState, say: Callable[[str], None], step: int | None = None
+    ) -> TrainState | None:
+        """The newest intact checkpoint, or that of a given step, laid out as `like`.
+
+        like: a state with the expected shapes, types and shardings. say gets one line for each
+        damaged checkpoint that is passed over. Returns None where there is none. Raises
+        CheckpointError where the arrays have other names or shapes than expected.
+        """
+        for candidate in reversed(self.steps() if step is None else [step]):
+            damage = self.damage(candidate)
+            if damage is None:
+                self._compare(candidate, like)
+                try:
+                    return self._load(candidate, like)
+                except Exception as error:
+                    damage = _line(error)
+            say(f"checkpoint {candidate} is passed over: {damage}")
+        return None
+
+    def discard_after(self, step: int | None) -> None:
+        """Deletes the checkpoints that restore passed over, so that their steps can be saved
+        again."""
+        for newer in self.steps():
+            if step is None or newer > step:
+                self._manager.delete(newer)
+
+    def _load(self, step: int, like: TrainState) -> TrainState:
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
+        )
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        return self._manager.restore(step, args=args).state
+
+    def _compare(self, step: int, like: TrainState) -> None:
+        saved = {
+            leaf.name: tuple(leaf.shape)
+            for leaf in jax.tree.leaves(self._manager.item_metadata(step).state.tree)
+        }
+        expected = {
+            jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(like)
+        }
+        for name in sorted(saved.keys() | expected.keys()):
+            if saved.get(name) != expected.get(name):
+                raise CheckpointError(
+                    f"{self.directory / str(step)} holds another architecture: {name} is "
+                    f"{saved.get(name, 'absent')} there and {expected.get(name, 'absent')} here"
+                )
+
+    def _remove_halves(self) -> None:
+        """A save that was killed before its digests, or a half-deleted one, is no checkpoint."""
+        for folder in self.directory.glob("[0-9]*"):
+            if folder.is_dir() and not (folder / DIGESTS).exists():
+                shutil.rmtree(folder)
+
+    def _write_digests(self) -> None:
+        if not self.writer:
+            return
+        for step in sorted(self._undigested):
+            folder = self.directory / str(step)
+            if folder.exists():  # else its commit is still to come
+                digests = {str(p.relative_to(folder)): _sha256(p) for p in _files(folder)}
+                half = folder / f"{DIGESTS}.half"
+                half.write_text(json.dumps(digests, indent=1, sort_keys=True))
+                half.rename(folder / DIGESTS)
+                self._undigested.discard(step)
+
+
+def _score(metrics: dict[str, float]) -> float:
+    return metrics["score"]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _line(error: BaseException) -> str:
+    """The first line of an error: Orbax' run to hundreds."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

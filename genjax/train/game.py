@@ -1,0 +1,77 @@
+"""A family of models is a game: players, each with a loss, an optimizer and its own parameters."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from genjax.train.state import TrainState, Tree
+
+
+class Aux(NamedTuple):
+    """What a loss returns beside its value.
+
+    metrics: {name: scalar}, means over the examples the loss was given.
+    variables: {player: collections} that replace those in the state (batch statistics, say).
+    """
+
+    metrics: Mapping[str, jax.Array] = {}
+    variables: Mapping[str, Tree] = {}
+
+
+@dataclass(frozen=True)
+class Player:
+    """One subtree of the parameters, the loss it lowers, and how.
+
+    loss: (params, state, keys, batch) -> (scalar, Aux). params is {player: tree} of everybody; the
+        step differentiates with respect to the player's own tree. keys is one PRNG key per example,
+        [B], each a function of (run key, step, player, global example index) alone, so that the
+        noise does not depend on the number of devices. batch is a tree of arrays [B, ...].
+    optimizer: the optax transformation that updates the player's parameters.
+    turns: updates in one step, each on its own slice of the batch (a critic's n_critic).
+    microbatches: slices whose gradients are averaged into one update (gradient accumulation).
+    ema: decay d of the moving average, ema <- d ema + (1 - d) params, with d lowered to
+        (1 + n) / (10 + n) in the first steps n so that the initial weights are forgotten;
+        None for no average.
+    """
+
+    loss: Callable[[dict[str, Tree], TrainState, jax.Array, Any], tuple[jax.Array, Aux]]
+    optimizer: optax.GradientTransformation
+    turns: int = 1
+    microbatches: int = 1
+    ema: float | None = None
+
+    def __post_init__(self):
+        if self.turns < 1 or self.microbatches < 1:
+            raise ValueError(
+                f"turns and microbatches are at least 1, not {self.turns} and {self.microbatches}"
+            )
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ValueError(f"an EMA decay lies in [0, 1), not {self.ema}")
+
+
+Game = Mapping[str, Player]  # in the order of play: a generator sees the critic already updated
+
+
+def begin(game: Game, params: dict[str, Tree], variables: dict[str, Tree]) -> TrainState:
+    """The state before the first step.
+
+    Raises ValueError where a player has no parameters. Parameters without a player stay frozen.
+    """
+    if missing := [name for name in game if name not in params]:
+        raise ValueError(f"no parameters for the players {missing}; there are {sorted(params)}")
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state={name: p.optimizer.init(params[name]) for name, p in game.items()},
+        variables=variables,
+        # A copy: a buffer cannot be donated twice.
+        ema={
+            name: jax.tree.map(jnp.copy, params[name])
+            for name, p in game.items()
+            if p.ema is not None
+        },
+    )

@@ -1,0 +1,142 @@
+"""How a step and its arrays lie over devices: the only file that says pmap."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from genjax.train.game import Game
+from genjax.train.state import TrainState
+from genjax.train.step import Metrics, Step, make_step
+
+AXIS = "data"
+
+Dispatch = Callable[[TrainState, jax.Array, Any], tuple[TrainState, Metrics]]
+
+
+class Layout(Protocol):
+    """compile(game): (state, key, fed batches) -> (state, metrics [n, ...]), the state donated.
+    place(state): the state on the devices. feed(batches): host arrays [n, B, ...] of n steps, this
+    process' share of the batch, onto the devices. gather(state): whole arrays on one device.
+    """
+
+    def compile(self, game: Game) -> Dispatch: ...
+    def place(self, state: TrainState) -> TrainState: ...
+    def feed(self, batches: Any) -> Any: ...
+    def gather(self, state: TrainState) -> TrainState: ...
+
+
+def _several(step: Step) -> Dispatch:
+    """n steps in one dispatch over batches [n, B, ...], so that the host is not the bottleneck."""
+
+    def dispatch(state: TrainState, key: jax.Array, batches: Any) -> tuple[TrainState, Metrics]:
+        if jax.tree.leaves(batches)[0].shape[0] == 1:
+            state, metrics = step(state, key, jax.tree.map(lambda x: x[0], batches))
+            return state, jax.tree.map(lambda m: m[None], metrics)
+        return jax.lax.scan(lambda s, batch: step(s, key, batch), state, batches)
+
+    return dispatch
+
+
+def _check(size: int, devices: int) -> None:
+    if size % devices:
+        fitting = max(devices, size // devices * devices)
+        raise ValueError(f"a batch of {size} does not divide over {devices} devices; try {fitting}")
+
+
+def _first_copy(state: TrainState) -> TrainState:
+    # The copy outlives the state, whose buffers the next dispatch is donated.
+    return jax.tree.map(lambda x: jnp.copy(x.addressable_data(0)), state)
+
+
+@dataclass(frozen=True)
+class DataParallel:
+    """jax.pmap: every device holds the whole state and a share of the batch.
+
+    devices: how many of this process' devices to use; None for all.
+    """
+
+    devices: int | None = None
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        return Mesh(np.asarray(jax.local_devices()[: self.devices]), (AXIS,))
+
+    def compile(self, game: Game) -> Dispatch:
+        return jax.pmap(
+            _several(make_step(game, AXIS)),
+            axis_name=AXIS,
+            in_axes=(None, None, 0),
+            out_axes=(None, None),
+            donate_argnums=0,
+            devices=None if self.devices is None else list(self.mesh.devices),
+        )
+
+    def place(self, state: TrainState) -> TrainState:
+        return jax.device_put(state, NamedSharding(self.mesh, PartitionSpec()))
+
+    def feed(self, batches: Any) -> Any:
+        count = self.mesh.size
+
+        def put(x: np.ndarray) -> jax.Array:
+            _check(x.shape[1], count)
+            shares = x.reshape(x.shape[0], count, -1, *x.shape[2:]).swapaxes(0, 1)
+            return jax.device_put(shares, NamedSharding(self.mesh, PartitionSpec(AXIS)))
+
+        return jax.tree.map(put, batches)
+
+    def gather(self, state: TrainState) -> TrainState:
+        return _first_copy(state)
+
+
+@dataclass(frozen=True)
+class FullySharded:
+    """jax.jit over a mesh: parameters, optimizer and averages lie sharded over all devices.
+
+    devices: how many devices to use; None for all of every process.
+    smallest: arrays of fewer elements stay replicated, as their communication costs more.
+    """
+
+    devices: int | None = None
+    smallest: int = 2**14
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        return Mesh(np.asarray(jax.devices()[: self.devices]), (AXIS,))
+
+    def _sharding(self, x: Any) -> NamedSharding:
+        fitting = [a for a, size in enumerate(x.shape) if size % self.mesh.size == 0]
+        if x.size < self.smallest or not fitting:
+            return NamedSharding(self.mesh, PartitionSpec())
+        largest = max(fitting, key=lambda a: x.shape[a])
+        return NamedSharding(self.mesh, PartitionSpec(*[None] * largest, AXIS))
+
+    def compile(self, game: Game) -> Dispatch:
+        step = make_step(game, None)
+
+        def pinned(state, key, batch):
+            state, metrics = step(state, key, batch)
+            shardings = jax.tree.map(self._sharding, state)
+            return jax.lax.with_sharding_constraint(state, shardings), metrics
+
+        return jax.jit(_several(pinned), donate_argnums=0)
+
+    def place(self, state: TrainState) -> TrainState:
+        return jax.device_put(state, jax.tree.map(self._sharding, state))
+
+    def feed(self, batches: Any) -> Any:
+        sharding = NamedSharding(self.mesh, PartitionSpec(None, AXIS))
+
+        def put(x: np.ndarray) -> jax.Array:
+            _check(x.shape[1] * jax.process_count(), self.mesh.size)
+            return jax.make_array_from_process_local_data(sharding, x)
+
+        return jax.tree.map(put, batches)
+
+    def gather(self, state: TrainState) -> TrainState:
+        return _first_copy(jax.device_put(state, NamedSharding(self.mesh, PartitionSpec())))

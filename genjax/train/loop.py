@@ -1,0 +1,200 @@
+"""The loop: dispatches steps, watches their numbers, saves, and stops when asked."""
+
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from genjax.train.checkpoint import Checkpoints
+from genjax.train.layout import Dispatch, Layout
+from genjax.train.metrics import Metrics
+from genjax.train.state import TrainState
+
+
+class NonFiniteError(Exception):
+    """A loss or a gradient is NaN or infinite."""
+
+
+class Stopped(Exception):  # noqa: N818, a request, not an error
+    """A signal asked the run to stop; the step is saved."""
+
+    def __init__(self, signum: int, step: int):
+        super().__init__(f"stopped by {signal.Signals(signum).name} at step {step:,}, saved")
+        self.exit_code = 128 + signum
+
+
+@dataclass(frozen=True)
+class Plan:
+    """steps: where training ends. every: steps between visits (summary, pictures, checkpoint).
+    dispatch: steps in one dispatch, a divisor of `every`. log: steps between rows of metrics,
+    rounded up to whole dispatches. batch: images in a step, over all processes.
+    """
+
+    steps: int
+    every: int
+    dispatch: int
+    log: int
+    batch: int
+
+    def until(self, step: int) -> int:
+        """The steps of the next dispatch: as planned, fewer only at the end."""
+        return min(self.dispatch, self.every - step % self.every, self.steps - step)
+
+
+Visit = Callable[[int, TrainState], tuple[dict[str, float], float | None]]
+
+
+def fit(
+    dispatch: Dispatch,
+    layout: Layout,
+    state: TrainState,
+    key: jax.Array,
+    batches: Callable[[int, int], Any],
+    plan: Plan,
+    *,
+    checkpoints: Checkpoints,
+    metrics: Metrics,
+    visit: Visit,
+) -> TrainState:
+    """Trains from state.step to plan.steps and returns the final state.
+
+    batches(step, n): host arrays [n, B, ...] for steps step .. step + n - 1; the step is the only
+    cursor. visit(step, state), every plan.every steps and at the end, returns numbers to report and
+    the score to rank the checkpoint by. Raises NonFiniteError before anything bad is saved, and
+    Stopped after saving, on SIGINT or SIGTERM; a second signal ends the process at once.
+    """
+    step = saved = int(state.step)
+    watch = _Watch(plan, step, metrics)
+    with _signals() as asked, watch:
+        while step < plan.steps:
+            n = plan.until(step)
+            state, told = dispatch(state, key, layout.feed(batches(step, n)))
+            step += n
+            watch.dispatched(step, n, told)
+            visiting = step % plan.every == 0 or step == plan.steps
+            stopping = asked()
+            if visiting or stopping:
+                watch.settle()
+            if visiting:
+                numbers, score = visit(step, state)
+                checkpoints.save(step, state, score)
+                saved = step
+                watch.summary(step, numbers)
+            elif stopping and saved != step:
+                checkpoints.save(step, state)
+            if stopping:
+                checkpoints.wait()
+                raise Stopped(stopping, step)
+    checkpoints.wait()
+    return state
+
+
+class _Watch:
+    """Reads each dispatch's metrics one dispatch late, so that the device never waits for it."""
+
+    def __init__(self, plan: Plan, step: int, metrics: Metrics):
+        self.plan, self.metrics = plan, metrics
+        self.pending: tuple[int, int, dict[str, jax.Array]] | None = None
+        self.recent: list[dict[str, float]] = []
+        self.images = self.seconds = 0.0
+        self.last: tuple[int, float] | None = None
+        self.speaks = jax.process_index() == 0
+        self.live = self.speaks and sys.stderr.isatty()
+        self.bar = tqdm(
+            total=plan.steps, initial=step, unit="step", disable=not self.live, dynamic_ncols=True
+        )
+        self.spoke = time.monotonic()
+
+    def __enter__(self) -> "_Watch":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bar.close()
+
+    def dispatched(self, step: int, n: int, told: dict[str, jax.Array]) -> None:
+        previous, self.pending = self.pending, (step, n, told)
+        if previous:
+            self._read(*previous)
+
+    def settle(self) -> None:
+        """Reads what is pending, and pauses the clock for the visit that follows."""
+        if self.pending:
+            self._read(*self.pending)
+        self.pending = self.last = None
+
+    def _read(self, step: int, n: int, told: dict[str, jax.Array]) -> None:
+        values = {name: np.asarray(value) for name, value in told.items()}
+        for i in range(n):
+            bad = [name for name, value in values.items() if not np.all(np.isfinite(value[i]))]
+            if bad:
+                raise NonFiniteError(
+                    f"{', '.join(sorted(bad))} not finite at step {step - n + i + 1:,}"
+                )
+        row = {name: float(value.mean()) for name, value in values.items()}
+        self.recent.append(row)
+        if step % self.plan.log < n:
+            self.metrics.write(step, row)
+        now = time.monotonic()
+        if self.last:  # the first interval after a pause holds compilation or a visit
+            self.images += n * self.plan.batch
+            self.seconds += now - self.last[1]
+        self.last = (step, now)
+        self.bar.update(n)
+        if self.live:
+            self.bar.set_postfix_str(f"{_losses(row)} {self._speed()}".rstrip())
+        elif self.speaks and now - self.spoke > 20:
+            print(f"step {step:,} of {self.plan.steps:,}  {_losses(row)}  {self._speed()}")
+            self.spoke = now
+
+    def summary(self, step: int, numbers: dict[str, float]) -> None:
+        """One line on what happened since the last; starts the next stretch."""
+        means = {k: float(np.mean([row[k] for row in self.recent])) for k in self.recent[-1]}
+        self.metrics.write(step, numbers)
+        if self.speaks:
+            parts = [f"step {step:>6,} of {self.plan.steps:,}", _losses(means)]
+            parts += [f"{name} {value:.4g}" for name, value in numbers.items()]
+            self.bar.clear()
+            print("  ".join([*parts, self._speed()]).rstrip(), flush=True)
+        self.recent = []
+        self.images = self.seconds = 0.0
+        self.spoke = time.monotonic()
+
+    def _speed(self) -> str:
+        return f"{self.images / self.seconds:,.0f} images/s" if self.seconds else ""
+
+
+def _losses(row: dict[str, float]) -> str:
+    return "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k.endswith("/loss"))
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], int]]:
+    """Yields a function giving the signal received so far, 0 for none."""
+    received = [0]
+
+    def receive(signum: int, _frame) -> None:
+        received[0] = signum
+        for each in previous:
+            signal.signal(each, signal.SIG_DFL)  # a second one ends the process at once
+
+    previous = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    for each in previous:
+        signal.signal(each, receive)
+    try:
+        yield lambda: received[0]
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+
+def divisor(every: int, most: int) -> int:
+    """The largest number of steps up to `most` that divides `every`."""
+    return max(n for n in range(1, math.floor(most) + 1) if every % n == 0)

@@ -1,0 +1,62 @@
+"""The numbers and pictures of a run: metrics.jsonl and TensorBoard events."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+
+class Metrics:
+    """Writes rows {"step": …, name: number, …} to metrics.jsonl and TensorBoard.
+
+    directory: the run's. step: where the run (re)starts; later rows, of a run that was killed
+    after its last checkpoint, are dropped, so that a resumed run leaves the rows of one
+    uninterrupted. enabled: False on every process but the first.
+    """
+
+    def __init__(self, directory: Path, step: int, enabled: bool):
+        self._file = self._board = None
+        if not enabled:
+            return
+        from tensorboardX import SummaryWriter
+
+        path = directory / "metrics.jsonl"
+        rows = [row for row in read(path) if row["step"] <= step]
+        half = path.with_suffix(".half")
+        half.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        half.replace(path)
+        self._file = path.open("a", buffering=1)
+        self._board = SummaryWriter(
+            str(directory / "tensorboard"), purge_step=step + 1, write_to_disk=True
+        )
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        if self._file is None or self._board is None:
+            return
+        self._file.write(json.dumps({"step": step, **numbers}) + "\n")
+        for name, number in numbers.items():
+            self._board.add_scalar(name, number, step)
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """image: uint8 [H, W, C]."""
+        if self._board is not None:
+            self._board.add_image(name, image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        if self._file is not None and self._board is not None:
+            self._file.close()
+            self._board.close()
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    """The rows of a metrics.jsonl; a last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

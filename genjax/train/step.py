@@ -1,0 +1,110 @@
+"""The one train step of every family: each player takes its turns."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from genjax.train.game import Game, Player
+from genjax.train.state import TrainState, Tree
+
+Metrics = dict[str, jax.Array]  # "player/name": scalar
+Step = Callable[[TrainState, jax.Array, Any], tuple[TrainState, Metrics]]
+
+
+def make_step(game: Game, axis: str | None) -> Step:
+    """step(state, key, batch) -> (state, metrics), one turn of every player in order of play.
+
+    key is the run's; batch is a tree of arrays [B, ...], the whole batch when axis is None, else
+    this device's contiguous share of it along the mapped axis of that name. Metrics are means over
+    the whole batch: what each loss reports, its value as "loss", its gradient's norm "grad_norm".
+    """
+
+    def step(state: TrainState, key: jax.Array, batch: Any) -> tuple[TrainState, Metrics]:
+        metrics: Metrics = {}
+        for number, (name, player) in enumerate(game.items()):
+            keys = _example_keys(jax.random.fold_in(key, state.step), number, batch, axis)
+            turns = _slices((keys, batch), player.turns, name)
+
+            def turn(state, keys_and_batch, name=name, player=player):
+                return _update(name, player, state, *keys_and_batch, axis)
+
+            state, told = _scan(turn, state, turns, player.turns)
+            metrics |= {f"{name}/{k}": jnp.mean(v, axis=0) for k, v in told.items()}
+        return state.replace(step=state.step + 1), metrics
+
+    return step
+
+
+def _example_keys(key: jax.Array, player: int, batch: Any, axis: str | None) -> jax.Array:
+    size = jax.tree.leaves(batch)[0].shape[0]
+    first = 0 if axis is None else jax.lax.axis_index(axis) * size
+    return jax.vmap(jax.random.fold_in, (None, 0))(
+        jax.random.fold_in(key, player), first + jnp.arange(size)
+    )
+
+
+def _slices(tree: Any, count: int, name: str) -> Any:
+    """[B, ...] -> [count, B / count, ...], slice j the examples j, j + count, …
+
+    Strided slices hold the same examples however many devices share the batch, and cost no
+    communication under jit.
+    """
+    size = jax.tree.leaves(tree)[0].shape[0]
+    if size % count:
+        raise ValueError(f"player {name!r} cuts a batch of {size} a device into {count} slices")
+    return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), tree)
+
+
+def _scan(body: Callable, carry: Any, xs: Any, length: int) -> tuple[Any, Any]:
+    """lax.scan, but a single pass is inlined: XLA fuses across it."""
+    if length > 1:
+        return jax.lax.scan(body, carry, xs)
+    carry, y = body(carry, jax.tree.map(lambda x: x[0], xs))
+    return carry, jax.tree.map(lambda v: v[None], y)
+
+
+def _update(
+    name: str, player: Player, state: TrainState, keys: jax.Array, batch: Any, axis: str | None
+) -> tuple[TrainState, Metrics]:
+    def loss(own: Tree, state: TrainState, keys: jax.Array, batch: Any):
+        return player.loss({**state.params, name: own}, state, keys, batch)
+
+    def microbatch(carry, keys_and_batch):
+        state, total = carry
+        own = state.params[name]
+        (value, aux), grads = jax.value_and_grad(loss, has_aux=True)(own, state, *keys_and_batch)
+        state = state.replace(variables={**state.variables, **aux.variables})
+        return (state, jax.tree.map(jnp.add, total, grads)), {"loss": value, **aux.metrics}
+
+    count = player.microbatches
+    zeros = jax.tree.map(jnp.zeros_like, state.params[name])
+    (state, grads), metrics = _scan(
+        microbatch, (state, zeros), _slices((keys, batch), count, name), count
+    )
+    grads = jax.tree.map(lambda g: g / count, grads)
+    metrics = {k: jnp.mean(v, axis=0) for k, v in metrics.items()}
+    if axis is not None:
+        grads, metrics = jax.lax.pmean((grads, metrics), axis)
+        state = state.replace(variables=_mean_floats(state.variables, axis))
+    metrics["grad_norm"] = optax.tree.norm(grads)
+
+    updates, opt_state = player.optimizer.update(grads, state.opt_state[name], state.params[name])
+    params = optax.apply_updates(state.params[name], updates)
+    state = state.replace(
+        params={**state.params, name: params}, opt_state={**state.opt_state, name: opt_state}
+    )
+    if player.ema is not None:
+        decay = jnp.minimum(player.ema, (1 + state.step) / (10 + state.step))
+        average = optax.incremental_update(params, state.ema[name], 1 - decay)
+        state = state.replace(ema={**state.ema, name: average})
+    return state, metrics
+
+
+def _mean_floats(tree: Tree, axis: str) -> Tree:
+    """Statistics a loss did not synchronise itself must still end equal on every device."""
+    return jax.tree.map(
+        lambda x: jax.lax.pmean(x, axis) if jnp.issubdtype(x.dtype, jnp.inexact) else x, tree
+    )
