@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genjax.models.layers import Attention, ClassEmbedding, Conv, GroupNorm, time_embedding
+from genjax.models.layers import (
+    Attention,
+    ClassEmbedding,
+    Conv,
+    GroupNorm,
+    UpsampleConv,
+    time_embedding,
+)
 
 
 class ResidualBlock(nn.Module):
@@ -100,8 +107,7 @@ class UNet(nn.Module):
             for _ in range(self.blocks + 1):
                 x = block(jnp.concatenate([x, skips.pop()], axis=-1), level)
             if level:
-                x = x.repeat(2, axis=1).repeat(2, axis=2)
-                x = Conv(x.shape[-1], (3, 3), name=f"up_{level}", **kinds)(x)
+                x = UpsampleConv(x.shape[-1], (3, 3), name=f"up_{level}", **kinds)(x)
 
         x = nn.silu(GroupNorm(self.groups, **kinds)(x))
         return Conv(
