@@ -101,6 +101,32 @@ def ddim(
     return _scan(step, z, rows, dtype, trajectory)
 
 
+def encode(predict, x, *, schedule, target, steps, sampler=ddim, clip=None, trajectory=False):
+    """The noise whose deterministic sample is x, by walking the same `steps` backwards.
+
+    DDIM inversion (Song et al. 2021, section 5.4), or of second order with `sampler=heun`:
+    sampling from the result as `start` gives x back up to the sampler's error.
+
+    Args:
+      x: data, [B, ...].
+      steps: the decreasing times of the sampler.
+
+    Returns:
+      z at steps[0], like x; with `trajectory`, also the states at all of `steps` reversed.
+    """
+    return sampler(
+        predict,
+        None,
+        x.shape,
+        schedule=schedule,
+        target=target,
+        steps=jnp.flip(jnp.asarray(steps)),
+        start=x,
+        clip=clip,
+        trajectory=trajectory,
+    )
+
+
 class Churn(NamedTuple):
     """EDM's stochasticity: γ = min(amount/n, √2 − 1) where low ≤ σ/α ≤ high, and 0 elsewhere.
 
