@@ -19,6 +19,8 @@ DIGESTS = "digests.json"
 class CheckpointError(Exception):
     """A checkpoint cannot be saved or restored; the message is one line."""
 
+    exit_code = 2
+
 
 class Checkpoints:
     """The checkpoints in one directory.

@@ -20,22 +20,28 @@ Dispatch = Callable[[TrainState, jax.Array, Any], tuple[TrainState, Metrics]]
 
 
 class Layout(Protocol):
-    """compile(game): (state, key, fed batches) -> (state, metrics [n, ...]), the state donated.
-    place(state): the state on the devices. feed(batches): host arrays [n, B, ...] of n steps, this
-    process' share of the batch, onto the devices. gather(state): whole arrays on one device.
+    """devices_in_all: over every process. compile(game): (state, key, fed batches) -> (state,
+    metrics [n]), the state donated. place(state): the state on the devices. feed(batches): host
+    arrays [n, B, ...] of n steps, this process' share of the batch, onto the devices.
+    gather(state): whole arrays on one device.
     """
 
-    def compile(self, game: Game) -> Dispatch: ...
+    @property
+    def devices_in_all(self) -> int: ...
+    def compile(self, game: Game, *, several: bool = True) -> Dispatch: ...
     def place(self, state: TrainState) -> TrainState: ...
     def feed(self, batches: Any) -> Any: ...
     def gather(self, state: TrainState) -> TrainState: ...
 
 
-def _several(step: Step) -> Dispatch:
-    """n steps in one dispatch over batches [n, B, ...], so that the host is not the bottleneck."""
+def _dispatch(step: Step, several: bool) -> Dispatch:
+    """n steps in one dispatch over batches [n, B, ...], so that the host is not the bottleneck.
+
+    Without `several` n is 1 and there is no loop around the step.
+    """
 
     def dispatch(state: TrainState, key: jax.Array, batches: Any) -> tuple[TrainState, Metrics]:
-        if jax.tree.leaves(batches)[0].shape[0] == 1:
+        if not several:
             state, metrics = step(state, key, jax.tree.map(lambda x: x[0], batches))
             return state, jax.tree.map(lambda m: m[None], metrics)
         return jax.lax.scan(lambda s, batch: step(s, key, batch), state, batches)
@@ -43,10 +49,22 @@ def _several(step: Step) -> Dispatch:
     return dispatch
 
 
-def _check(size: int, devices: int) -> None:
-    if size % devices:
-        fitting = max(devices, size // devices * devices)
-        raise ValueError(f"a batch of {size} does not divide over {devices} devices; try {fitting}")
+class LayoutError(ValueError):
+    """A batch that does not fit the devices; the message is one line saying what to do."""
+
+    exit_code = 2
+
+
+def check(game: Game, batch: int, devices: int) -> None:
+    """Raises LayoutError unless the batch divides over the devices and each player's slices."""
+    for name, player in game.items():
+        unit = devices * player.turns * player.microbatches
+        if batch < 1 or batch % unit:
+            cut = f" and into {unit // devices} slices for {name!r}" if unit > devices else ""
+            raise LayoutError(
+                f"a batch of {batch} does not divide over {devices} devices{cut}: "
+                f"take a multiple of {unit}, such as {max(unit, batch // unit * unit)}"
+            )
 
 
 def _first_copy(state: TrainState) -> TrainState:
@@ -67,9 +85,13 @@ class DataParallel:
     def mesh(self) -> Mesh:
         return Mesh(np.asarray(jax.local_devices()[: self.devices]), (AXIS,))
 
-    def compile(self, game: Game) -> Dispatch:
+    @property
+    def devices_in_all(self) -> int:
+        return self.mesh.size * jax.process_count()
+
+    def compile(self, game: Game, *, several: bool = True) -> Dispatch:
         return jax.pmap(
-            _several(make_step(game, AXIS)),
+            _dispatch(make_step(game, AXIS), several),
             axis_name=AXIS,
             in_axes=(None, None, 0),
             out_axes=(None, None),
@@ -84,7 +106,6 @@ class DataParallel:
         count = self.mesh.size
 
         def put(x: np.ndarray) -> jax.Array:
-            _check(x.shape[1], count)
             shares = x.reshape(x.shape[0], count, -1, *x.shape[2:]).swapaxes(0, 1)
             return jax.device_put(shares, NamedSharding(self.mesh, PartitionSpec(AXIS)))
 
@@ -109,6 +130,10 @@ class FullySharded:
     def mesh(self) -> Mesh:
         return Mesh(np.asarray(jax.devices()[: self.devices]), (AXIS,))
 
+    @property
+    def devices_in_all(self) -> int:
+        return self.mesh.size
+
     def _sharding(self, x: Any) -> NamedSharding:
         fitting = [a for a, size in enumerate(x.shape) if size % self.mesh.size == 0]
         if x.size < self.smallest or not fitting:
@@ -116,7 +141,7 @@ class FullySharded:
         largest = max(fitting, key=lambda a: x.shape[a])
         return NamedSharding(self.mesh, PartitionSpec(*[None] * largest, AXIS))
 
-    def compile(self, game: Game) -> Dispatch:
+    def compile(self, game: Game, *, several: bool = True) -> Dispatch:
         step = make_step(game, None)
 
         def pinned(state, key, batch):
@@ -124,7 +149,7 @@ class FullySharded:
             shardings = jax.tree.map(self._sharding, state)
             return jax.lax.with_sharding_constraint(state, shardings), metrics
 
-        return jax.jit(_several(pinned), donate_argnums=0)
+        return jax.jit(_dispatch(pinned, several), donate_argnums=0)
 
     def place(self, state: TrainState) -> TrainState:
         return jax.device_put(state, jax.tree.map(self._sharding, state))
@@ -133,7 +158,6 @@ class FullySharded:
         sharding = NamedSharding(self.mesh, PartitionSpec(None, AXIS))
 
         def put(x: np.ndarray) -> jax.Array:
-            _check(x.shape[1] * jax.process_count(), self.mesh.size)
             return jax.make_array_from_process_local_data(sharding, x)
 
         return jax.tree.map(put, batches)

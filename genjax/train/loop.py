@@ -22,6 +22,8 @@ from genjax.train.state import TrainState
 class NonFiniteError(Exception):
     """A loss or a gradient is NaN or infinite."""
 
+    exit_code = 1
+
 
 class Stopped(Exception):  # noqa: N818, a request, not an error
     """A signal asked the run to stop; the step is saved."""
@@ -34,19 +36,14 @@ class Stopped(Exception):  # noqa: N818, a request, not an error
 @dataclass(frozen=True)
 class Plan:
     """steps: where training ends. every: steps between visits (summary, pictures, checkpoint).
-    dispatch: steps in one dispatch, a divisor of `every`. log: steps between rows of metrics,
-    rounded up to whole dispatches. batch: images in a step, over all processes.
+    log: steps between rows of metrics, rounded up to whole dispatches. batch: images in a step,
+    over all processes.
     """
 
     steps: int
     every: int
-    dispatch: int
     log: int
     batch: int
-
-    def until(self, step: int) -> int:
-        """The steps of the next dispatch: as planned, fewer only at the end."""
-        return min(self.dispatch, self.every - step % self.every, self.steps - step)
 
 
 Visit = Callable[[int, TrainState], tuple[dict[str, float], float | None]]
@@ -57,7 +54,7 @@ def fit(
     layout: Layout,
     state: TrainState,
     key: jax.Array,
-    batches: Callable[[int, int], Any],
+    batches: Iterator[Any],
     plan: Plan,
     *,
     checkpoints: Checkpoints,
@@ -66,20 +63,21 @@ def fit(
 ) -> TrainState:
     """Trains from state.step to plan.steps and returns the final state.
 
-    batches(step, n): host arrays [n, B, ...] for steps step .. step + n - 1; the step is the only
-    cursor. visit(step, state), every plan.every steps and at the end, returns numbers to report and
-    the score to rank the checkpoint by. Raises NonFiniteError before anything bad is saved, and
+    batches: host arrays [n, B, ...], n steps a dispatch, the first for state.step. visit(step,
+    state), every plan.every steps and at the end, returns numbers to report and the score to rank
+    the checkpoint by. Raises NonFiniteError before anything bad is saved, and
     Stopped after saving, on SIGINT or SIGTERM; a second signal ends the process at once.
     """
     step = saved = int(state.step)
     watch = _Watch(plan, step, metrics)
     with _signals() as asked, watch:
         while step < plan.steps:
-            n = plan.until(step)
-            state, told = dispatch(state, key, layout.feed(batches(step, n)))
+            batch = next(batches)
+            n = len(jax.tree.leaves(batch)[0])
+            state, told = dispatch(state, key, layout.feed(batch))
             step += n
             watch.dispatched(step, n, told)
-            visiting = step % plan.every == 0 or step == plan.steps
+            visiting = step % plan.every < n or step == plan.steps
             stopping = asked()
             if visiting or stopping:
                 watch.settle()

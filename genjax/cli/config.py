@@ -1,0 +1,129 @@
+"""The settings every experiment shares, and config.json, which is data and never code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+
+class ConfigError(Exception):
+    """Settings that cannot be used; the message is one line that says what to do."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images to learn from: a TFDS set, or a folder."""
+
+    name: str = "fashion_mnist_6k"
+    """A TFDS image set; fashion_mnist_6k and shapes64 come with genjax."""
+    dir: str | None = None
+    """Where prepared TFDS sets lie. None: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    folder: str | None = None
+    """A folder of images instead; subfolders are the classes."""
+    size: int | None = None
+    """Side length in pixels, by resizing and a centre crop. None: as they are (folders: 64)."""
+    channels: int | None = None
+    """1 for grey, 3 for colour. None: as they are (folders: 3)."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How long, how large, where."""
+
+    steps: int
+    """Train steps in all; a resumed run continues up to here."""
+    batch: int
+    """Images in a step, over all devices and processes."""
+    dir: str | None = None
+    """The run's directory. None: runs/ and the experiment's name."""
+    seed: int = 0
+    """Of the parameters, the noise and the order of the images."""
+    every: int | None = None
+    """Steps between summaries, pictures and checkpoints. None: an epoch."""
+    dispatch: int = 1
+    """The most steps in one dispatch to the device."""
+    samples: int = 64
+    """Images in samples/step_N.png."""
+    sharded: bool = False
+    """Shard parameters over the devices (jit) instead of copying them to each (pmap)."""
+    devices: int | None = None
+    """Devices to use in each process. None: all."""
+
+
+# A resumed run may differ in these: they change how far, how often and where, not what is computed.
+FREE = {
+    "run": ("steps", "dir", "every", "dispatch", "samples", "sharded", "devices"),
+    "data": ("dir",),
+}
+
+C = TypeVar("C")
+
+
+def save(path: Path, values: dict[str, Any]) -> None:
+    half = path.with_suffix(".half")
+    half.write_text(json.dumps(values, indent=2) + "\n")
+    half.replace(path)
+
+
+def load(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path.parent} is no run directory: it has no {path.name}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} is damaged: it holds no settings")
+    return values
+
+
+def parse(kind: type[C], values: Any, where: str) -> C:
+    """A dataclass of plain values from the dict that dataclasses.asdict and JSON made of it."""
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(values, dict) or values.keys() != names:
+        raise ConfigError(f"{where} does not fit this experiment: expected {sorted(names)}")
+    hints = typing.get_type_hints(kind)
+
+    def value(name: str) -> Any:
+        given = values[name]
+        if dataclasses.is_dataclass(hints[name]):
+            return parse(typing.cast(type, hints[name]), given, f"{where}, {name}")
+        given = tuple(given) if isinstance(given, list) else given
+        if not _fits(given, hints[name]):
+            raise ConfigError(f"{where}: {name} cannot be {given!r}")
+        return given
+
+    return kind(**{name: value(name) for name in names})
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(v, parts[0]) for v in value)
+    if origin is typing.Literal:
+        return value in parts
+    if parts:  # a union
+        return any(_fits(value, part) for part in parts)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is (type(None) if hint is None else hint)
+
+
+def difference(old: dict[str, Any], new: dict[str, Any], path: str = "") -> str | None:
+    """The first setting that differs where a resumed run may not differ, in words."""
+    for name in sorted(old.keys() | new.keys()):
+        if name in FREE.get(path.removesuffix("."), ()):
+            continue
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            if found := difference(before, after, f"{path}{name}."):
+                return found
+        elif before != after:
+            return f"--{path}{name} was {before}, now {after}".replace("_", "-")
+    return None

@@ -1,0 +1,150 @@
+"""The command line of an experiment: train, sample, reconstruct, interpolate."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from genjax.cli import platform
+from genjax.cli.config import ConfigError
+
+T = TypeVar("T")
+Dir = Annotated[str | None, tyro.conf.Positional]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw new images from a run: DIR/sample_SEED.png, a grid, and .npz, the arrays."""
+
+    dir: Dir = None
+    """The run's directory. None: runs/ and the experiment's name."""
+    n: int = 64
+    """How many images."""
+    seed: int = 0
+    """Of the noise: image i of a seed is the same for every n."""
+    label: int | None = None
+    """The class to draw, where the run is class-conditional. None: every class in turn."""
+    best: bool = False
+    """From the checkpoint of the best score instead of the latest."""
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Encode and decode held-out images: DIR/reconstruct.png, each above its reconstruction."""
+
+    dir: Dir = None
+    """The run's directory. None: runs/ and the experiment's name."""
+    n: int = 32
+    """How many images."""
+    best: bool = False
+    """From the checkpoint of the best score instead of the latest."""
+
+
+@dataclass(frozen=True)
+class Interpolate:
+    """Strips between pairs: DIR/interpolate_SEED.png, a row a pair.
+
+    Where the run has an encoder, straight lines between the codes of held-out images; else great
+    arcs between noises.
+    """
+
+    dir: Dir = None
+    """The run's directory. None: runs/ and the experiment's name."""
+    pairs: int = 8
+    """How many pairs: the rows."""
+    steps: int = 10
+    """Images in a row, both ends included."""
+    seed: int = 0
+    """Of the noises, or of the choice of images."""
+    best: bool = False
+    """From the checkpoint of the best score instead of the latest."""
+
+
+COMMANDS = {"sample": Sample, "reconstruct": Reconstruct, "interpolate": Interpolate}
+
+
+def main(
+    name: str, document: str, config: Any, build: Callable, presets: Mapping[str, Any] | None = None
+) -> None:
+    """Runs the command in sys.argv for an experiment and exits; training is the default.
+
+    config: the default settings. document: the experiment's docstring. presets: further settings,
+    by the name that --preset takes.
+    """
+    arguments = sys.argv[1:]
+    program = f"python -m experiments.{name}"
+    try:
+        if arguments and arguments[0] in COMMANDS:
+            command = arguments.pop(0)
+            settings = _parse(COMMANDS[command], arguments, prog=f"{program} {command}")
+            platform.configure()
+            from genjax.cli import commands
+
+            run = {
+                "sample": commands.sample,
+                "reconstruct": commands.reconstruct,
+                "interpolate": commands.interpolate,
+            }[command]
+            run(name, type(config), build, settings)
+        else:
+            if arguments[:1] == ["train"]:
+                arguments.pop(0)
+            default, document = _preset(arguments, config, document, presets or {})
+            document += "\n\nAfter training: " + ", ".join(f"{program} {c}" for c in COMMANDS)
+            settings = _parse(
+                type(config), arguments, prog=program, default=default, description=document
+            )
+            platform.configure()
+            from genjax.cli.train import train
+
+            train(name, settings, build)
+    except Exception as error:
+        # 2: what the user can mend, 1: a run gone wrong, 128 + n: signal n. Anything else is a bug.
+        code = getattr(error, "exit_code", None)
+        if code is None:
+            raise
+        print(f"{'stopped' if code > 2 else 'error'}: {_line(error)}", file=sys.stderr)
+        sys.exit(code)
+
+
+def _preset(
+    arguments: list[str], config: Any, document: str, presets: Mapping[str, Any]
+) -> tuple[Any, str]:
+    """Takes --preset NAME out of the arguments: it decides the defaults of all the others."""
+    if presets:
+        document += "\n\n--preset " + " | ".join(presets) + ": other defaults for the flags below."
+    for i, argument in enumerate(arguments):
+        flag, _, given = argument.partition("=")
+        if flag == "--preset":
+            del arguments[i]
+            if not given and i < len(arguments):
+                given = arguments.pop(i)
+            if given not in presets:
+                known = ", ".join(presets) or "none here"
+                raise ConfigError(f"there is no preset {given!r}; there are: {known}")
+            return presets[given], document
+    return config, document
+
+
+def _parse(kind: type[T], arguments: list[str], **options: Any) -> T:
+    """tyro's parser, with its box of complaints put on one line."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(kind, args=arguments, **options)
+    except SystemExit as stop:
+        if stop.code:
+            lines = [line.strip("│╭╮╰╯─ ") for line in complaint.getvalue().splitlines()]
+            text = " ".join(line for line in lines[1:] if line and "helptext" not in line)
+            raise ConfigError(text or lines[0]) from None
+        raise
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

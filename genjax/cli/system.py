@@ -1,0 +1,52 @@
+"""What an experiment hands to the commands: a game and how to use what it has learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from genjax.train.game import Game
+from genjax.train.state import TrainState, Tree
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a network must know of its images: shape (H, W, C), classes (0: no labels), count."""
+
+    shape: tuple[int, int, int]
+    classes: int
+    count: int
+
+
+@dataclass(frozen=True)
+class System:
+    """A model family at work. Every function is jit-compiled by its caller.
+
+    game: the players. init(key, before): ({player: params}, {player: variables}), with the trained
+        state of `before` if there is one.
+    latent: the shape of one image's latent, drawn from N(0, I).
+    generate(state, key, z [n, *latent], label [n] or None): images [n, H, W, C] in 0..1; key is for
+        samplers that draw more than z.
+    validate(state, keys [B], batch): {name: [B]}, lower is better; the first ranks checkpoints.
+    encode(state, images uint8): z with generate(state, key, z, None) close to the images, or None
+        where the family has no encoder.
+    classes: how many classes `generate` takes a label of, None for none.
+    name, steps: of a first stage; before: the first stage whose result this one builds upon.
+    """
+
+    game: Game
+    init: Callable[[jax.Array, TrainState | None], tuple[dict[str, Tree], dict[str, Tree]]]
+    latent: tuple[int, ...]
+    generate: Callable[[TrainState, jax.Array, jax.Array, jax.Array | None], jax.Array]
+    validate: Callable[[TrainState, jax.Array, Any], dict[str, jax.Array]]
+    encode: Callable[[TrainState, jax.Array], jax.Array] | None = None
+    classes: int | None = None
+    name: str = ""
+    steps: int | None = None
+    before: System | None = None
+
+
+Build = Callable[[Any, Spec], System]
