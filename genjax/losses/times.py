@@ -51,7 +51,7 @@ class Uniform:
 class LowDiscrepancy:
     """t_i = (u + i/n) mod 1 with one u ~ U(0, 1): n times spread evenly, each of them uniform.
 
-    Kingma et al. 2021, "Variational Diffusion Models", appendix I.1. With one key per example
+    Kingma et al. 2021, "Variational Diffusion Models". With one key per example
     t_i = (i + u_i)/n instead, so that u_i comes from key i alone: example i then always stays in
     stratum i, which only a batch in random order makes uniform.
     """
