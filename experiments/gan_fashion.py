@@ -1,0 +1,78 @@
+"""The first GAN: a dense generator 100-256-784 against a dense critic, minimax loss.
+
+Goodfellow et al., "Generative Adversarial Nets" (2014), equation 1.
+"""
+
+from dataclasses import dataclass
+
+from genjax.cli.config import Data, Run
+from genjax.cli.main import main
+
+
+@dataclass(frozen=True)
+class Config:
+    run: Run = Run(steps=10000, batch=128, every=1000, dispatch=50)
+    data: Data = Data()
+    latent: int = 100
+    """Numbers in a noise vector."""
+    hidden: int = 256
+    """Width of the hidden layers."""
+    learning_rate: float = 2e-4
+
+
+def build(config: Config, spec):
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from genjax.cli.system import System
+    from genjax.evaluate.sliced_wasserstein import sliced_wasserstein
+    from genjax.losses import gan
+    from genjax.models.gan import Discriminator, Generator
+    from genjax.train.game import Aux, Player
+
+    generator = Generator(spec.shape, (config.hidden,))
+    critic = Discriminator((config.hidden,))
+
+    def init(key, before):
+        keys = jax.random.split(key)
+        z, x = jnp.zeros((1, config.latent)), jnp.zeros((1, *spec.shape))
+        return {"critic": critic.init(keys[0], x), "generator": generator.init(keys[1], z)}, {}
+
+    def logits(params, keys, batch):
+        z = jax.vmap(lambda k: jax.random.normal(k, (config.latent,)))(keys)
+        real = critic.apply(params["critic"], batch["image"] / 127.5 - 1)
+        return real, critic.apply(params["critic"], generator.apply(params["generator"], z))
+
+    def critic_loss(params, state, keys, batch):
+        real, fake = logits(params, keys, batch)
+        metrics = {"real": jax.nn.sigmoid(real).mean(), "fake": jax.nn.sigmoid(fake).mean()}
+        return gan.minimax.discriminator(real, fake).mean(), Aux(metrics)
+
+    def generator_loss(params, state, keys, batch):
+        return gan.minimax.generator(*logits(params, keys, batch)).mean(), Aux()
+
+    def generate(state, key, z, label):
+        return (generator.apply(state.params["generator"], z) + 1) / 2
+
+    def validate(state, keys, batch):
+        z = jax.vmap(lambda k: jax.random.normal(k, (config.latent,)))(keys)
+        images = generate(state, keys, z, None)
+        distance = sliced_wasserstein(images, batch["image"] / 255, keys[0])
+        return {"sliced_wasserstein": jnp.full(len(images), distance)}  # one for the whole batch
+
+    optimizer = optax.adam(config.learning_rate, b1=0.5)
+    return System(
+        game={
+            "critic": Player(critic_loss, optimizer),
+            "generator": Player(generator_loss, optimizer),
+        },
+        init=init,
+        latent=(config.latent,),
+        generate=generate,
+        validate=validate,
+    )
+
+
+if __name__ == "__main__":
+    main("gan_fashion", __doc__, Config(), build)

@@ -1,0 +1,86 @@
+"""A variational autoencoder with a Bernoulli likelihood on Fashion-MNIST, dense or convolutional.
+
+Kingma & Welling, "Auto-Encoding Variational Bayes" (2014): 784-400-20, Adam. --beta gives Higgins
+et al.'s β-VAE (2017), --warm-up raises β linearly over the first steps.
+"""
+
+from dataclasses import dataclass
+
+from genjax.cli.config import Data, Run
+from genjax.cli.main import main
+
+
+@dataclass(frozen=True)
+class Config:
+    run: Run = Run(steps=4000, batch=128, every=400, dispatch=50)
+    data: Data = Data()
+    conv: bool = False
+    """Convolutions instead of dense layers."""
+    latent: int = 20
+    """Numbers in a code."""
+    hidden: int = 400
+    """Width of the dense layers."""
+    beta: float = 1.0
+    """Weight of the KL term."""
+    warm_up: int = 0
+    """Steps over which that weight rises from 0."""
+    learning_rate: float = 1e-3
+
+
+def build(config: Config, spec):
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from genjax.cli.system import System
+    from genjax.losses import likelihoods, vae
+    from genjax.models import autoencoder
+    from genjax.train.game import Aux, Player
+
+    if config.conv:
+        network = autoencoder.ConvEncoder(latent=2 * config.latent)
+        decoder = autoencoder.ConvDecoder(spec.shape)
+    else:
+        network = autoencoder.DenseEncoder((config.hidden,), 2 * config.latent)
+        decoder = autoencoder.DenseDecoder(spec.shape, (config.hidden,))
+    encoder = autoencoder.GaussianEncoder(network)
+
+    def init(key, before):
+        x, z = jnp.zeros((1, *spec.shape)), jnp.zeros((1, config.latent))
+        keys = jax.random.split(key)
+        return {
+            "vae": {"encoder": encoder.init(keys[0], x), "decoder": decoder.init(keys[1], z)}
+        }, {}
+
+    def elbo(params, keys, batch):
+        return vae.elbo(
+            lambda x: encoder.apply(params["encoder"], x),
+            lambda z: decoder.apply(params["decoder"], z),
+            batch["image"] / 255,
+            keys,
+            nll=likelihoods.bernoulli,
+        )
+
+    def loss(params, state, keys, batch):
+        parts = elbo(params["vae"], keys, batch)
+        beta = config.beta * jnp.minimum(1.0, (state.step + 1) / max(config.warm_up, 1))
+        return parts.loss(beta).mean(), Aux({"nll": parts.nll.mean(), "kl": parts.kl.mean()})
+
+    def validate(state, keys, batch):
+        parts = elbo(state.params["vae"], keys, batch)
+        return {"negative_elbo": parts.loss(), "nll": parts.nll, "kl": parts.kl}
+
+    return System(
+        game={"vae": Player(loss, optax.adam(config.learning_rate))},
+        init=init,
+        latent=(config.latent,),
+        generate=lambda state, key, z, label: jax.nn.sigmoid(
+            decoder.apply(state.params["vae"]["decoder"], z)
+        ),
+        encode=lambda state, image: encoder.apply(state.params["vae"]["encoder"], image / 255)[0],
+        validate=validate,
+    )
+
+
+if __name__ == "__main__":
+    main("vae_fashion", __doc__, Config(), build)
