@@ -154,9 +154,11 @@ def _log_bin(mean, log_scale, x, low, high, bins) -> Array:
     """log[σ(b) − σ(a)] = log σ(b) + log σ(−a) + log(1 − exp(a−b)): exact, and nothing cancels."""
     width = (high - low) / (bins - 1)
     index = jnp.clip(jnp.round((x - low) / width), 0, bins - 1)
-    offset, inverse = low + index * width - mean, _exp(-log_scale)
-    below_top = jnp.where(index < bins - 1, -jax.nn.softplus(-(offset + 0.5 * width) * inverse), 0)
-    above_bottom = jnp.where(index > 0, -jax.nn.softplus((offset - 0.5 * width) * inverse), 0)
+    # Bin k's upper edge is the same float as bin k+1's lower one, so that the sum over bins is 1.
+    upper, lower = (low + (index + side) * width - mean for side in (0.5, -0.5))
+    inverse = _exp(-log_scale)
+    below_top = jnp.where(index < bins - 1, -jax.nn.softplus(-upper * inverse), 0)
+    above_bottom = jnp.where(index > 0, -jax.nn.softplus(lower * inverse), 0)
     inside = jnp.where((index > 0) & (index < bins - 1), _log1mexp(math.log(width) - log_scale), 0)
     return below_top + above_bottom + inside
 
