@@ -1,5 +1,6 @@
 """What must be settled before jax starts: XLA's options on the CPU and the compilation cache."""
 
+import logging
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,8 @@ def configure() -> None:
     Compiled programs are kept in $JAX_COMPILATION_CACHE_DIR, else in ~/.cache/genjax/xla, so that
     a second start is quick.
     """
+    # Orbax and TFDS warn of what is meant so.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     flags = os.environ.get("XLA_FLAGS", "")
     jaxlib = tuple(int(part) for part in version("jaxlib").split(".")[:3] if part.isdigit())
     known = _KNOWN_FROM <= jaxlib < _KNOWN_BEFORE

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genjax.models.layers import BatchNorm, Conv, ConvTranspose
+from genjax.models.layers import BatchNorm, Conv, ConvTranspose, Dropout
 
 
 class Generator(nn.Module):
@@ -47,8 +47,8 @@ class Generator(nn.Module):
 class Critic(nn.Module):
     """Image [B, H, W, C] -> logit [B], high for real: 5x5 stride-2 convolutions, one a width.
 
-    Each is followed by LeakyReLU(0.3) and dropout; with `train` and a dropout rate above zero it
-    draws from the rng collection "dropout".
+    Each is followed by LeakyReLU(0.3) and dropout. keys: one PRNG key per example, [B], for the
+    dropout; None when not training.
     """
 
     widths: tuple[int, ...] = (64, 128)
@@ -57,9 +57,9 @@ class Critic(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for width in self.widths:
             x = nn.leaky_relu(Conv(width, (5, 5), strides=(2, 2), **kinds)(x), 0.3)
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = Dropout(self.dropout)(x, keys)
         return nn.Dense(1, **kinds)(x.reshape(x.shape[0], -1))[:, 0]

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from genjax.models.layers import Dropout
+
 
 class Generator(nn.Module):
     """Noise [B, n] -> image [B, *shape] in (−1, 1): ReLU layers, then a linear one and tanh."""
@@ -28,7 +30,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Image [B, ...] -> logit [B], high for real: LeakyReLU layers with dropout between.
 
-    With `train` and a dropout rate above zero it draws from the rng collection "dropout".
+    keys: one PRNG key per example, [B], for the dropout; None when not training.
     """
 
     widths: tuple[int, ...] = (256,)
@@ -37,10 +39,10 @@ class Discriminator(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = x.reshape(x.shape[0], -1)
         for width in self.widths:
             x = nn.leaky_relu(nn.Dense(width, **kinds)(x), 0.2)
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = Dropout(self.dropout)(x, keys)
         return nn.Dense(1, **kinds)(x)[:, 0]

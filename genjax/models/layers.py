@@ -1,5 +1,6 @@
 """The layers that networks share: convolution, normalisation, attention, time and class."""
 
+import zlib
 from typing import Any
 
 import jax
@@ -10,6 +11,28 @@ from jax import lax
 from genjax.models import convolution
 
 DATA_AXIS = "data"
+
+
+class Dropout(nn.Module):
+    """x [B, ...] with a share `rate` of its elements set to zero and the rest scaled to match.
+
+    keys: one PRNG key per example, [B]: example i's mask depends on keys[i] and this layer's place
+    in the network alone, so that it is the same however many devices share the batch. None, when
+    not training, for x as it is.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+        if keys is None or self.rate == 0:
+            return x
+        place = zlib.crc32("/".join(self.path).encode())
+
+        def mask(key: jax.Array) -> jax.Array:
+            return jax.random.bernoulli(jax.random.fold_in(key, place), 1 - self.rate, x.shape[1:])
+
+        return jnp.where(jax.vmap(mask)(keys), x / (1 - self.rate), 0).astype(x.dtype)
 
 
 def _bound(axis: str) -> bool:
@@ -93,12 +116,15 @@ class GroupNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
         pixels = tuple(range(1, x.ndim - 1))
         f = x.astype(jnp.float32)
-        # To channels first, to groups on [B, C] after: XLA's CPU backend is six times slower on
-        # the reduction of the five-dimensional array.
-        moments = jnp.stack([f.mean(pixels), jnp.square(f).mean(pixels)])  # [2, B, C]
-        moments = moments.reshape(2, x.shape[0], self.groups, -1).mean(-1)  # [2, B, G]
-        mean, square = jnp.repeat(moments, channels // self.groups, -1)  # [B, C]
-        var = jnp.maximum(square - mean**2, 0.0)
+
+        # To channels first, to groups on [B, C] after: XLA's CPU backend is several times slower
+        # on the reduction of the five-dimensional array, and if the two moments are stacked.
+        def moment(f: jax.Array) -> jax.Array:
+            over_pixels = f.mean(pixels).reshape(x.shape[0], self.groups, -1)
+            return jnp.repeat(over_pixels.mean(-1), channels // self.groups, -1)  # [B, C]
+
+        mean = moment(f)
+        var = jnp.maximum(moment(jnp.square(f)) - mean**2, 0.0)
         gain = lax.rsqrt(var + self.epsilon) * scale[None]  # [B, C]
         shift = bias[None] - mean * gain
         dtype = self.dtype or x.dtype
@@ -130,7 +156,7 @@ class BatchNorm(nn.Module):
         f = x.astype(jnp.float32)
         if train:
             others = tuple(range(x.ndim - 1))
-            moments = jnp.stack([f.mean(others), jnp.square(f).mean(others)])  # [2, C]
+            moments = f.mean(others), jnp.square(f).mean(others)  # [C]
             if _bound(self.axis_name):
                 moments = lax.pmean(moments, self.axis_name)
             mean, var = moments[0], jnp.maximum(moments[1] - moments[0] ** 2, 0.0)

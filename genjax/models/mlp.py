@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genjax.models.layers import ClassEmbedding, time_embedding
+from genjax.models.layers import ClassEmbedding, Dropout, time_embedding
 
 
 class MLP(nn.Module):
@@ -15,6 +15,7 @@ class MLP(nn.Module):
     Each block is x + W₂ silu(W₁ LayerNorm(x) (1 + scale(t)) + shift(t)), with W₂ zero at first;
     the output layer is zero at first too. With `classes`, label [B] conditions it; the label
     `classes` itself, and label None, mean "no class" (classifier-free guidance).
+    keys: one PRNG key per example, [B], for the dropout; None when not training.
     """
 
     width: int = 512
@@ -26,7 +27,12 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(
-        self, z: jax.Array, t: jax.Array, label: jax.Array | None = None, *, train: bool = False
+        self,
+        z: jax.Array,
+        t: jax.Array,
+        label: jax.Array | None = None,
+        *,
+        keys: jax.Array | None = None,
     ) -> jax.Array:
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         emb = nn.Dense(self.width, **kinds)(time_embedding(t, 128))
@@ -40,7 +46,7 @@ class MLP(nn.Module):
             scale, shift = jnp.split(nn.Dense(2 * self.width, **kinds)(emb), 2, axis=-1)
             h = nn.LayerNorm(**kinds)(x)
             h = nn.silu(nn.Dense(self.width, **kinds)(h) * (1 + scale) + shift)
-            h = nn.Dropout(self.dropout, deterministic=not train)(h)
+            h = Dropout(self.dropout)(h, keys)
             x = x + nn.Dense(self.width, kernel_init=nn.initializers.zeros, **kinds)(h)
         x = nn.silu(nn.LayerNorm(**kinds)(x))
         return nn.Dense(z.shape[-1], kernel_init=nn.initializers.zeros, **kinds)(x)

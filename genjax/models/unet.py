@@ -10,6 +10,7 @@ from genjax.models.layers import (
     Attention,
     ClassEmbedding,
     Conv,
+    Dropout,
     GroupNorm,
     UpsampleConv,
     time_embedding,
@@ -26,13 +27,13 @@ class ResidualBlock(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, emb: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, emb: jax.Array, keys: jax.Array | None) -> jax.Array:
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         h = nn.silu(GroupNorm(self.groups, **kinds)(x))
         h = Conv(self.features, (3, 3), **kinds)(h)
         h = h + nn.Dense(self.features, **kinds)(emb)[:, None, None, :]
         h = nn.silu(GroupNorm(self.groups, **kinds)(h))
-        h = nn.Dropout(self.dropout, deterministic=not train)(h)
+        h = Dropout(self.dropout)(h, keys)
         h = Conv(self.features, (3, 3), kernel_init=nn.initializers.zeros, **kinds)(h)
         if x.shape[-1] != self.features:
             x = Conv(self.features, (1, 1), name="skip", **kinds)(x)
@@ -46,8 +47,8 @@ class UNet(nn.Module):
     the way down and one more on the way up; attention follows each at the heights in `attention`
     and once in the middle. H and W must be divisible by 2^(levels − 1). With `classes`, label [B]
     conditions it; the label `classes` itself, and label None, mean "no class" (classifier-free
-    guidance). `out_channels` other than C serves a learned variance. With `train` and a dropout
-    rate above zero it draws from the rng collection "dropout".
+    guidance). `out_channels` other than C serves a learned variance. keys: one PRNG key per example,
+    [B], for the dropout; None when not training.
     """
 
     channels: int = 32
@@ -64,7 +65,12 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, z: jax.Array, t: jax.Array, label: jax.Array | None = None, *, train: bool = False
+        self,
+        z: jax.Array,
+        t: jax.Array,
+        label: jax.Array | None = None,
+        *,
+        keys: jax.Array | None = None,
     ) -> jax.Array:
         levels = len(self.multipliers)
         if z.shape[1] % 2 ** (levels - 1) or z.shape[2] % 2 ** (levels - 1):
@@ -75,7 +81,7 @@ class UNet(nn.Module):
 
         def block(x: jax.Array, level: int) -> jax.Array:
             features = self.channels * self.multipliers[level]
-            x = ResidualBlock(features, self.groups, self.dropout, **kinds)(x, emb, train=train)
+            x = ResidualBlock(features, self.groups, self.dropout, **kinds)(x, emb, keys)
             if x.shape[1] in self.attention:
                 x = Attention(self.head_features, self.groups, **kinds)(x)
             return x
@@ -99,9 +105,9 @@ class UNet(nn.Module):
                 x = Conv(x.shape[-1], (3, 3), strides=(2, 2), name=f"down_{level}", **kinds)(x)
                 skips.append(x)
 
-        x = ResidualBlock(x.shape[-1], self.groups, self.dropout, **kinds)(x, emb, train=train)
+        x = ResidualBlock(x.shape[-1], self.groups, self.dropout, **kinds)(x, emb, keys)
         x = Attention(self.head_features, self.groups, **kinds)(x)
-        x = ResidualBlock(x.shape[-1], self.groups, self.dropout, **kinds)(x, emb, train=train)
+        x = ResidualBlock(x.shape[-1], self.groups, self.dropout, **kinds)(x, emb, keys)
 
         for level in reversed(range(levels)):
             for _ in range(self.blocks + 1):

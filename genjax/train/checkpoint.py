@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -36,7 +37,8 @@ class Checkpoints:
     def __init__(self, directory: str | Path, keep: int = 2, *, read_only: bool = False):
         self.directory = Path(directory).absolute()
         self.writer = jax.process_index() == 0 and not read_only
-        self._undigested: set[int] = set()
+        self._pool = ThreadPoolExecutor(1, "checkpoint")
+        self._finishing: Future[None] | None = None
         options = ocp.CheckpointManagerOptions(
             # LatestN beside BestN: alone, max_to_keep with best_fn deletes the latest, and BestN
             # without best_fn forgets its metrics at a restart.
@@ -54,12 +56,15 @@ class Checkpoints:
             ),
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests),
         )
         try:
             if self.writer:
                 self._remove_halves()
-            self._manager = ocp.CheckpointManager(self.directory, options=options)
+            self._manager = ocp.CheckpointManager(
+                self.directory,
+                options=options,
+                item_handlers={"state": ocp.StandardCheckpointHandler()},
+            )
         except Exception as error:
             raise CheckpointError(f"{self.directory} cannot be used: {_line(error)}") from error
 
@@ -70,8 +75,8 @@ class Checkpoints:
         Raises CheckpointError when this save, or the one before it, failed.
         """
         metrics = {"score": float(score)} if score is not None and math.isfinite(score) else None
+        self.wait()
         try:
-            self._undigested.add(step)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
@@ -80,19 +85,24 @@ class Checkpoints:
             )
         except Exception as error:
             raise CheckpointError(f"saving step {step} failed: {_line(error)}") from error
+        self._finishing = self._pool.submit(self._finish, step)
 
     def wait(self) -> None:
         """Waits for the save under way. Raises CheckpointError when it failed."""
+        finishing, self._finishing = self._finishing, None
         try:
-            self._manager.wait_until_finished()
-            self._manager.check_for_errors()
+            if finishing:
+                finishing.result()
         except Exception as error:
             raise CheckpointError(f"a save failed: {_line(error)}") from error
 
     def close(self) -> None:
         """Waits, then releases the threads. A program that skips this can lose its last save."""
-        self.wait()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._pool.shutdown()
+            self._manager.close()
 
     def steps(self) -> list[int]:
         """The steps saved, damaged ones included, oldest first."""
@@ -175,17 +185,15 @@ class Checkpoints:
             if folder.is_dir() and not (folder / DIGESTS).exists():
                 shutil.rmtree(folder)
 
-    def _write_digests(self) -> None:
-        if not self.writer:
-            return
-        for step in sorted(self._undigested):
+    def _finish(self, step: int) -> None:
+        self._manager.wait_until_finished()
+        self._manager.check_for_errors()
+        if self.writer:
             folder = self.directory / str(step)
-            if folder.exists():  # else its commit is still to come
-                digests = {str(p.relative_to(folder)): _sha256(p) for p in _files(folder)}
-                half = folder / f"{DIGESTS}.half"
-                half.write_text(json.dumps(digests, indent=1, sort_keys=True))
-                half.rename(folder / DIGESTS)
-                self._undigested.discard(step)
+            digests = {str(path.relative_to(folder)): _sha256(path) for path in _files(folder)}
+            half = self.directory / f"{DIGESTS}.half"
+            half.write_text(json.dumps(digests, indent=1, sort_keys=True))
+            half.rename(folder / DIGESTS)
 
 
 def _score(metrics: dict[str, float]) -> float:

@@ -1,0 +1,96 @@
+"""DCGAN: transposed convolutions against strided ones, non-saturating loss, on Fashion-MNIST.
+
+Radford et al., "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
+Networks" (2016), with the small networks of TensorFlow's DCGAN tutorial: Dense 7·7·256, transposed
+5x5 convolutions to 128, 64 and 1 channels, BatchNorm and LeakyReLU. Samples come from the moving
+average of the generator (Yazıcı et al. 2019).
+"""
+
+from dataclasses import dataclass
+
+from genjax.cli.config import Data, Run
+from genjax.cli.main import main
+
+
+@dataclass(frozen=True)
+class Config:
+    run: Run = Run(steps=3000, batch=64, every=500)
+    data: Data = Data()
+    latent: int = 100
+    """Numbers in a noise vector."""
+    widths: tuple[int, ...] = (256, 128, 64)
+    """Channels of the generator; the critic has the last two in reverse."""
+    learning_rate: float = 2e-4
+    ema: float = 0.999
+    """Decay of the generator's moving average."""
+
+
+def build(config: Config, spec):
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from genjax.cli.system import System
+    from genjax.evaluate.sliced_wasserstein import sliced_wasserstein
+    from genjax.losses import gan
+    from genjax.models.dcgan import Critic, Generator
+    from genjax.train.game import Aux, Player
+
+    generator = Generator(spec.shape, config.widths)
+    critic = Critic(config.widths[:0:-1])
+
+    def init(key, before):
+        keys = jax.random.split(key)
+        z, x = jnp.zeros((1, config.latent)), jnp.zeros((1, *spec.shape))
+        variables = generator.init(keys[1], z)
+        params = {"critic": critic.init(keys[0], x), "generator": variables.pop("params")}
+        return params, {"generator": variables}
+
+    def noise(keys):
+        return jax.vmap(lambda k: jax.random.normal(k, (config.latent,)))(keys)
+
+    def fakes(params, state, keys):
+        variables = {"params": params["generator"], **state.variables["generator"]}
+        return generator.apply(variables, noise(keys), train=True, mutable=["batch_stats"])
+
+    def judge(params, images, keys):
+        return critic.apply(params["critic"], images, keys=keys)
+
+    def critic_loss(params, state, keys, batch):
+        k = jax.vmap(jax.random.split, (0, None), 1)(keys, 3)
+        images, _ = fakes(params, state, k[0])
+        real, fake = judge(params, batch["image"] / 127.5 - 1, k[1]), judge(params, images, k[2])
+        metrics = {"real": jax.nn.sigmoid(real).mean(), "fake": jax.nn.sigmoid(fake).mean()}
+        return gan.non_saturating.discriminator(real, fake).mean(), Aux(metrics)
+
+    def generator_loss(params, state, keys, batch):
+        k = jax.vmap(jax.random.split, (0, None), 1)(keys, 2)
+        images, variables = fakes(params, state, k[0])
+        fake = judge(params, images, k[1])
+        value = gan.non_saturating.generator(None, fake).mean()
+        return value, Aux(variables={"generator": variables})
+
+    def generate(state, key, z, label):
+        variables = {"params": state.ema["generator"], **state.variables["generator"]}
+        return (generator.apply(variables, z) + 1) / 2
+
+    def validate(state, keys, batch):
+        images = generate(state, keys, noise(keys), None)
+        distance = sliced_wasserstein(images, batch["image"] / 255, keys[0])
+        return {"sliced_wasserstein": jnp.full(len(images), distance)}  # one for the whole batch
+
+    optimizer = optax.adam(config.learning_rate, b1=0.5)
+    return System(
+        game={
+            "critic": Player(critic_loss, optimizer),
+            "generator": Player(generator_loss, optimizer, ema=config.ema),
+        },
+        init=init,
+        latent=(config.latent,),
+        generate=generate,
+        validate=validate,
+    )
+
+
+if __name__ == "__main__":
+    main("dcgan_fashion", __doc__, Config(), build)

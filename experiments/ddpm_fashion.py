@@ -1,0 +1,143 @@
+"""Denoising diffusion with a U-Net on Fashion-MNIST: 1,000 noise levels, noise prediction.
+
+Ho et al., "Denoising Diffusion Probabilistic Models" (2020), equation 14; sampled by DDIM (Song et
+al. 2021) or along the whole chain. --classes conditions on the label (Ho & Salimans, "Classifier-
+Free Diffusion Guidance", 2022).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from genjax.cli.config import Data, Run
+from genjax.cli.main import main
+
+
+@dataclass(frozen=True)
+class Config:
+    run: Run = Run(steps=1500, batch=64, every=500)
+    data: Data = Data()
+    channels: int = 32
+    """Channels at full resolution."""
+    multipliers: tuple[int, ...] = (1, 2, 2)
+    """Times that many at each level, halving the resolution in between."""
+    blocks: int = 1
+    """Residual blocks at each level."""
+    attention: tuple[int, ...] = (7,)
+    """Resolutions with self-attention."""
+    dropout: float = 0.0
+    levels: int = 1000
+    """Noise levels of the chain."""
+    classes: bool = False
+    """Condition on the class."""
+    guidance: float = 2.0
+    """Scale of classifier-free guidance, where there are classes."""
+    sampler: Literal["ddim", "ancestral"] = "ddim"
+    """ddim takes --sampling-steps steps, ancestral all the levels."""
+    sampling_steps: int = 50
+    learning_rate: float = 1e-3
+    warm_up: int = 100
+    """Steps over which the learning rate rises from 0."""
+    ema: float = 0.999
+    """Decay of the moving average that samples come from."""
+
+
+PAPER = Config(  # CIFAR-10: Ho et al. 2020, appendix B
+    run=Run(steps=800_000, batch=128, every=5000),
+    data=Data("cifar10"),
+    channels=128,
+    multipliers=(1, 2, 2, 2),
+    blocks=2,
+    attention=(16,),
+    dropout=0.1,
+    sampler="ancestral",
+    learning_rate=2e-4,
+    warm_up=5000,
+    ema=0.9999,
+)
+
+
+def build(config: Config, spec):
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from genjax.cli.system import System
+    from genjax.diffusion import guidance, predictions, samplers, schedules, steps
+    from genjax.losses.diffusion import denoising
+    from genjax.losses.times import Steps
+    from genjax.models.unet import UNet
+    from genjax.train.game import Aux, Player
+
+    classes = spec.classes if config.classes else None
+    schedule = schedules.DiscreteLinear(config.levels)
+    network = UNet(
+        config.channels,
+        config.multipliers,
+        config.blocks,
+        config.attention,
+        dropout=config.dropout,
+        classes=classes,
+    )
+
+    def init(key, before):
+        return {"unet": network.init(key, jnp.zeros((1, *spec.shape)), jnp.zeros(1))}, {}
+
+    def error(params, keys, batch, train):
+        keys, drop, forget = jax.vmap(jax.random.split, (0, None), 1)(keys, 3)
+        label = batch["label"] if classes else None
+        if classes and train:  # one in ten learns what the network does without a class
+            forgotten = jax.vmap(lambda k: jax.random.bernoulli(k, 0.1))(forget)
+            label = jnp.where(forgotten, classes, label)
+        return (
+            denoising(
+                lambda z, t: network.apply(params, z, t, label, keys=drop if train else None),
+                batch["image"] / 127.5 - 1,
+                keys,
+                schedule=schedule,
+                target=predictions.noise,
+                times=Steps(config.levels),
+            )
+            / batch["image"][0].size
+        )
+
+    def loss(params, state, keys, batch):
+        return error(params["unet"], keys, batch, True).mean(), Aux()
+
+    def generate(state, key, z, label):
+        def predict(z, t, label=label):
+            return network.apply(state.ema["unet"], z, t, label)
+
+        if classes:
+            predict = guidance.classifier_free(
+                predict, lambda z, t: network.apply(state.ema["unet"], z, t), scale=config.guidance
+            )
+        sampler, n = {
+            "ddim": (samplers.ddim, config.sampling_steps),
+            "ancestral": (samplers.ancestral, config.levels),
+        }[config.sampler]
+        images = sampler(
+            predict,
+            key,
+            z.shape,
+            schedule=schedule,
+            target=predictions.noise,
+            steps=steps.uniform(n),
+            start=z,
+            clip=(-1, 1),
+        )
+        return (images + 1) / 2
+
+    warm_up = optax.schedules.linear_schedule(0, config.learning_rate, config.warm_up)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(warm_up))
+    return System(
+        game={"unet": Player(loss, optimizer, ema=config.ema)},
+        init=init,
+        latent=spec.shape,
+        generate=generate,
+        validate=lambda state, keys, batch: {"mse": error(state.ema["unet"], keys, batch, False)},
+        classes=classes,
+    )
+
+
+if __name__ == "__main__":
+    main("ddpm_fashion", __doc__, Config(), build, {"paper": PAPER})
