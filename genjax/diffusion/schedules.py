@@ -319,7 +319,8 @@ class Shifted(Schedule):
     """`base` in another time: λ(t) = λ_base(t) + shift, for larger or smaller images.
 
     shift = 2·log(64 / side) is Hoogeboom et al. 2023 ("Simple diffusion") on `Cosine`, and
-    −2·log(s) the factor s of Esser et al. 2024 (Stable Diffusion 3) on `RectifiedFlow`.
+    −2·log(s) the factor s of Esser et al. 2024 (Stable Diffusion 3) on `RectifiedFlow`. α and σ
+    are the base's at a time that is rounded: near t = 1 α keeps absolute accuracy only.
     """
 
     base: Schedule
