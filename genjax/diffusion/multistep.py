@@ -80,7 +80,7 @@ def unipc(
     z_s = (σ_s/σ_t) z_t + α_s (B x̂_t + Σ_j a_j (x̂_j − x̂_t)), where Σ_j a_j r_j^k equals
     ∫₀¹ h e^(−h(1−θ)) θ^k dθ for k = 1, 2, … The predictor uses order − 1 earlier nodes; the
     corrector, once x̂_s is known, repeats the step with node s as well. A single unknown is
-    a = B/(2r). The first and last steps are of lower order, and a step to σ_s = 0 of order 1.
+    a = B/(2r). The first steps are of lower order, and so are the last before σ_s = 0.
     Zhao et al. 2023, "UniPC", in its data-prediction form with B(h) = e^h − 1.
 
     Args:
@@ -105,7 +105,9 @@ def unipc(
 def _unified(h, order):
     """UniPC's coefficients on x̂_t, x̂ before, …; and on x̂_s, x̂_t, x̂ before, …; each [n]."""
     n = h.size
-    depth = jnp.minimum(jnp.arange(n), n - 1 - jnp.arange(n))
+    # Before the step to clean data, which can be of order 1 alone, the order goes down gradually.
+    left = jnp.where(jnp.isinf(h[-1]), n - 1 - jnp.arange(n), n)
+    depth = jnp.minimum(jnp.arange(n), left)
     # Nodes by their inverses 1/r: 0 is one that does not exist, or lies infinitely far away.
     nodes, distance = [], jnp.zeros(n)
     for j in range(1, order):
@@ -189,11 +191,8 @@ def _grid(schedule, steps):
     alpha, sigma, log_snr = schedule.alpha(steps), schedule.sigma(steps), schedule.log_snr(steps)
     alpha_next = alpha[1:].at[-1].set(jnp.where(clean, 1, alpha[-1]))
     sigma_next = sigma[1:].at[-1].set(jnp.where(clean, 0, sigma[-1]))
-    h = (
-        (jnp.diff(log_snr) / 2)
-        .at[-1]
-        .set(jnp.where(clean, jnp.inf, (log_snr[-1] - log_snr[-2]) / 2))
-    )
+    h = jnp.diff(log_snr) / 2
+    h = h.at[-1].set(jnp.where(clean, jnp.inf, h[-1]))
     return _Grid(
         jnp.arange(1, steps.size),
         steps[:-1],

@@ -232,16 +232,18 @@ def _churned(rows, schedule, churn):
     """The steps from t̂ on, and the (scale, std) with which ẑ = scale z_t + std ε."""
     if churn is None:
         return rows, None
-    ratio = rows.sigma / _positive(rows.alpha)
+    alpha, ratio = _positive(rows.alpha), rows.sigma / _positive(rows.alpha)
     touched = (rows.alpha > 0) & (ratio > 0) & (churn.low <= ratio) & (ratio <= churn.high)
-    gamma = jnp.where(touched, min(churn.amount / rows.t.size, math.sqrt(2) - 1), 0.0)
-    log_snr = -2 * jnp.log(_positive(ratio)) - 2 * jnp.log1p(gamma)
-    t = jnp.where(touched, schedule.time(log_snr), rows.t)
-    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-    scale = jnp.where(touched, alpha / _positive(rows.alpha), 1.0)
-    variance = sigma**2 - (scale * rows.sigma) ** 2
-    std = jnp.where(touched, churn.noise * jnp.sqrt(jnp.maximum(variance, 0)), 0.0)
-    return rows._replace(t=t, alpha=alpha, sigma=sigma), (scale, std)
+    gamma = min(churn.amount / rows.t.size, math.sqrt(2) - 1)
+    t = schedule.time(-2 * (jnp.log(_positive(ratio)) + jnp.log1p(gamma)))
+    t = jnp.where(touched, t, rows.t)
+    raised_alpha, raised_sigma = schedule.alpha(t), schedule.sigma(t)
+    # Less than γ where a schedule has no time of so much noise.
+    reached = raised_sigma / _positive(raised_alpha) / _positive(ratio) - 1
+    gamma = jnp.where(touched, jnp.clip(reached, 0, gamma), 0)
+    scale = jnp.where(touched, raised_alpha / alpha, 1)
+    std = churn.noise * scale * rows.sigma * jnp.sqrt(gamma * (2 + gamma))
+    return rows._replace(t=t, alpha=raised_alpha, sigma=raised_sigma), (scale, std)
 
 
 def _add_noise(z, row, kick, key):
