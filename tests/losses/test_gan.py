@@ -151,8 +151,9 @@ def test_relativistic_average_equals_the_papers_formula_in_both_directions():
     [
         (gan.hinge, lambda r: np.maximum(0, 1 - r), lambda f: np.maximum(0, 1 + f)),
         (gan.least_squares(-1, 1), lambda r: (r - 1) ** 2 / 2, lambda f: (f + 1) ** 2 / 2),
+        (gan.least_squares(0, 1), lambda r: (r - 1) ** 2 / 2, lambda f: f**2 / 2),
     ],
-    ids=["hinge", "least_squares"],
+    ids=["hinge", "least_squares", "least_squares_asymmetric"],
 )
 def test_relativistic_average_of_another_base_equals_its_formula(base, real_term, fake_term):
     real, fake = np.random.default_rng(3).normal(size=(2, 40)).astype(np.float32)
@@ -390,7 +391,16 @@ def test_feature_matching_is_the_squared_distance_of_mean_features_with_its_grad
     np.testing.assert_allclose(value, (gap**2).sum(), rtol=16 * EPS32)
     np.testing.assert_allclose(slope[5], -2 * gap / len(fake), rtol=1e-5, atol=1e-7)
     assert gan.feature_matching(real, real[::-1]) < EPS32
-    assert gan.feature_matching(real.astype(jnp.bfloat16), fake).dtype == jnp.float32
+
+
+def test_feature_matching_averages_bfloat16_features_in_float32():
+    real, fake = (
+        jnp.asarray(x, jnp.bfloat16) for x in np.random.default_rng(15).normal(size=(2, 64, 5))
+    )
+    wide = gan.feature_matching(real.astype(jnp.float32), fake.astype(jnp.float32))
+    ours = gan.feature_matching(real, fake)
+    assert ours.dtype == jnp.float32
+    np.testing.assert_array_equal(ours, wide)
 
 
 def test_feature_matching_over_devices_equals_one_device():

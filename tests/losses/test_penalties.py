@@ -27,8 +27,8 @@ def keep(x, key):
 def jitter(x, key):
     """Adds noise, from one key or one per example."""
     if key.ndim == 0:
-        return x + jax.random.normal(key, x.shape)
-    return x + jax.vmap(lambda one: jax.random.normal(one, x.shape[1:]))(key)
+        return x + jax.random.normal(key, x.shape, x.dtype)
+    return x + jax.vmap(lambda one: jax.random.normal(one, x.shape[1:], x.dtype))(key)
 
 
 # Every penalty on a critic, as a function of (discriminate, real, fake, key).
@@ -60,11 +60,20 @@ def slope_penalties(norm):
     }
 
 
+@jax.jit
+def of_a_linear_critic(weights):
+    return {
+        name: CRITIC_PENALTIES[name](lambda x: x @ weights, REAL, FAKE, KEY)
+        for name in ("r1", "r2", "wgan_gp", "wgan_lp", "dragan")
+    }
+
+
 @pytest.mark.parametrize("norm", [1e-3, 0.5, 3.0, 1e4])
 def test_penalties_of_a_linear_critic_depend_on_its_slope_alone(norm):
     weights = norm * WEIGHTS / np.linalg.norm(WEIGHTS)
+    values = of_a_linear_critic(weights)
     for name, expected in slope_penalties(norm).items():
-        value = CRITIC_PENALTIES[name](lambda x: x @ weights, REAL, FAKE, KEY)
+        value = values[name]
         assert value.shape == (BATCH,)
         # Norms of float32 numbers lose some last places, also before 1 is subtracted.
         atol = 8 * EPS32 * abs(norm - 1) if expected else 0
@@ -82,12 +91,10 @@ def test_the_gradient_of_a_linear_critics_penalties_is_the_closed_one():
         "wgan_lp": two_sided,
         "dragan": two_sided,
     }
+    slopes = jax.jit(jax.jacobian(of_a_linear_critic))(WEIGHTS)
     for name, slope in expected.items():
-
-        def loss(weights, penalty=CRITIC_PENALTIES[name]):
-            return penalty(lambda x: x @ weights, REAL, FAKE, KEY).mean()
-
-        np.testing.assert_allclose(jax.grad(loss)(WEIGHTS), slope, rtol=32 * EPS32, err_msg=name)
+        per_example = np.broadcast_to(slope, (BATCH, SIZE))
+        np.testing.assert_allclose(slopes[name], per_example, rtol=32 * EPS32, err_msg=name)
 
 
 def test_the_one_sided_penalty_leaves_flat_critics_free():
@@ -123,7 +130,8 @@ def test_slopes_whose_squares_leave_float32_still_have_a_right_gradient(norm):
 
 @EACH
 def test_a_critic_that_gives_nan_is_not_hidden(name):
-    value = CRITIC_PENALTIES[name](lambda x: x @ WEIGHTS * jnp.nan, REAL, FAKE, KEY)
+    critic = lambda x: x @ WEIGHTS * jnp.nan  # noqa: E731
+    value = jax.jit(lambda x: CRITIC_PENALTIES[name](critic, x, FAKE, KEY))(REAL)
     assert np.all(np.isnan(value))
 
 
@@ -184,11 +192,14 @@ def test_penalties_of_a_tanh_network_equal_float64_numpy_with_their_gradients():
             2 * (norm - 1) * g / norm,
         ),
     ]:
-        ours = jax.jit(lambda p, penalty=penalty: penalty(lambda x: critic(p, x)))((W, v))
+
+        @jax.jit
+        def run(p, penalty=penalty):
+            value, pull_back = jax.vjp(lambda p: penalty(lambda x: critic(p, x)), p)
+            return value, pull_back(jnp.ones(BATCH))[0]
+
+        ours, slopes = run((W, v))
         np.testing.assert_allclose(ours, value[:, 0], rtol=1e-5, atol=1e-5)
-        slopes = jax.jit(
-            jax.grad(lambda p, penalty=penalty: penalty(lambda x: critic(p, x)).sum())
-        )((W, v))
         for slope, expected in zip(slopes, backward(to_g), strict=True):
             scale = np.abs(expected).max()
             np.testing.assert_allclose(slope, expected, rtol=1e-5, atol=1e-5 * scale)
@@ -206,14 +217,15 @@ def assert_mean(samples, expected):
 def test_wgan_gp_interpolates_uniformly_with_one_share_an_example():
     real = np.ones((20_000, 1), np.float32)
     # The slope of x²/2 is x̂ itself, here ε: the penalty is (ε − 1)².
-    share = 1 - np.sqrt(penalties.wgan_gp(half_square, real, 0 * real, KEY))
+    penalty = jax.jit(penalties.wgan_gp, static_argnums=0)
+    share = 1 - np.sqrt(penalty(half_square, real, 0 * real, KEY))
     assert share.min() >= 0
     assert share.max() <= 1
     for power in (1, 2, 3):
         assert_mean(share**power, 1 / (power + 1))
     # On the diagonal of two dimensions x̂ = (ε, ε): the norm is √2·ε only if ε is one.
     wide = np.ones((2000, 2), np.float32)
-    slope = np.sqrt(penalties.wgan_gp(lambda x: jnp.square(x[:, 0] - x[:, 1]), wide, 0 * wide, KEY))
+    slope = np.sqrt(penalty(lambda x: jnp.square(x[:, 0] - x[:, 1]), wide, 0 * wide, KEY))
     np.testing.assert_array_equal(slope, 1)
 
 
@@ -308,7 +320,7 @@ def test_path_length_of_a_linear_generator_is_that_of_its_matrix_with_its_gradie
         )
         return path.penalty.sum(), path
 
-    gradient, path = jax.grad(loss, has_aux=True)(MATRIX)
+    gradient, path = jax.jit(jax.grad(loss, has_aux=True))(MATRIX)
     noise = path_noise()
     projected = noise @ MATRIX  # Aᵀy, [B, CODE]
     length = np.linalg.norm(projected, axis=1)
@@ -325,8 +337,8 @@ def test_path_length_of_a_nonlinear_generator_is_that_of_its_explicit_jacobian()
     def generate(w):
         return jnp.tanh(linear(MATRIX, w)) * jnp.cos(w[:, :1, None, None])
 
-    path = penalties.path_length(generate, CODES, KEY, jnp.zeros(()))
-    jacobians = jax.vmap(jax.jacobian(lambda w: generate(w[None]).ravel()))(CODES)
+    path = jax.jit(lambda w: penalties.path_length(generate, w, KEY, jnp.zeros(())))(CODES)
+    jacobians = jax.jit(jax.vmap(jax.jacobian(lambda w: generate(w[None]).ravel())))(CODES)
     length = np.linalg.norm(np.einsum("bij,bi->bj", jacobians, path_noise()), axis=1)
     np.testing.assert_allclose(path.length, length, rtol=1e-5)
 
@@ -334,16 +346,14 @@ def test_path_length_of_a_nonlinear_generator_is_that_of_its_explicit_jacobian()
 def test_the_running_mean_of_path_lengths_reaches_their_expectation():
     # Orthogonal columns of length a: ‖Aᵀy‖ is a/√(H·W) times a chi variable of CODE = 1 degree.
     column = MATRIX[:, :1]
-    run = jax.jit(
-        lambda mean, key: (
-            penalties.path_length(
-                lambda w: linear(column, w), CODES[:, :1], key, mean, decay=0.95
-            ).mean
+
+    def run(mean, key):
+        path = penalties.path_length(
+            lambda w: linear(column, w), CODES[:, :1], key, mean, decay=0.95
         )
-    )
-    mean = jnp.zeros(())
-    for key in jax.random.split(KEY, 400):
-        mean = run(mean, key)
+        return path.mean, None
+
+    mean, _ = jax.lax.scan(run, jnp.zeros(()), jax.random.split(KEY, 400))
     size = np.linalg.norm(column) / np.sqrt(HEIGHT * WIDTH)
     # 0.95 averages over some 20 batches: 20·BATCH half-normal lengths, known to 4 of their errors.
     error = size * np.sqrt(1 - 2 / np.pi) * np.sqrt(0.05 / 1.95 / BATCH)
@@ -358,7 +368,7 @@ def test_path_length_over_devices_equals_one_device():
             lambda w: linear(MATRIX, w), w, keys, jnp.ones(()), axis_name=axis_name
         )
 
-    one = path(CODES, keys)
+    one = jax.jit(path)(CODES, keys)
     many = jax.pmap(lambda w, k: path(w, k, "i"), "i", out_axes=penalties.PathLength(0, 0, None))(
         CODES[:, None], keys[:, None]
     )
@@ -383,47 +393,46 @@ def bent(x):
     return jnp.tanh(x @ WEIGHTS.astype(x.dtype)) + half_square(x)
 
 
-@EACH
-def test_jit_vmap_pmap_and_permutation_keep_each_examples_penalty(name):
+def every_penalty(real, fake, key, critic=bent):
+    """All of them at once, since compiling is what costs here."""
+    return {name: penalty(critic, real, fake, key) for name, penalty in CRITIC_PENALTIES.items()}
+
+
+def test_jit_vmap_pmap_and_permutation_keep_each_examples_penalty():
     keys = jax.random.split(KEY, BATCH)
+    jitted = jax.jit(every_penalty)
+    forward, backward = jitted(REAL, FAKE, keys), jitted(REAL[::-1], FAKE[::-1], keys[::-1])
+    # Devices, and on each a stack of one batch of one.
+    split = (REAL[:, None, None], FAKE[:, None, None], keys[:, None, None])
+    mapped = jax.pmap(jax.vmap(every_penalty))(*split)
+    for name, plain in every_penalty(REAL, FAKE, keys).items():
+        assert len(np.unique(plain)) == BATCH
+        close = {"rtol": 1e-4, "atol": 1e-5, "err_msg": name}
+        np.testing.assert_allclose(forward[name], plain, **close)
+        np.testing.assert_allclose(mapped[name].ravel(), plain, **close)
+        # Example i depends on its own pair and key alone.
+        np.testing.assert_allclose(backward[name], plain[::-1], **close)
 
+
+def test_gradients_equal_finite_differences_of_each_penalty():
     @jax.jit
-    def penalty(real, fake, keys):
-        return CRITIC_PENALTIES[name](bent, real, fake, keys)
-
-    plain = CRITIC_PENALTIES[name](bent, REAL, FAKE, keys)
-    assert len(np.unique(plain)) == BATCH
-    close = {"rtol": 1e-4, "atol": 1e-5}
-    np.testing.assert_allclose(penalty(REAL, FAKE, keys), plain, **close)
-    # Example i depends on its own pair and key alone.
-    np.testing.assert_allclose(penalty(REAL[::-1], FAKE[::-1], keys[::-1]), plain[::-1], **close)
-    split = (REAL[:, None], FAKE[:, None], keys[:, None])
-    np.testing.assert_allclose(jax.vmap(penalty)(*split).ravel(), plain, **close)
-    np.testing.assert_allclose(jax.pmap(penalty)(*split).ravel(), plain, **close)
-
-
-@EACH
-def test_gradients_pass_through_each_penalty_under_jit(name):
-    @jax.jit
-    @jax.grad
-    def slope(scale):
-        return CRITIC_PENALTIES[name](lambda x: bent(scale * x), REAL, FAKE, KEY).sum()
-
-    def loss(scale):
-        return float(CRITIC_PENALTIES[name](lambda x: bent(scale * x), REAL, FAKE, KEY).sum())
+    def sums(scale):
+        penalties = every_penalty(REAL, FAKE, KEY, lambda x: bent(scale * x))
+        return {name: value.sum() for name, value in penalties.items()}
 
     step = 1e-2
-    difference = (loss(1 + step) - loss(1 - step)) / (2 * step)
-    # The central difference errs by step²/6 of a third derivative some 100 times the first.
-    np.testing.assert_allclose(slope(1.0), difference, rtol=2e-2)
+    slopes, above, below = jax.jit(jax.jacobian(sums))(1.0), sums(1 + step), sums(1 - step)
+    for name, slope in slopes.items():
+        difference = (above[name] - below[name]) / (2 * step)
+        # The central difference errs by step²/6 of a third derivative some 100 times the first.
+        np.testing.assert_allclose(slope, difference, rtol=2e-2, err_msg=name)
 
 
-@EACH
-def test_bfloat16_inputs_are_summed_in_float32(name):
+def test_bfloat16_inputs_are_summed_in_float32():
     real, fake = (jnp.asarray(x, jnp.bfloat16) for x in (REAL, FAKE))
-    value = CRITIC_PENALTIES[name](bent, real, fake, KEY)
-    assert value.dtype == jnp.float32
-    assert np.all(np.isfinite(value))
+    for name, value in jax.jit(every_penalty)(real, fake, KEY).items():
+        assert value.dtype == jnp.float32, name
+        assert np.all(np.isfinite(value)), name
 
 
 def test_r1_of_many_bfloat16_pixels_does_not_stall():
