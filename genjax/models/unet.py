@@ -47,8 +47,8 @@ class UNet(nn.Module):
     the way down and one more on the way up; attention follows each at the heights in `attention`
     and once in the middle. H and W must be divisible by 2^(levels − 1). With `classes`, label [B]
     conditions it; the label `classes` itself, and label None, mean "no class" (classifier-free
-    guidance). `out_channels` other than C serves a learned variance. keys: one PRNG key per example,
-    [B], for the dropout; None when not training.
+    guidance). `out_channels` other than C serves a learned variance. keys: one PRNG key per
+    example, [B], for the dropout; None when not training.
     """
 
     channels: int = 32
