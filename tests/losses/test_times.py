@@ -1,0 +1,139 @@
+"""Time samplers: their distributions, their densities, and importance by loss history."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from genjax.diffusion import schedules
+from genjax.losses import times
+
+SAMPLERS = {
+    "uniform": times.Uniform(),
+    "part": times.Uniform(0.2, 0.7),
+    "low discrepancy": times.LowDiscrepancy(),
+    "logit-normal": times.LogitNormal(0.5, 1.2),
+    "log-normal": times.LogNormal(schedules.EDM(), -1.2, 1.2),
+    "log-normal on VP": times.LogNormal(schedules.VP(), -0.4, 1.0),
+}
+N = 4000
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("keys", ["one key", "a key per example"])
+def test_draws_follow_the_density(name, keys):
+    sampler = SAMPLERS[name]
+    key = jax.random.key(7)
+    t = np.asarray(sampler(key if keys == "one key" else jax.random.split(key, N), N))
+    assert t.shape == (N,)
+    grid = np.linspace(1e-6, 1 - 1e-6, 20_001)
+    density = np.asarray(sampler.density(jnp.asarray(grid)))
+    cumulative = integrate.cumulative_trapezoid(density, grid, initial=0)
+    assert cumulative[-1] == pytest.approx(1, abs=2e-3)
+    # A right sampler fails one seed in a thousand; the seed is fixed.
+    assert stats.kstest(t, lambda v: np.interp(v, grid, cumulative)).pvalue > 1e-3
+
+
+def test_log_normal_is_normal_in_the_logarithm_of_sigma():
+    schedule = schedules.EDM()
+    t = times.LogNormal(schedule)(jax.random.key(0), N)
+    log_sigma = np.log(np.asarray(schedule.sigma(t)))
+    assert stats.kstest(log_sigma, stats.norm(-1.2, 1.2).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("keys", ["one key", "a key per example"])
+def test_low_discrepancy_puts_one_time_into_each_stratum(keys):
+    key = jax.random.key(1)
+    sampler = times.LowDiscrepancy()
+    t = np.asarray(sampler(key if keys == "one key" else jax.random.split(key, 64), 64))
+    np.testing.assert_array_equal(np.sort(np.floor(t * 64)), np.arange(64))
+
+
+def test_low_discrepancy_has_far_less_variance_than_independent_times():
+    def mean_of_square(sampler):
+        keys = jax.random.split(jax.random.key(2), 200)
+        return np.asarray(jax.vmap(lambda k: jnp.mean(sampler(k, 32) ** 2))(keys))
+
+    spread, independent = mean_of_square(times.LowDiscrepancy()), mean_of_square(times.Uniform())
+    assert spread.std() < independent.std() / 5
+    assert abs(spread.mean() - 1 / 3) < 5 * spread.std() / np.sqrt(200)
+
+
+def test_steps_are_uniform_on_one_to_steps_over_steps():
+    t = np.asarray(times.Steps(8)(jax.random.key(0), N)) * 8
+    values, counts = np.unique(t, return_counts=True)
+    np.testing.assert_array_equal(values, np.arange(1, 9))
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", [*SAMPLERS, "steps"])
+def test_a_time_depends_on_its_own_key_alone(name):
+    sampler = {**SAMPLERS, "steps": times.Steps(1000)}[name]
+    keys = jax.random.split(jax.random.key(3), 6)
+    others = keys.at[3:].set(jax.random.split(jax.random.key(4), 3))
+    before, after = sampler(keys, 6), sampler(others, 6)
+    np.testing.assert_array_equal(before[:3], after[:3])
+    assert (before[3:] != after[3:]).all()
+    old_style = jax.random.key_data(keys)
+    np.testing.assert_array_equal(sampler(old_style, 6), before)
+
+
+def test_a_wrong_number_of_keys_is_refused():
+    with pytest.raises(ValueError, match="5 keys for 6 times"):
+        times.Uniform()(jax.random.split(jax.random.key(0), 5), 6)
+
+
+class Resampler:
+    """Nichol & Dhariwal's section 3.3 in NumPy: the last kept losses of each step."""
+
+    def __init__(self, steps, kept):
+        self.rows, self.kept = [[] for _ in range(steps)], kept
+
+    def record(self, steps, losses):
+        for step, loss in zip(steps, losses, strict=True):
+            self.rows[step - 1] = [*self.rows[step - 1], loss][-self.kept :]
+
+    def probabilities(self, uniform):
+        if any(len(row) < self.kept for row in self.rows):
+            return np.full(len(self.rows), 1 / len(self.rows))
+        size = np.sqrt([np.mean(np.square(row)) for row in self.rows])
+        return (1 - uniform) * size / size.sum() + uniform / len(self.rows)
+
+
+def test_loss_history_is_nichol_and_dhariwals_resampler():
+    rng = np.random.default_rng(0)
+    history, reference = times.loss_history(6, kept=3), Resampler(6, 3)
+    record = jax.jit(times.record)
+    warm = []
+    for _ in range(12):
+        steps, losses = rng.integers(1, 7, 5), rng.exponential(size=5)
+        history = record(history, jnp.asarray(steps / 6, jnp.float32), jnp.asarray(losses))
+        reference.record(steps, losses)
+        p = times.probabilities(history, 0.01)
+        np.testing.assert_allclose(p, reference.probabilities(0.01), rtol=1e-5)
+        warm.append(bool((p != p[0]).any()))
+    assert warm[0] is False
+    assert warm[-1] is True
+
+
+def test_importance_keeps_the_expectation_and_lowers_the_variance():
+    steps, n = 10, 20_000
+    loss_of = jnp.arange(1, steps + 1, dtype=jnp.float32) ** -2
+    history = times.loss_history(steps, kept=2)
+    every = jnp.tile(jnp.arange(1, steps + 1), 2)
+    history = times.record(history, every / steps, loss_of[every - 1])
+    t, weight = times.importance(history, jax.random.key(0), n)
+    index = jnp.round(t * steps).astype(int) - 1
+    weighted, plain = np.asarray(weight * loss_of[index]), np.asarray(loss_of)
+    assert abs(weighted.mean() - plain.mean()) < 5 * weighted.std() / np.sqrt(n) + 1e-5
+    # Drawn in proportion to losses without noise, hardly any variance is left.
+    assert weighted.std() < 0.02 * plain.std()
+
+
+def test_a_history_of_zeros_stays_uniform_and_shapes_must_agree():
+    history = times.loss_history(4, kept=1)
+    history = times.record(history, jnp.arange(1, 5) / 4, jnp.zeros(4))
+    np.testing.assert_allclose(times.probabilities(history), 0.25, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"\(4,\) and \(3,\)"):
+        times.record(history, jnp.ones(4), jnp.ones(3))

@@ -1,0 +1,95 @@
+"""Weightings against the papers' formulas, and what each is on another prediction."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax.diffusion import predictions, schedules
+from genjax.losses import weightings
+
+LOG_SNR = np.linspace(-9, 9, 37)
+SNR = np.exp(LOG_SNR)
+SIGMOID = 1 / (1 + np.exp(2 + LOG_SNR))
+
+FORMULAS = {
+    "simple": (weightings.simple, np.ones(37)),
+    "min-SNR": (weightings.min_snr(5.0), np.minimum(SNR, 5) / SNR),
+    "P2": (weightings.p2(0.5, 2.0), (2 + SNR) ** -0.5),
+    "EDM": (weightings.edm(0.5), 1 + 4 / SNR),
+    "sigmoid": (weightings.sigmoid(-2.0), SIGMOID),
+    # λ falls by 18.3 in all.
+    "VLB": (weightings.vlb(schedules.LinearLogSNR()), np.full(37, 9.15)),
+    "likelihood": (
+        weightings.likelihood(schedules.LinearLogSNR()), 9.15 / (1 + SNR)
+    ),
+    "sigmoid ELBO": (
+        weightings.elbo(weightings.sigmoid(-2.0), schedules.LinearLogSNR()),
+        9.15 * SIGMOID,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_weight_is_the_papers_formula_and_stays_finite_far_out(name):
+    weight, expected = FORMULAS[name]
+    np.testing.assert_allclose(weight(jnp.asarray(LOG_SNR)), expected, rtol=5e-6)
+    far = jnp.array([-80.0, 80.0])
+    assert np.isfinite(weight(far)).all()
+    assert np.isfinite(jax.vmap(jax.grad(weight))(far)).all()
+
+
+def test_min_snr_on_data_and_on_velocity_is_hang_et_als():
+    weight = weightings.min_snr(5.0)
+    for target, expected in (
+        (predictions.data, np.minimum(SNR, 5)),
+        (predictions.velocity, np.minimum(SNR, 5) / (SNR + 1)),
+    ):
+        converted = weightings.convert(weight, source=predictions.noise, target=target)
+        np.testing.assert_allclose(converted(jnp.asarray(LOG_SNR)), expected, rtol=1e-5)
+
+
+def test_edm_is_one_on_its_own_prediction_whatever_the_schedule():
+    for schedule in (None, schedules.EDM(), schedules.RectifiedFlow()):
+        converted = weightings.convert(
+            weightings.edm(), source=predictions.noise, target=predictions.edm, schedule=schedule
+        )
+        np.testing.assert_allclose(converted(jnp.asarray(LOG_SNR)), 1, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "schedule", [schedules.VP(), schedules.SubVP(), schedules.VE(), schedules.RectifiedFlow()]
+)
+def test_likelihood_on_the_score_is_the_vlb_on_the_noise(schedule):
+    converted = weightings.convert(
+        weightings.likelihood(schedule), source=predictions.score, target=predictions.noise,
+        schedule=schedule,
+    )  # fmt: skip
+    log_snr = schedule.log_snr(jnp.linspace(0.01, 0.99, 20))
+    np.testing.assert_allclose(converted(log_snr), weightings.vlb(schedule)(log_snr), rtol=1e-5)
+
+
+def test_likelihood_is_half_song_et_als_squared_diffusion():
+    # VP's SDE has g² = β(t); VE's σ² grows as d(σ²)/dt = 2·σ²·log(σ_max/σ_min).
+    t = jnp.linspace(0.01, 1, 20)
+    schedule = schedules.VP()
+    beta = 0.1 + np.asarray(t) * 19.9
+    weight = weightings.likelihood(schedule)(schedule.log_snr(t))
+    np.testing.assert_allclose(weight, beta / 2, rtol=1e-5)
+    schedule = schedules.VE()
+    weight = weightings.likelihood(schedule)(schedule.log_snr(t))
+    np.testing.assert_allclose(weight, schedule.sigma(t) ** 2 * np.log(5000), rtol=1e-5)
+
+
+@pytest.mark.parametrize("bounds", [(13.0, -5.0), (8.0, -8.0)])
+@pytest.mark.parametrize("kind", [schedules.LinearLogSNR, schedules.Cosine])
+def test_vlb_of_gaussian_data_is_the_same_integral_for_every_schedule(kind, bounds):
+    # ½·∫ SNR·Var(x|z) dλ = ½·log((1 + s²·SNR_0)/(1 + s²·SNR_1)), for x ~ N(0, s²).
+    schedule, variance = kind(*bounds), 0.49
+    t = (jnp.arange(20_000) + 0.5) / 20_000
+    log_snr = schedule.log_snr(t)
+    error = jnp.exp(log_snr) / (1 / variance + jnp.exp(log_snr))
+    integral = jnp.mean(weightings.vlb(schedule)(log_snr) * error)
+    exact = 0.5 * np.log((1 + variance * np.exp(bounds[0])) / (1 + variance * np.exp(bounds[1])))
+    # The midpoint rule at the cosine's steep ends.
+    np.testing.assert_allclose(integral, exact, rtol=1e-3)
