@@ -95,19 +95,24 @@ def log_likelihood(
     mean, log_var = _posterior(encode, x)
     chunk = min(chunk, samples)
 
-    def add(totals: tuple[Array, Array], start: Array) -> tuple[tuple[Array, Array], None]:
+    def add(totals: tuple, start: Array) -> tuple[tuple, None]:
         index = start + jnp.arange(chunk)
         noise = _sample_noise(key, mean.shape, index)
         log_w = _log_weights(noise, mean, log_var, decode, x, nll)
         log_w = jnp.where((index < samples)[:, None], log_w, -jnp.inf)
-        first = jnp.logaddexp(totals[0], jax.nn.logsumexp(log_w, axis=0))
-        second = jnp.logaddexp(totals[1], jax.nn.logsumexp(2 * log_w, axis=0))
-        return (first, second), None
+        # Sums of w and w² in units of the largest w so far: logarithms of the sums would keep
+        # fewer digits of their ratio the larger |log w| is.
+        top, first, second = totals
+        new_top = jnp.maximum(top, jnp.max(log_w, axis=0))
+        shrink, w = jnp.exp(top - new_top), jnp.exp(log_w - new_top[None])
+        first = first * shrink + jnp.sum(w, axis=0)
+        return (new_top, first, second * shrink**2 + jnp.sum(w**2, axis=0)), None
 
-    nothing = jnp.full(x.shape[0], -jnp.inf, _widen(mean).dtype)
-    starts = jnp.arange(0, samples, chunk)
-    (first, second), _ = jax.lax.scan(add, (nothing, nothing), starts)
-    return jax.lax.stop_gradient(Estimate(first - math.log(samples), jnp.exp(2 * first - second)))
+    zero = jnp.zeros(x.shape[0], _widen(mean).dtype)
+    start = (jnp.full_like(zero, jnp.finfo(zero.dtype).min), zero, zero)
+    (top, first, second), _ = jax.lax.scan(add, start, jnp.arange(0, samples, chunk))
+    estimate = Estimate(top + jnp.log(first) - math.log(samples), first**2 / second)
+    return jax.lax.stop_gradient(estimate)
 
 
 def log_weights(
@@ -127,7 +132,7 @@ def log_weights(
 
 def effective_sample_size(log_w: Array) -> Array:
     """(Σw)²/Σw² from log w over the first axis: [k, B] -> [B], 1 (one has all) … k (all equal)."""
-    return jnp.exp(2 * jax.nn.logsumexp(log_w, axis=0) - jax.nn.logsumexp(2 * log_w, axis=0))
+    return 1 / jnp.sum(jax.nn.softmax(log_w, axis=0) ** 2, axis=0)
 
 
 def _posterior(encode: Encode, x: Array) -> tuple[Array, Array]:
