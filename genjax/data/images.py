@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,8 +42,8 @@ class InMemory:
 class Images:
     """N images of one shape, by index and by batch.
 
-    `factors` holds further integers or numbers known of each image (a drawing's colour, size, …),
-    [N] each; `skipped` names the files that were left out.
+    `factors` holds what else is known of each image (a drawing's colour, size, …), [N] each, and
+    `factor_classes` the names of those that are classes; `skipped` says which files were left out.
     """
 
     source: Source
@@ -52,6 +53,7 @@ class Images:
     labelled: bool = False
     classes: tuple[str, ...] = ()
     factors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    factor_classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -114,23 +116,26 @@ class Images:
         """
         from genjax.data.prefetch import prefetched
 
-        def read(b: int) -> Batch:
-            count = 1 if stack is None else min(stack, stop - b) if stop else stack
-            indices = batch_indices(
+        def rows(b: int) -> np.ndarray:
+            return batch_indices(
                 seed,
                 b,
                 size,
                 len(self),
-                stack=count,
+                stack=min(stack or 1, sys.maxsize if stop is None else stop - b),
                 process_index=process_index,
                 process_count=process_count,
             )
+
+        def read(b: int) -> Batch:
+            indices = rows(b)
             flat = self.source[indices.ravel()]
             if stack is None:
                 return flat
             return {k: v.reshape(*indices.shape, *v.shape[1:]) for k, v in flat.items()}
 
-        read(start)  # a batch that cannot be had is refused here, not inside a thread
+        if stop is None or start < stop:
+            rows(start)  # a batch that cannot be had is refused here, not inside a thread
         return prefetched(read, start, stop, stack or 1, light=self.in_memory)
 
     def evaluation_batches(
@@ -140,8 +145,8 @@ class Images:
 
         A random order because the first n images of a test set are not a fair sample of it;
         `limit=n` stops after n images. All batches have the same shape: where the images run out
-        the last one is filled up with images of its beginning, told apart by "mask", bool
-        [size / P], False for the filling.
+        the last one is filled up with others, told apart by "mask", bool [size / P], False for
+        the filling.
         """
         n = min(len(self), limit or len(self))
         for b in range(-(-n // size)):
@@ -158,17 +163,15 @@ class Images:
             yield {**self.source[rows], "mask": mask}
 
 
-def in_memory(
+def from_arrays(
     image: np.ndarray,
     label: np.ndarray | None = None,
     *,
-    name: str = "array",
-    split: str = "train",
+    name: str = "arrays",
+    split: str = "all",
     classes: tuple[str, ...] = (),
-    factors: Mapping[str, np.ndarray] | None = None,
-    skipped: tuple[str, ...] = (),
 ) -> Images:
-    """`Images` of an array uint8 [N, H, W, C] and labels int [N]."""
+    """`Images` of an array uint8 [N, H, W, C] and class numbers [N]."""
     if image.ndim != 4 or image.dtype != np.uint8 or not len(image):
         raise DataError(
             f"images must be uint8 [N, H, W, C] with N > 0, got {image.dtype} {image.shape}"
@@ -179,13 +182,5 @@ def in_memory(
                 f"one label an image: give labels of shape {image.shape[:1]}, got {label.shape}"
             )
         label = label.astype(np.int32)
-    return Images(
-        InMemory(image, label),
-        image.shape,
-        name,
-        split,
-        label is not None,
-        classes,
-        factors or {},
-        skipped,
-    )
+    source = InMemory(image, label)
+    return Images(source, image.shape, name, split, label is not None, classes)

@@ -1,12 +1,8 @@
-"""TFDS image sets by name: found, prepared where they are our own, opened without TensorFlow."""
+"""A prepared TFDS set as `Images`, read without TensorFlow and decoded with Pillow."""
 
 from __future__ import annotations
 
 import io
-import os
-import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,131 +14,164 @@ import tqdm
 from PIL import Image
 
 from genjax.data.error import DataError
-from genjax.data.fashion_mnist_6k import FashionMnist6k
-from genjax.data.images import Batch, Images, in_memory
+from genjax.data.images import Batch, Images, InMemory
 from genjax.data.picture import to_array
-
-OWN = {builder.name: builder for builder in (FashionMnist6k,)}
-
-
-def default_data_dir() -> Path:
-    """Where TFDS itself keeps its sets: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-    return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-
-
-def _versions(folder: Path) -> list[Path]:
-    """The prepared versions in a folder, the newest first."""
-    found = [
-        path
-        for path in folder.glob("*.*.*")
-        if re.fullmatch(r"\d+\.\d+\.\d+", path.name) and (path / "dataset_info.json").is_file()
-    ]
-    return sorted(found, key=lambda path: [int(part) for part in path.name.split(".")])[::-1]
-
-
-def prepared(name: str, data_dir: Path) -> Path | None:
-    """The directory of a prepared set `name[/config][:version]`, or None."""
-    folder, _, version = name.partition(":")
-    versions = _versions(data_dir / folder)
-    return next((path for path in versions if version in ("", path.name)), None)
-
-
-def _prepare_own(builder: type[tfds.core.GeneratorBasedBuilder], data_dir: Path) -> None:
-    """Prepare one of our own sets, whole or not at all.
-
-    It is written into a directory of its own and renamed: of two processes that start at once the
-    second finds the set there, and a kill leaves only a directory that nobody reads.
-    """
-    final = data_dir / builder.name / str(builder.VERSION)
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".preparing-", dir=final.parent))
-    except OSError as error:
-        raise DataError(
-            f"cannot prepare {builder.name} in {data_dir} ({error.strerror}):"
-            " give another data directory"
-        ) from error
-    try:
-        config = tfds.download.DownloadConfig(compute_stats="skip", try_download_gcs=False)
-        builder(data_dir=draft, file_format="array_record").download_and_prepare(
-            download_config=config
-        )
-        try:
-            (draft / builder.name / str(builder.VERSION)).rename(final)
-        except OSError:
-            if not (final / "dataset_info.json").is_file():
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _image_key(features: Any) -> str:
-    keys = [key for key, feature in features.items() if type(feature) is tfds.features.Image]
-    if not keys:
-        raise DataError(f"no image among the features {', '.join(features)}: take an image set")
-    return "image" if "image" in keys else keys[0]
-
-
-def _label_key(info: tfds.core.DatasetInfo) -> str | None:
-    """The class label: the supervised target, else "label", else the only one there is."""
-    keys = [
-        key
-        for key, feature in info.features.items()
-        if isinstance(feature, tfds.features.ClassLabel)
-    ]
-    preferred = [(info.supervised_keys or ("", ""))[1], "label", keys[0] if len(keys) == 1 else ""]
-    return next((key for key in preferred if key in keys), None)
+from genjax.data.preparation import find_or_prepare
 
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """A source that reads a prepared split record by record and decodes with Pillow."""
+    """A source that reads records by index; `features` are only those that are wanted."""
 
-    records: Sequence[dict[str, Any]]
+    folder: Path
+    records: Sequence[bytes]
+    features: tfds.features.FeaturesDict
     image_key: str
     label_key: str | None
     channels: int
     size: int | None
 
+    def examples(self, indices: np.ndarray) -> list[dict[str, Any]]:
+        """The wanted features; the image as uint8 [H, W, C]."""
+        # TFDS' own decoding wants OpenCV and leaves a grey JPEG among colour ones as it is.
+        skip = {self.image_key: tfds.decode.SkipDecoding()}
+        try:
+            found = [
+                self.features.deserialize_example_np(record, decoders=skip)
+                for record in self.records.__getitems__(indices.tolist())
+            ]
+            for example in found:
+                with Image.open(io.BytesIO(example[self.image_key])) as image:
+                    example[self.image_key] = to_array(image, self.channels, self.size)
+        except Exception as error:  # array_record's hashes tell flipped bytes
+            raise _unreadable(self.folder, error) from error
+        return found
+
     def __getitem__(self, indices: np.ndarray) -> Batch:
-        examples = self.records.__getitems__(indices.tolist())
-        batch = {"image": np.stack([self._pixels(example) for example in examples])}
+        examples = self.examples(indices)
+        batch = {"image": np.stack([example[self.image_key] for example in examples])}
         if self.label_key is not None:
             batch["label"] = np.array([example[self.label_key] for example in examples], np.int32)
         return batch
 
-    def _pixels(self, example: dict[str, Any]) -> np.ndarray:
-        with Image.open(io.BytesIO(example[self.image_key])) as image:
-            return to_array(image, self.channels, self.size)
+
+def _image_key(info: tfds.core.DatasetInfo) -> str:
+    keys = [k for k, feature in info.features.items() if type(feature) is tfds.features.Image]
+    if not keys:
+        raise DataError(f"{info.name} has no images, only {', '.join(info.features)}")
+    key = "image" if "image" in keys else min(keys)
+    if info.features[key].np_dtype != np.uint8:
+        raise DataError(f"the images of {info.name} are {info.features[key].np_dtype}, not uint8")
+    return key
+
+
+def _label_key(info: tfds.core.DatasetInfo) -> str | None:
+    """The class label: the supervised target, else "label", else the only one there is."""
+    keys = [k for k, v in info.features.items() if isinstance(v, tfds.features.ClassLabel)]
+    target = info.supervised_keys[1] if info.supervised_keys else None
+    only = keys[0] if len(keys) == 1 else None
+    return next((key for key in (target, "label", only) if key in keys), None)
+
+
+def _factor_keys(info: tfds.core.DatasetInfo) -> list[str]:
+    """Every class and number that there is one of an image."""
+    return sorted(
+        key
+        for key, feature in info.features.items()
+        if isinstance(feature, tfds.features.Tensor)
+        and feature.shape == ()
+        and np.dtype(feature.np_dtype).kind in "biuf"
+    )
 
 
 def open_tfds(
-    name: str, split: str, data_dir: Path, size: int | None, channels: int | None
+    name: str,
+    split: str,
+    data_dir: Path,
+    *,
+    size: int | None,
+    channels: int | None,
+    download: bool,
+    memory: int,
 ) -> Images:
-    folder = prepared(name, data_dir)
-    if folder is None and name in OWN:
-        _prepare_own(OWN[name], data_dir)
-        folder = prepared(name, data_dir)
-    if folder is None:
-        raise DataError(f"{name} is not prepared in {data_dir}")
-    builder = tfds.builder_from_directory(folder)
+    """The images of a TFDS set; see `open_images`."""
+    folder = find_or_prepare(name, data_dir, download=download)
+    try:
+        builder = tfds.builder_from_directory(folder)
+        records = _records(builder, split)
+    except DataError:
+        raise
+    except Exception as error:
+        raise _unreadable(folder, error) from error
     info = builder.info
-    image_key, label_key = _image_key(info.features), _label_key(info)
+    image_key, label_key, factor_keys = _image_key(info), _label_key(info), _factor_keys(info)
     height, width, depth = info.features[image_key].shape
     if size is not None:
         height = width = size
     if height is None or width is None:
         raise DataError(f"the images of {name} have many sizes: say which size they shall get")
     channels = channels or (1 if depth == 1 else 3)
-    records = builder.as_data_source(split, decoders={image_key: tfds.decode.SkipDecoding()})
-    source = Records(records, image_key, label_key, channels, size)
     shape = (len(records), height, width, channels)
-    classes = tuple(info.features[label_key].names) if label_key else ()
+    small = int(np.prod(shape)) <= memory
+    wanted = [image_key, *([label_key] if label_key else []), *(factor_keys if small else [])]
+    features = tfds.features.FeaturesDict({key: info.features[key] for key in wanted})
+    source = Records(folder, records, features, image_key, label_key, channels, size)
+    classes = {k: tuple(info.features[k].names or ()) for k in wanted if _is_class(info, k)}
+    common = {
+        "shape": shape,
+        "name": name,
+        "split": split,
+        "labelled": label_key is not None,
+        "classes": classes.get(label_key, ()),
+    }
+    if not small:
+        return Images(source, **common)
+    columns = _read_all(source, shape, name)
+    image = columns.pop(image_key)
+    label = columns[label_key].astype(np.int32) if label_key else None
+    columns = {key: columns[key] for key in factor_keys}
+    names = {key: classes[key] for key in columns if key in classes}
+    return Images(InMemory(image, label), **common, factors=columns, factor_classes=names)
+
+
+def _is_class(info: tfds.core.DatasetInfo, key: str) -> bool:
+    return isinstance(info.features[key], tfds.features.ClassLabel)
+
+
+def _records(builder: tfds.core.DatasetBuilder, split: str) -> Sequence[bytes]:
+    name, splits = builder.info.name, ", ".join(builder.info.splits)
+    try:
+        records = builder.as_data_source(
+            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+    except NotImplementedError as error:
+        raise DataError(
+            f"{name} in {builder.data_dir} is no array_record: prepare it again with"
+            f" tfds build {name} --file_format=array_record"
+        ) from error
+    except ValueError as error:
+        raise DataError(
+            f"{name} has no images in split {split!r}: take one of {splits},"
+            " or a slice such as train[:10%]"
+        ) from error
+    return records
+
+
+def _read_all(source: Records, shape: tuple[int, ...], name: str) -> dict[str, np.ndarray]:
+    """Every feature as one array, read by the thousand; a bar where it takes over two seconds."""
     image = np.empty(shape, np.uint8)
-    label = np.empty(len(records), np.int32) if label_key else None
-    for start in tqdm.trange(0, len(records), 1024, desc=f"reading {name}", delay=2):
-        part = source[np.arange(start, min(start + 1024, len(records)))]
-        image[start : start + 1024] = part["image"]
-        if label_key:
-            label[start : start + 1024] = part["label"]
-    return in_memory(image, label, name=name, split=split, classes=classes)
+    rest: dict[str, list[Any]] = {key: [] for key in source.features if key != source.image_key}
+    for start in tqdm.trange(
+        0, len(image), 1000, desc=f"Reading {name}", delay=2, leave=False, disable=None
+    ):
+        part = source.examples(np.arange(start, min(start + 1000, len(image))))
+        for i, example in enumerate(part, start):
+            image[i] = example[source.image_key]
+            for key, values in rest.items():
+                values.append(example[key])
+    return {source.image_key: image, **{key: np.array(values) for key, values in rest.items()}}
+
+
+def _unreadable(folder: Path, error: Exception) -> DataError:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return DataError(f"{folder} cannot be read ({first}): delete it and prepare it again")

@@ -1,0 +1,159 @@
+"""Pictures drawn by program: one shape before a background, every factor known; NumPy only."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+EDGE = 64  # height and width of a picture, pixels
+
+COLOURS = {
+    "red": (219, 50, 54),
+    "orange": (242, 131, 34),
+    "yellow": (247, 202, 45),
+    "green": (61, 165, 82),
+    "teal": (23, 162, 165),
+    "blue": (45, 98, 204),
+    "purple": (126, 66, 178),
+    "pink": (236, 103, 160),
+}
+# The tones at the top and at the bottom of the picture.
+BACKGROUNDS = {
+    "dawn": ((255, 236, 210), (252, 190, 170)),
+    "sea": ((214, 240, 247), (120, 186, 214)),
+    "meadow": ((236, 246, 214), (158, 202, 132)),
+    "sand": ((250, 244, 228), (220, 200, 164)),
+    "dusk": ((122, 110, 152), (60, 52, 92)),
+    "night": ((38, 46, 72), (12, 16, 30)),
+}
+SIZES = {"small": 9.0, "medium": 13.0, "large": 18.0}  # mean radius, pixels
+PLACES = tuple(
+    f"{row} {column}"
+    for row in ("top", "middle", "bottom")
+    for column in ("left", "centre", "right")
+)
+
+
+class Factors(NamedTuple):
+    """What is drawn, [n] each: class numbers int64; lengths in pixels and angle in radians, float.
+
+    `place` is the third of the picture, down and across, in which the centre (x, y) lies.
+    """
+
+    shape: np.ndarray
+    colour: np.ndarray
+    size: np.ndarray
+    background: np.ndarray
+    place: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    radius: np.ndarray
+    angle: np.ndarray
+
+
+def factors(indices: np.ndarray, stream: int) -> Factors:
+    """The factors of the pictures `indices` of one stream, drawn uniformly.
+
+    Each picture's come from Philox keyed by (index, stream) alone, so that it stays the same
+    however many are drawn. All are independent but for the place: the centre lies where the whole
+    shape fits into the picture, nearer to the middle for a larger one.
+    """
+    raw = [np.random.Philox(key=np.array([i, stream], np.uint64)).random_raw(8) for i in indices]
+    u = (np.stack(raw) >> np.uint64(11)) * 2.0**-53  # [n, 8] in [0, 1)
+    shape, colour, size, background = (
+        np.floor(u[:, k] * count).astype(np.int64)
+        for k, count in enumerate((len(SHAPES), len(COLOURS), len(SIZES), len(BACKGROUNDS)))
+    )
+    radius = np.array(list(SIZES.values()))[size] + 2 * (u[:, 4] - 0.5)
+    margin = radius + 2
+    x, y = margin + u[:, 5] * (EDGE - 2 * margin), margin + u[:, 6] * (EDGE - 2 * margin)
+    place = 3 * np.floor(3 * y / EDGE).astype(np.int64) + np.floor(3 * x / EDGE).astype(np.int64)
+    angle = (u[:, 7] - 0.5) * np.pi / 3
+    return Factors(shape, colour, size, background, place, x, y, radius, angle)
+
+
+def _fold(p: np.ndarray, q: np.ndarray, corners: int) -> tuple[np.ndarray, np.ndarray]:
+    """Polar fold onto the half sector next to a corner that points up."""
+    sector = 2 * np.pi / corners
+    angle = np.arctan2(p, -q)
+    angle = np.abs(angle - sector * np.round(angle / sector))
+    r = np.hypot(p, q)
+    return r * np.cos(angle), r * np.sin(angle)
+
+
+def _star_like(p: np.ndarray, q: np.ndarray, corners: int, inner: float) -> np.ndarray:
+    """Distance to the line from a corner at radius 1 to the notch at radius `inner`."""
+    a, b = _fold(p, q, corners)
+    notch = inner * np.cos(np.pi / corners), inner * np.sin(np.pi / corners)
+    length = np.hypot(1 - notch[0], notch[1])
+    return ((a - 1) * notch[1] + b * (1 - notch[0])) / length
+
+
+def _polygon(p: np.ndarray, q: np.ndarray, corners: int) -> np.ndarray:
+    return _star_like(p, q, corners, float(np.cos(np.pi / corners)))
+
+
+def _square(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return np.maximum(np.abs(p), np.abs(q)) - 0.8
+
+
+def _cross(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    long, short = np.maximum(np.abs(p), np.abs(q)), np.minimum(np.abs(p), np.abs(q))
+    return np.maximum(long - 0.95, short - 0.32)
+
+
+def _heart(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Two quarter-turned sides that meet at the bottom, a half disc on each of the two others."""
+    p, q = np.abs(p) / 1.7, (0.85 - q) / 1.7  # the tip at (0, 0), the lobes above
+    disc = np.hypot(p - 0.25, q - 0.75) - np.sqrt(2) / 4
+    onto = np.maximum(p + q, 0) / 2
+    side = np.minimum(np.hypot(p, q - 1), np.hypot(p - onto, q - onto)) * np.sign(p - q)
+    return 1.7 * np.where(p + q > 1, disc, side)
+
+
+# Signed distance to the outline of a shape of radius 1, negative inside; q points down.
+SHAPES = {
+    "circle": lambda p, q: np.hypot(p, q) - 0.9,
+    "square": _square,
+    "triangle": lambda p, q: _polygon(p, q, 3),
+    "hexagon": lambda p, q: _polygon(p, q, 6),
+    "star": lambda p, q: _star_like(p, q, 5, 0.45),
+    "heart": _heart,
+    "cross": _cross,
+    "ring": lambda p, q: np.abs(np.hypot(p, q) - 0.68) - 0.25,
+}
+
+
+def _distance(f: Factors, p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Signed distance in pixels from the outline, at p, q [n, H, W] pixels from the centre."""
+    cos, sin = np.cos(f.angle)[:, None, None], np.sin(f.angle)[:, None, None]
+    radius = f.radius[:, None, None]
+    p, q = (cos * p + sin * q) / radius, (cos * q - sin * p) / radius
+    distance = np.empty_like(p)
+    for k, outline in enumerate(SHAPES.values()):
+        of_kind = f.shape == k
+        distance[of_kind] = outline(p[of_kind], q[of_kind])
+    return distance * radius
+
+
+def draw(f: Factors) -> np.ndarray:
+    """The pictures uint8 [n, 64, 64, 3]; edges are anti-aliased by their distance in pixels."""
+    centre = np.arange(EDGE, dtype=np.float64) + 0.5
+    p = centre[None, None, :] - f.x[:, None, None]  # [n, 1, W]
+    q = centre[None, :, None] - f.y[:, None, None]  # [n, H, 1]
+    p, q = np.broadcast_arrays(p, q)
+
+    tones = np.array(list(BACKGROUNDS.values()), np.float64)[f.background]  # [n, 2, 3]
+    down = (centre / EDGE)[None, :, None, None]
+    picture = tones[:, None, None, 0] * (1 - down) + tones[:, None, None, 1] * down
+    picture = np.broadcast_to(picture, (len(f.x), EDGE, EDGE, 3))  # [n, H, W, 3]
+
+    shadow = np.clip(0.5 - _distance(f, p - 1.5, q - 2.5) / 5, 0, 1)
+    picture = picture * (1 - 0.3 * shadow[..., None])
+
+    lit = 1 - 0.22 * (p + q) / f.radius[:, None, None]  # light from the top left
+    paint = np.array(list(COLOURS.values()), np.float64)[f.colour][:, None, None]
+    cover = np.clip(0.5 - _distance(f, p, q), 0, 1)[..., None]
+    picture = picture * (1 - cover) + paint * lit[..., None] * cover
+    return np.clip(np.round(picture), 0, 255).astype(np.uint8)

@@ -1,0 +1,187 @@
+"""Prepared TFDS sets on disk: found by name, made where they are our own, asked for otherwise."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib.util
+import io
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import tensorflow_datasets as tfds
+
+from genjax.data.error import DataError
+from genjax.data.fashion_mnist_6k import FashionMnist6k
+from genjax.data.shapes64 import Shapes64
+
+OWN = {builder.name: builder for builder in (FashionMnist6k, Shapes64)}
+
+
+def default_data_dir() -> Path:
+    """Where TFDS itself keeps its sets: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
+
+
+def _versions(folder: Path) -> list[Path]:
+    """The prepared versions in a folder, the newest first."""
+    try:
+        found = [
+            path
+            for path in folder.iterdir()
+            if re.fullmatch(r"\d+\.\d+\.\d+", path.name) and (path / "dataset_info.json").is_file()
+        ]
+    except OSError:
+        return []
+    return sorted(found, key=lambda path: [int(part) for part in path.name.split(".")])[::-1]
+
+
+def _configs(folder: Path) -> list[Path]:
+    """The configurations of a set that has any, each with at least one prepared version."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and _versions(path))
+    except OSError:
+        return []
+
+
+def prepared(name: str, data_dir: Path) -> Path | None:
+    """The directory of the prepared set `name[/config][:version]`, or None.
+
+    The newest version where none is named; the only configuration where there is one.
+    """
+    base, _, version = name.partition(":")
+    folder = data_dir / base
+    configs = _configs(folder)
+    if not _versions(folder) and configs:
+        if len(configs) > 1:
+            names = ", ".join(f"{base}/{path.name}" for path in configs)
+            raise DataError(f"{base} has several configurations: take one of {names}")
+        folder = configs[0]
+    versions = _versions(folder)
+    return next((path for path in versions if version in ("", path.name)), None)
+
+
+def find_or_prepare(name: str, data_dir: Path, *, download: bool) -> Path:
+    """The directory of a set; our own are prepared on first use, others where `download` says so.
+
+    Raises `DataError` at once, without trying the network, where a set is unknown or absent.
+    """
+    if not re.fullmatch(r"[\w.-]*\w(/[\w.+-]+)?(:[\d.]+)?", name):
+        raise DataError(f"{name!r} is no name of a data set: write name, name/config or name:1.0.0")
+    base, _, version = name.partition(":")
+    found = prepared(name, data_dir)
+    if found is None and base in OWN:
+        _prepare_own(OWN[base], data_dir)
+        found = prepared(name, data_dir)
+    if found is None and (other := prepared(base, data_dir)):
+        raise DataError(f"{data_dir} holds {base}:{other.name}, not {version}: ask for that one")
+    if found is None:
+        _refuse_unknown(base.partition("/")[0], data_dir)
+        if not download:
+            raise DataError(
+                f"{name} is not prepared in {data_dir}: name the data directory that holds it,"
+                f" or allow the download, or run: {_command(name, data_dir)}"
+            )
+        _download(name, data_dir)
+        found = prepared(name, data_dir)
+    if found is None:
+        raise DataError(f"TFDS prepared {name}, but not in {data_dir}")
+    return found
+
+
+def _prepare_own(builder: type[tfds.core.GeneratorBasedBuilder], data_dir: Path) -> None:
+    """Prepare one of our own sets, whole or not at all.
+
+    It is written into a directory of its own and renamed: of two processes that start at once the
+    second finds the set there, and a kill leaves only a directory that nobody reads.
+    """
+    final = data_dir / builder.name / str(builder.VERSION)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(final.parent)
+        draft = Path(tempfile.mkdtemp(prefix=".preparing-", dir=final.parent))
+    except OSError as error:
+        raise DataError(
+            f"cannot write {builder.name} into {data_dir} ({error.strerror}):"
+            " give another data directory"
+        ) from error
+    print(f"Preparing {builder.name} in {data_dir} (once)", file=sys.stderr)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS would call it a download
+            tfds.disable_progress_bar()
+            builder(data_dir=draft, file_format="array_record").download_and_prepare(
+                download_config=tfds.download.DownloadConfig(compute_stats="skip")
+            )
+        # The directory is born readable for the owner alone; a shared one is read by others.
+        (draft / builder.name).chmod(final.parent.stat().st_mode)
+        (draft / builder.name / str(builder.VERSION)).rename(final)
+    except OSError as error:
+        if not (final / "dataset_info.json").is_file():  # else another process was faster
+            raise DataError(f"cannot prepare {builder.name} in {data_dir}: {error}") from error
+    finally:
+        tfds.enable_progress_bar()
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a kill left behind, once it is old enough to be nobody's."""
+    for draft in folder.glob(".preparing-*"):
+        if time.time() - draft.stat().st_mtime > 3600:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _refuse_unknown(base: str, data_dir: Path) -> None:
+    folders = data_dir.iterdir() if data_dir.is_dir() else ()
+    here = {folder.name for folder in folders if _versions(folder) or _configs(folder)}
+    known = {*OWN, *here, *tfds.list_builders(with_community_datasets=False)}
+    if base not in known:
+        nearest = difflib.get_close_matches(base, sorted(known), 1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"try {' or '.join(sorted(OWN))}"
+        raise DataError(f"unknown data set {base!r}, neither TFDS' nor in {data_dir}: {hint}")
+
+
+def _program(name: str, data_dir: Path) -> str:
+    # Not `tfds build`: it cannot start where apache_beam is not installed.
+    return (
+        "import tensorflow_datasets as tfds; tfds.builder("
+        f"{name!r}, data_dir={str(data_dir)!r}, file_format='array_record').download_and_prepare()"
+    )
+
+
+def _command(name: str, data_dir: Path) -> str:
+    return f'python -c "{_program(name, data_dir)}"'
+
+
+def _download(name: str, data_dir: Path) -> None:
+    """Let TFDS download and prepare a set, in a process of its own.
+
+    Of its own because TFDS does it with TensorFlow, which would take the accelerator's memory.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise DataError(
+            f"TFDS prepares {name} with TensorFlow (reading it needs none): pip install"
+            f" tensorflow-cpu and start again, or run elsewhere: {_command(name, data_dir)}"
+        )
+    proxies = ("http_proxy", "https_proxy", "all_proxy")
+    if not any(os.environ.get(key) or os.environ.get(key.upper()) for key in proxies):
+        urls = tfds.builder_cls(re.split("[/:]", name)[0]).url_infos
+        for host in {urlsplit(url).hostname for url in urls}:
+            try:  # TFDS itself would go on trying for minutes
+                socket.create_connection((host, 443), timeout=5).close()
+            except OSError as error:
+                raise DataError(f"cannot download {name}: no way to {host} ({error})") from error
+    ended = subprocess.run(
+        [sys.executable, "-c", _program(name, data_dir)],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+        check=False,
+    )
+    if ended.returncode:
+        raise DataError(f"TFDS could not prepare {name}: its own messages are above")

@@ -1,0 +1,128 @@
+"""Batches of images: what the order says, in the shapes a step wants."""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from genjax.data import DataError, from_arrays
+from genjax.data.order import batch_indices
+
+N = 50
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (N, 4, 5, 3), np.uint8)
+    return from_arrays(pixels, np.arange(N) % 7, classes=tuple("abcdefg"))
+
+
+def test_importing_the_room_imports_nothing_heavy():
+    code = (
+        "import sys, genjax.data;"
+        "print({'jax', 'tensorflow_datasets', 'grain', 'PIL'} & set(sys.modules))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "set()"
+
+
+def test_a_batch_holds_the_images_and_labels_of_its_indices(images):
+    batch = images.batch(3, 8, 16)
+    indices = batch_indices(3, 8, 16, N)[0]
+    np.testing.assert_array_equal(batch["image"], images.source.image[indices])
+    np.testing.assert_array_equal(batch["label"], indices % 7)
+    assert batch["image"].dtype == np.uint8
+    assert batch["label"].dtype == np.int32
+
+
+def test_images_without_labels_give_batches_without(images):
+    assert set(from_arrays(images.source.image).batch(0, 0, 4)) == {"image"}
+
+
+@pytest.mark.parametrize("start", [0, 1, 7])
+def test_the_iterator_gives_batch_after_batch_from_any_start(images, start):
+    for b, batch in enumerate(itertools.islice(images.batches(1, start, 16), 9), start):
+        expected = images.batch(1, b, 16)
+        np.testing.assert_array_equal(batch["image"], expected["image"])
+        np.testing.assert_array_equal(batch["label"], expected["label"])
+
+
+def test_stacks_hold_successive_batches_and_end_at_the_stop(images):
+    stacks = list(images.batches(1, 3, 8, stack=4, stop=13))
+    assert [stack["image"].shape[:2] for stack in stacks] == [(4, 8), (4, 8), (2, 8)]
+    found = np.concatenate([stack["label"] for stack in stacks])
+    np.testing.assert_array_equal(found, [images.batch(1, b, 8)["label"] for b in range(3, 13)])
+
+
+def test_an_iterator_that_starts_at_its_stop_is_empty(images):
+    assert list(images.batches(1, 5, 8, stop=5)) == []
+
+
+def test_the_processes_of_an_iterator_share_each_batch(images):
+    parts = [
+        next(images.batches(1, 2, 8, stack=3, process_index=k, process_count=2)) for k in (0, 1)
+    ]
+    whole = next(images.batches(1, 2, 8, stack=3))
+    found = np.concatenate([part["image"] for part in parts], axis=1)
+    np.testing.assert_array_equal(found, whole["image"])
+
+
+def test_a_batch_that_does_not_divide_is_refused_before_any_thread_starts(images):
+    with pytest.raises(DataError, match="does not divide over 3 processes"):
+        images.batches(0, 0, 8, process_count=3)
+
+
+@pytest.mark.parametrize(("size", "limit"), [(8, None), (50, None), (64, None), (8, 20), (8, 90)])
+def test_evaluation_gives_each_image_once_in_batches_of_one_shape(images, size, limit):
+    batches = list(images.evaluation_batches(size, limit=limit))
+    assert {batch["image"].shape[0] for batch in batches} == {size}
+    kept = np.concatenate([batch["image"][batch["mask"]] for batch in batches])
+    n = min(N, limit or N)
+    assert len(kept) == n
+    assert len(np.unique(kept.reshape(n, -1), axis=0)) == n
+
+
+def test_evaluation_keeps_its_order_but_not_the_files(images):
+    labels = [next(images.evaluation_batches(size))["label"][:10] for size in (10, 20)]
+    np.testing.assert_array_equal(*labels)
+    assert labels[0].tolist() != (np.arange(10) % 7).tolist()
+
+
+def test_processes_share_the_evaluation(images):
+    whole = [batch["image"][batch["mask"]] for batch in images.evaluation_batches(8)]
+    parts = [list(images.evaluation_batches(8, process_index=k, process_count=2)) for k in (0, 1)]
+    for together, *halves in zip(whole, *parts, strict=True):
+        kept = np.concatenate([half["image"][half["mask"]] for half in halves])
+        np.testing.assert_array_equal(kept, together)
+
+
+def test_the_fingerprint_tells_sets_apart(images):
+    pixels, label = images.source.image, images.source.label
+    others = [
+        from_arrays(pixels, label),  # no class names
+        from_arrays(pixels[::-1], label, classes=images.classes),
+        from_arrays(pixels, label[::-1], classes=images.classes),
+        from_arrays(pixels[:-1], label[:-1], classes=images.classes),
+        from_arrays(pixels[:, :, :4], label, classes=images.classes),
+    ]
+    prints = [other.fingerprint for other in (images, *others)]
+    assert len(set(prints)) == len(prints)
+    same = from_arrays(pixels.copy(), label.copy(), classes=images.classes)
+    assert same.fingerprint == images.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        (np.zeros((3, 4, 4), np.uint8), None),
+        (np.zeros((3, 4, 4, 1), np.float32), None),
+        (np.zeros((0, 4, 4, 1), np.uint8), None),
+        (np.zeros((3, 4, 4, 1), np.uint8), np.zeros(2, int)),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(image, label):
+    with pytest.raises(DataError):
+        from_arrays(image, label)
