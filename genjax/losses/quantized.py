@@ -108,10 +108,10 @@ def perplexity(indices: Array, size: int) -> Array:
 def finite_scalar_quantize(z: Array, levels: Sequence[int]) -> Array:
     """Each channel bounded by tanh and rounded to one of its L levels: codes like z, in [−1, 1].
 
-    z: [B, ..., len(levels)], every L ≥ 2. Codes are k/⌊L/2⌋ with k = −⌊L/2⌋ … ⌈L/2⌉−1; the gradient
+    z: [B, ..., len(levels)], every L ≥ 3. Codes are k/⌊L/2⌋ with k = −⌊L/2⌋ … ⌈L/2⌉−1; the gradient
     is that of the bounded value, straight through the rounding. Mentzer et al., "Finite Scalar
-    Quantization: VQ-VAE Made Simple" (2023), appendix A.1, but for the half-step shift of even L:
-    atanh for its tan, so that z = 0 is at a code's centre for all L.
+    Quantization: VQ-VAE Made Simple" (2023), appendix A.1, with the atanh that its tan is meant to
+    be: z = 0 is a code's centre for odd and even L (for L = 2 that saturates tanh, so no L = 2).
     """
     _same_width(z, levels)
     # A thousandth more than the outermost level, so that tanh reaches it.
@@ -144,9 +144,9 @@ def finite_scalar_codes(indices: Array, levels: Sequence[int]) -> Array:
 
 
 def _same_width(z: Array, levels: Sequence[int]) -> None:
-    if z.shape[-1] != len(levels) or min(levels) < 2:
+    if z.shape[-1] != len(levels) or min(levels) < 3:
         raise ValueError(
-            f"give one level L ≥ 2 for each channel of z: z has {z.shape}, levels are "
+            f"give one level L ≥ 3 for each channel of z: z has {z.shape}, levels are "
             f"{tuple(levels)}"
         )
 

@@ -18,6 +18,8 @@ logistic = jax.jit(likelihoods.discretized_logistic)
 mixture = jax.jit(likelihoods.discretized_logistic_mixture, static_argnames="bins")
 
 
+X = RNG.random((8, 4)).astype(np.float32)
+
 # References, in float64: parameters and one image in, a number out.
 
 
@@ -317,6 +319,13 @@ def test_on_eight_devices_the_optimal_variance_is_the_whole_batchs():
     )(mean.reshape(8, 2, 5), x.reshape(8, 2, 5))
     whole = likelihoods.gaussian_optimal_variance(mean, x)
     np.testing.assert_allclose(nll.reshape(16), whole, rtol=1e-5)
+
+
+def test_an_image_costs_the_sum_of_its_halves_and_not_their_mean():
+    # Examples that average over pixels but sum the KL over latents weigh the two wrongly.
+    for loss in (likelihoods.bernoulli, likelihoods.gaussian):
+        parts = sum(loss(X[:, half], X[:, half] / 2) for half in np.split(np.arange(4), 2))
+        np.testing.assert_allclose(loss(X, X / 2), parts, rtol=1e-5)
 
 
 TRANSFORMED = [name for name in CASES if "," not in name]

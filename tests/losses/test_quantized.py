@@ -1,0 +1,180 @@
+"""Vector quantisation and finite scalars: brute force, straight-through gradients, averages."""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax.losses import quantized
+
+RNG = np.random.default_rng(0)
+Z = RNG.standard_normal((8, 3, 2, 4)).astype(np.float32)
+BOOK = RNG.standard_normal((6, 4)).astype(np.float32)
+quantize = jax.jit(quantized.vector_quantize)
+update = jax.jit(quantized.update_codebook, static_argnames="decay")
+
+
+def nearest(z, book):
+    return np.argmin(np.sum((np.float64(z)[..., None, :] - np.float64(book)) ** 2, -1), -1)
+
+
+def test_codes_and_losses_are_the_brute_force_reference():
+    q = quantize(Z, BOOK)
+    indices = nearest(Z, BOOK)
+    squares = np.sum((np.float64(Z) - BOOK[indices]) ** 2, (1, 2, 3))
+    np.testing.assert_array_equal(q.indices, indices)
+    np.testing.assert_allclose(q.codes, BOOK[indices], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(q.codebook_loss, squares, rtol=1e-5)
+    np.testing.assert_allclose(q.commitment, squares, rtol=1e-5)
+    np.testing.assert_allclose(q.loss(), 1.25 * squares, rtol=1e-5)
+    np.testing.assert_allclose(q.loss(beta=2.0), 3 * squares, rtol=1e-5)
+
+
+def test_the_decoders_gradient_passes_straight_and_each_loss_moves_its_own_side():
+    downstream = RNG.standard_normal(Z.shape).astype(np.float32)
+    parts = {
+        "decoder": lambda q: jnp.sum(q.codes * downstream),
+        "codebook": lambda q: q.codebook_loss.sum(),
+        "commitment": lambda q: q.commitment.sum(),
+    }
+    slopes = {
+        name: jax.jit(jax.grad(lambda z, b, f=f: f(quantized.vector_quantize(z, b)), (0, 1)))(
+            Z, BOOK
+        )
+        for name, f in parts.items()
+    }
+    chosen = nearest(Z, BOOK)
+    difference = np.float64(Z) - BOOK[chosen]
+    np.testing.assert_array_equal(slopes["decoder"][0], downstream)
+    np.testing.assert_array_equal(slopes["decoder"][1], 0)
+    np.testing.assert_array_equal(slopes["codebook"][0], 0)
+    by_vector = [-2 * difference[chosen == k].sum(0) for k in range(len(BOOK))]
+    np.testing.assert_allclose(slopes["codebook"][1], by_vector, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(slopes["commitment"][0], 2 * difference, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(slopes["commitment"][1], 0)
+
+
+def test_the_moving_average_is_the_papers_by_loops():
+    book = quantized.start_codebook(jnp.asarray(BOOK))
+    counts, sums = np.ones(6), np.float64(BOOK)
+    for _ in range(3):
+        z = RNG.standard_normal(Z.shape).astype(np.float32)
+        indices = nearest(z, book.vectors)
+        book = update(book, z, indices, decay=0.9)
+        for k in range(6):
+            own = np.float64(z[indices == k])
+            counts[k] = 0.9 * counts[k] + 0.1 * len(own)
+            sums[k] = 0.9 * sums[k] + 0.1 * own.sum(0)
+        np.testing.assert_allclose(book.counts, counts, rtol=1e-5)
+        np.testing.assert_allclose(book.vectors, sums / counts[:, None], rtol=1e-4, atol=1e-5)
+
+
+def test_averaged_vectors_settle_on_the_clusters_means_and_an_unused_one_stays():
+    centres = np.array([[5.0, 0], [-5, 0], [0, 7]], np.float32)
+    z = (centres[:, None] + 0.1 * RNG.standard_normal((3, 50, 2))).astype(np.float32)
+    start = np.array([[4.0, 1], [-4, -1], [1, 5], [99, 99]], np.float32)
+
+    def step(book, _):
+        indices = quantized.vector_quantize(z, book.vectors).indices
+        return quantized.update_codebook(book, z, indices, decay=0.8), None
+
+    # .8^1000 is no float32: an unused count dies out altogether.
+    book, _ = jax.lax.scan(step, quantized.start_codebook(start), length=1000)
+    np.testing.assert_allclose(book.vectors[:3], z.mean(1), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(book.vectors[3], start[3], rtol=1e-3)
+
+
+def test_on_eight_devices_the_average_is_the_whole_batchs():
+    book, indices = quantized.start_codebook(jnp.asarray(BOOK)), nearest(Z, BOOK)
+    shards = jax.pmap(
+        partial(quantized.update_codebook, axis_name="data"), "data", in_axes=(None, 0, 0)
+    )(book, Z[:, None], indices[:, None])
+    whole = update(book, Z, indices)
+    for ours, theirs in zip(shards, whole, strict=True):
+        np.testing.assert_allclose(ours[3], theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_the_average_takes_no_gradient():
+    book, indices = quantized.start_codebook(jnp.asarray(BOOK)), nearest(Z, BOOK)
+    slope = jax.grad(lambda z: quantized.update_codebook(book, z, indices).vectors.sum())(Z)
+    np.testing.assert_array_equal(slope, 0)
+
+
+def test_perplexity_counts_the_codes_in_use():
+    np.testing.assert_allclose(quantized.perplexity(jnp.array([[0, 1], [2, 3]]), 9), 4, rtol=1e-6)
+    np.testing.assert_allclose(quantized.perplexity(jnp.zeros((3, 3), int), 9), 1, rtol=1e-6)
+    p = np.array([3, 1]) / 4
+    uneven = quantized.perplexity(jnp.array([5, 5, 5, 0]), 9)
+    np.testing.assert_allclose(uneven, math.exp(-np.sum(p * np.log(p))), rtol=1e-6)
+
+
+LEVELS = (8, 5, 3, 4)
+fsq = jax.jit(partial(quantized.finite_scalar_quantize, levels=LEVELS))
+
+
+def test_every_finite_scalar_code_is_reached_and_numbered_once():
+    z = np.linspace(-8, 8, 4001, dtype=np.float32)
+    grids = [np.unique(fsq(np.repeat(z[:, None], 4, 1))[:, i]) for i in range(4)]
+    for grid, L in zip(grids, LEVELS, strict=True):
+        np.testing.assert_allclose(grid, (np.arange(L) - L // 2) / (L // 2), atol=1e-6)
+    indices = jnp.arange(math.prod(LEVELS))
+    codes = quantized.finite_scalar_codes(indices, LEVELS)
+    assert len(np.unique(codes, axis=0)) == len(indices)
+    np.testing.assert_array_equal(quantized.finite_scalar_indices(codes, LEVELS), indices)
+    np.testing.assert_array_equal(quantized.finite_scalar_indices(codes, LEVELS)[:9], np.r_[:9])
+
+
+def test_finite_scalar_gradient_is_tanhs_and_zero_is_a_code():
+    z = Z[..., :4]
+    slope = jax.jit(jax.grad(lambda z: fsq(z).sum()))(z)
+    for i, L in enumerate(LEVELS):
+        half, offset = 0.5 * (L - 1) * 1.001, 0.5 * (L % 2 == 0)
+        wide = np.float64(z[..., i])
+        expected = half / np.cosh(wide + np.arctanh(offset / half)) ** 2 / (L // 2)
+        np.testing.assert_allclose(slope[..., i], expected, rtol=1e-4, atol=1e-6)
+        bounded = half * np.tanh(wide + np.arctanh(offset / half)) - offset
+        np.testing.assert_allclose(fsq(z)[..., i], np.round(bounded) / (L // 2), atol=1e-6)
+    np.testing.assert_array_equal(fsq(np.zeros((1, 4), np.float32)), 0)
+    for side in (0.01, -0.01):  # the middle of a code and not its edge, for even L too
+        np.testing.assert_array_equal(fsq(np.full((1, 4), side, np.float32)), 0)
+
+
+def test_extremes_stay_finite():
+    far = Z * np.float32(1e4)
+    q = quantize(far, BOOK)
+    np.testing.assert_array_equal(q.indices, nearest(far, BOOK))
+    assert np.isfinite(q.loss()).all()
+    slope = jax.grad(lambda z: fsq(z).sum())(far)
+    assert np.isfinite(fsq(far)).all()
+    assert np.isfinite(slope).all()
+
+
+def test_vmap_pmap_and_bfloat16():
+    whole = quantize(Z, BOOK)
+    one = jax.vmap(lambda z: jax.tree.map(lambda a: a[0], quantize(z[None], BOOK)))(Z)
+    shards = jax.pmap(quantize, in_axes=(0, None))(Z[:, None], BOOK)
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, one, whole)
+    jax.tree.map(lambda a, b: close(a[:, 0], b), shards, whole)
+    close(jax.vmap(fsq)(Z), fsq(Z))
+    rounded = quantize(jnp.bfloat16(Z), BOOK)
+    assert rounded.codes.dtype == fsq(jnp.bfloat16(Z)).dtype == jnp.bfloat16
+    assert rounded.loss().dtype == jnp.float32
+    np.testing.assert_allclose(rounded.loss(), whole.loss(), rtol=0.05)
+
+
+def test_mismatched_shapes_raise_naming_both():
+    with pytest.raises(ValueError, match=r"\(8, 3, 2, 4\).*\(6, 3\)"):
+        quantized.vector_quantize(Z, BOOK[:, :3])
+    book = quantized.start_codebook(jnp.asarray(BOOK))
+    with pytest.raises(ValueError, match=r"\(8, 3, 2, 4\).*\(8, 3\)"):
+        quantized.update_codebook(book, Z, np.zeros((8, 3), int))
+    with pytest.raises(ValueError, match=r"\(8, 3, 2, 4\).*\(8, 5\)"):
+        quantized.finite_scalar_quantize(Z, (8, 5))
+    with pytest.raises(ValueError, match="L ≥ 3"):
+        quantized.finite_scalar_quantize(Z, (8, 5, 3, 2))
+    with pytest.raises(ValueError, match="2³¹"):
+        quantized.finite_scalar_indices(Z, (1024,) * 4)
