@@ -79,6 +79,8 @@ def assignment(cost) -> jax.Array:
     Crouse 2016, "On Implementing 2D Rectangular Assignment Algorithms". One lax loop, no callback;
     a cost that is not finite ends with some array of indices.
     """
+    cost = jnp.asarray(cost)
+    cost = cost.astype(jnp.promote_types(cost.dtype, jnp.float32))
     if cost.ndim != 2 or cost.shape[0] != cost.shape[1]:
         raise ValueError(f"cost must be [n, n], got {cost.shape}")
     n = cost.shape[0]

@@ -1,0 +1,95 @@
+"""Couplings: the exact assignment against SciPy's, Sinkhorn's plan against its definition."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+from genjax.losses import couplings
+
+assign = jax.jit(couplings.assignment)
+
+
+@pytest.mark.parametrize("kind", ["normal", "ties", "huge", "constant", "ordered"])
+def test_assignment_is_as_cheap_as_scipys(kind):
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        cost = {
+            "normal": rng.normal(size=(24, 24)),
+            "ties": rng.integers(0, 3, (24, 24)),
+            "huge": 1e30 * rng.normal(size=(24, 24)),
+            "constant": np.ones((24, 24)),
+            "ordered": -np.outer(np.arange(24), np.arange(24)),
+        }[kind].astype(np.float32)
+        found = np.asarray(assign(cost))
+        np.testing.assert_array_equal(np.sort(found), np.arange(24))
+        best = cost[linear_sum_assignment(cost)].astype(np.float64).sum()
+        scale = np.abs(cost).max()
+        assert cost[np.arange(24), found].astype(np.float64).sum() <= best + 1e-5 * scale
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_assignment_of_the_smallest_sizes(n):
+    cost = np.random.default_rng(n).normal(size=(n, n)).astype(np.float32)
+    np.testing.assert_array_equal(couplings.assignment(cost), linear_sum_assignment(cost)[1])
+
+
+def test_a_cost_that_is_not_finite_still_ends():
+    assert assign(np.full((24, 24), np.nan, np.float32)).shape == (24,)
+    with pytest.raises(ValueError, match=r"got \(2, 3\)"):
+        couplings.assignment(jnp.zeros((2, 3)))
+
+
+def test_optimal_transport_finds_the_least_squared_distance():
+    x, eps = jax.random.normal(jax.random.key(0), (2, 24, 4, 4, 3))
+    coupled = np.asarray(jax.jit(couplings.optimal_transport)(x, eps, jax.random.key(1)))
+    distance = ((np.asarray(x)[:, None] - np.asarray(eps)[None]) ** 2).sum((2, 3, 4))
+    best = distance[linear_sum_assignment(distance)].sum()
+    assert ((np.asarray(x) - coupled) ** 2).sum() == pytest.approx(best, rel=1e-6)
+    assert best < np.trace(distance)
+
+
+def test_optimal_transport_undoes_a_permutation():
+    x = jax.random.normal(jax.random.key(0), (24, 5))
+    shuffled = jax.random.permutation(jax.random.key(1), x)
+    np.testing.assert_array_equal(couplings.optimal_transport(x, shuffled, None), x)
+
+
+def test_optimal_transport_on_a_line_is_sorting():
+    x, eps = jax.random.normal(jax.random.key(3), (2, 24, 1))
+    coupled = couplings.optimal_transport(x, eps, None)
+    np.testing.assert_array_equal(np.argsort(x, axis=0), np.argsort(coupled, axis=0))
+
+
+def test_sinkhorn_draws_from_the_entropic_plan():
+    n, regularization = 5, 0.7
+    x, eps = jax.random.normal(jax.random.key(0), (2, n, 2))
+    # Sinkhorn & Knopp in float64 on the full squared distance.
+    distance = ((np.float64(x)[:, None] - np.float64(eps)[None]) ** 2).sum(2)
+    plan = np.exp(-0.5 * distance / regularization)
+    for _ in range(500):
+        plan /= plan.sum(0, keepdims=True)
+        plan /= plan.sum(1, keepdims=True)
+    couple, draws = couplings.sinkhorn(regularization), 20_000
+    keys = jax.random.split(jax.random.key(1), draws)
+    coupled = jax.jit(jax.vmap(lambda k: couple(x, eps, k)))(keys)
+    drawn = (jnp.abs(coupled[:, :, None] - eps[None, None]).sum(-1) == 0).mean(0)
+    # Five standard errors of a share.
+    np.testing.assert_allclose(drawn, plan, atol=5 * 0.5 / np.sqrt(draws))
+
+
+def test_sinkhorn_with_little_entropy_is_optimal_transport():
+    # Apart by 1, so that every other permutation costs far more than the entropy gives.
+    x = jnp.arange(24.0)[:, None] * jnp.ones(3)[None]
+    eps = jax.random.permutation(jax.random.key(2), x + 0.1)
+    couple = jax.jit(couplings.sinkhorn(0.05))
+    exact = couplings.optimal_transport(x, eps, None)
+    np.testing.assert_array_equal(couple(x, eps, jax.random.key(0)), exact)
+    keys = jax.random.split(jax.random.key(0), 24)
+    np.testing.assert_array_equal(couple(x, eps, keys), exact)
+
+
+def test_shapes_must_agree():
+    with pytest.raises(ValueError, match=r"\(4, 2\) and \(3, 2\)"):
+        couplings.optimal_transport(jnp.zeros((4, 2)), jnp.zeros((3, 2)), None)
