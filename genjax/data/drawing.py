@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -75,7 +76,7 @@ def factors(indices: np.ndarray, stream: int) -> Factors:
 
 def _fold(p: np.ndarray, q: np.ndarray, corners: int) -> tuple[np.ndarray, np.ndarray]:
     """Polar fold onto the half sector next to a corner that points up."""
-    sector = 2 * np.pi / corners
+    sector = 2 * math.pi / corners
     angle = np.arctan2(p, -q)
     angle = np.abs(angle - sector * np.round(angle / sector))
     r = np.hypot(p, q)
@@ -85,17 +86,17 @@ def _fold(p: np.ndarray, q: np.ndarray, corners: int) -> tuple[np.ndarray, np.nd
 def _star_like(p: np.ndarray, q: np.ndarray, corners: int, inner: float) -> np.ndarray:
     """Distance to the line from a corner at radius 1 to the notch at radius `inner`."""
     a, b = _fold(p, q, corners)
-    notch = inner * np.cos(np.pi / corners), inner * np.sin(np.pi / corners)
-    length = np.hypot(1 - notch[0], notch[1])
+    notch = inner * math.cos(math.pi / corners), inner * math.sin(math.pi / corners)
+    length = math.hypot(1 - notch[0], notch[1])
     return ((a - 1) * notch[1] + b * (1 - notch[0])) / length
 
 
 def _polygon(p: np.ndarray, q: np.ndarray, corners: int) -> np.ndarray:
-    return _star_like(p, q, corners, float(np.cos(np.pi / corners)))
+    return _star_like(p, q, corners, math.cos(math.pi / corners))
 
 
 def _square(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    return np.maximum(np.abs(p), np.abs(q)) - 0.8
+    return np.maximum(np.abs(p), np.abs(q)) - 0.7
 
 
 def _cross(p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -105,11 +106,12 @@ def _cross(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 def _heart(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Two quarter-turned sides that meet at the bottom, a half disc on each of the two others."""
-    p, q = np.abs(p) / 1.7, (0.85 - q) / 1.7  # the tip at (0, 0), the lobes above
-    disc = np.hypot(p - 0.25, q - 0.75) - np.sqrt(2) / 4
+    scale, tip = 1.45, 0.85
+    p, q = np.abs(p) / scale, (tip - q) / scale  # the tip at (0, 0), the lobes above
+    disc = np.hypot(p - 0.25, q - 0.75) - math.sqrt(2) / 4
     onto = np.maximum(p + q, 0) / 2
     side = np.minimum(np.hypot(p, q - 1), np.hypot(p - onto, q - onto)) * np.sign(p - q)
-    return 1.7 * np.where(p + q > 1, disc, side)
+    return scale * np.where(p + q > 1, disc, side)
 
 
 # Signed distance to the outline of a shape of radius 1, negative inside; q points down.
@@ -139,12 +141,13 @@ def _distance(f: Factors, p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 def draw(f: Factors) -> np.ndarray:
     """The pictures uint8 [n, 64, 64, 3]; edges are anti-aliased by their distance in pixels."""
-    centre = np.arange(EDGE, dtype=np.float64) + 0.5
+    f = Factors(*(np.float32(v) if v.dtype.kind == "f" else v for v in f))  # twice as fast
+    centre = np.arange(EDGE, dtype=np.float32) + np.float32(0.5)
     p = centre[None, None, :] - f.x[:, None, None]  # [n, 1, W]
     q = centre[None, :, None] - f.y[:, None, None]  # [n, H, 1]
     p, q = np.broadcast_arrays(p, q)
 
-    tones = np.array(list(BACKGROUNDS.values()), np.float64)[f.background]  # [n, 2, 3]
+    tones = np.array(list(BACKGROUNDS.values()), np.float32)[f.background]  # [n, 2, 3]
     down = (centre / EDGE)[None, :, None, None]
     picture = tones[:, None, None, 0] * (1 - down) + tones[:, None, None, 1] * down
     picture = np.broadcast_to(picture, (len(f.x), EDGE, EDGE, 3))  # [n, H, W, 3]
@@ -153,7 +156,7 @@ def draw(f: Factors) -> np.ndarray:
     picture = picture * (1 - 0.3 * shadow[..., None])
 
     lit = 1 - 0.22 * (p + q) / f.radius[:, None, None]  # light from the top left
-    paint = np.array(list(COLOURS.values()), np.float64)[f.colour][:, None, None]
+    paint = np.array(list(COLOURS.values()), np.float32)[f.colour][:, None, None]
     cover = np.clip(0.5 - _distance(f, p, q), 0, 1)[..., None]
     picture = picture * (1 - cover) + paint * lit[..., None] * cover
     return np.clip(np.round(picture), 0, 255).astype(np.uint8)

@@ -27,7 +27,7 @@ def open_folder(
     folder: Path,
     split: str = "all",
     *,
-    size: int | None,
+    size: int = 64,
     channels: int = 3,
     bad: Literal["refuse", "skip"] = "refuse",
     memory: int = 2 << 30,
@@ -44,8 +44,6 @@ def open_folder(
     comes to light when its batch is read, or now, by decoding everything once, if it is to be
     skipped.
     """
-    if size is None:
-        raise DataError(f"the images of {folder} may have any size: say which size they shall get")
     files = _files_of(folder, split)
     skipped: list[str] = []
     with warnings.catch_warnings():

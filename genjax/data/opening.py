@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from genjax.data.error import DataError
 from genjax.data.images import Images
 
 
@@ -16,23 +17,32 @@ def open_images(
     data_dir: str | os.PathLike[str] | None = None,
     folder: str | os.PathLike[str] | None = None,
     size: int | None = None,
-    channels: Literal[1, 3] | None = None,
+    channels: int | None = None,
     bad: Literal["refuse", "skip"] = "refuse",
     download: bool = False,
     memory: int = 2 << 30,
 ) -> Images:
     """The images of a TFDS set, or of a folder where `folder` is given.
 
-    A set: `name` is TFDS' `name[/config][:version]`, `split` TFDS' ("test", "train[:10%]"),
-    `data_dir` where it is or will be prepared (TFDS' own default where None). Our own sets,
-    fashion_mnist_6k and shapes64, are prepared on first use; others where `download` allows it.
-    A folder: `split` is "train", "test" or "all" (see `open_folder`), and a `bad` file is refused
-    or skipped. `size` resizes the short side and crops the centre; a folder, and a set of images
-    of many sizes, need it. `channels` is 1 (luma) or 3, by default what the set has (a folder: 3).
-    Up to `memory` bytes are decoded at once and kept; more are decoded batch by batch.
+    name: TFDS' `name[/config][:version]`. Our own, fashion_mnist_6k and shapes64, are prepared on
+        first use.
+    split: TFDS' ("train", "test", "train[:10%]"). "test" of a set that has none is its validation
+        split, or else the last tenth of train, which "train" then leaves out. Of a folder: "train",
+        "test" or "all", see `folder.open_folder`.
+    data_dir: where sets are or will be prepared; None: TFDS' own default.
+    size: the short side is resized to it and the centre cropped; None: as they are (a folder: 64).
+        A set of images of many sizes needs it.
+    channels: 1 (luma) or 3; None: as they are (a folder: 3).
+    bad: what to do with a file of a folder that is broken, too large or leads out of it.
+    download: whether TFDS may download and prepare a set that is not there.
+    memory: decoded at once and kept in RAM up to so many bytes; else decoded batch by batch.
 
     Raises `DataError`, one line, where the images cannot be had.
     """
+    if size is not None and size < 1:
+        raise DataError(f"images need at least one pixel a side, got size {size}")
+    if channels not in (None, 1, 3):
+        raise DataError(f"images have 1 or 3 channels, not {channels}")
     # TFDS and Pillow are heavy: a program that only shows its help must not pay for them.
     if folder is not None:
         from genjax.data.folder import open_folder
@@ -40,7 +50,7 @@ def open_images(
         return open_folder(
             Path(folder).expanduser(),
             split,
-            size=size,
+            size=size or 64,
             channels=channels or 3,
             bad=bad,
             memory=memory,

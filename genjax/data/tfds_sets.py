@@ -96,14 +96,7 @@ def open_tfds(
 ) -> Images:
     """The images of a TFDS set; see `open_images`."""
     folder = find_or_prepare(name, data_dir, download=download)
-    try:
-        builder = tfds.builder_from_directory(folder)
-        records = _records(builder, split)
-    except DataError:
-        raise
-    except Exception as error:
-        raise _unreadable(folder, error) from error
-    info = builder.info
+    info, split, records = _opened(folder, split)
     image_key, label_key, factor_keys = _image_key(info), _label_key(info), _factor_keys(info)
     height, width, depth = info.features[image_key].shape
     if size is not None:
@@ -113,48 +106,66 @@ def open_tfds(
     channels = channels or (1 if depth == 1 else 3)
     shape = (len(records), height, width, channels)
     small = int(np.prod(shape)) <= memory
-    wanted = [image_key, *([label_key] if label_key else []), *(factor_keys if small else [])]
+    wanted = {image_key, *([label_key] if label_key else []), *(factor_keys if small else [])}
     features = tfds.features.FeaturesDict({key: info.features[key] for key in wanted})
-    source = Records(folder, records, features, image_key, label_key, channels, size)
-    classes = {k: tuple(info.features[k].names or ()) for k in wanted if _is_class(info, k)}
-    common = {
-        "shape": shape,
-        "name": name,
-        "split": split,
-        "labelled": label_key is not None,
-        "classes": classes.get(label_key, ()),
+    names = {
+        key: tuple(feature.names or map(str, range(feature.num_classes)))
+        for key, feature in features.items()
+        if isinstance(feature, tfds.features.ClassLabel)
     }
+    classes = names.get(label_key, ())
+    source = Records(folder, records, features, image_key, label_key, channels, size)
     if not small:
-        return Images(source, **common)
+        return Images(source, shape, name, split, label_key is not None, classes)
     columns = _read_all(source, shape, name)
-    image = columns.pop(image_key)
     label = columns[label_key].astype(np.int32) if label_key else None
-    columns = {key: columns[key] for key in factor_keys}
-    names = {key: classes[key] for key in columns if key in classes}
-    return Images(InMemory(image, label), **common, factors=columns, factor_classes=names)
+    return Images(
+        InMemory(columns[image_key], label),
+        shape,
+        name,
+        split,
+        labelled=label_key is not None,
+        classes=classes,
+        factors={key: columns[key] for key in factor_keys},
+        factor_classes=names,
+    )
 
 
-def _is_class(info: tfds.core.DatasetInfo, key: str) -> bool:
-    return isinstance(info.features[key], tfds.features.ClassLabel)
-
-
-def _records(builder: tfds.core.DatasetBuilder, split: str) -> Sequence[bytes]:
-    name, splits = builder.info.name, ", ".join(builder.info.splits)
+def _opened(folder: Path, split: str) -> tuple[tfds.core.DatasetInfo, str, Sequence[bytes]]:
     try:
-        records = builder.as_data_source(
-            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        builder = tfds.builder_from_directory(folder)
+    except Exception as error:
+        raise _unreadable(folder, error) from error
+    info = builder.info
+    split = _existing(split, set(info.splits))
+    try:
+        count = info.splits[split].num_examples
+    except (KeyError, ValueError):
+        count = 0
+    if not count:
+        raise DataError(
+            f"{info.name} has no images in split {split!r}: take one of"
+            f" {', '.join(info.splits)}, or a slice such as train[:10%]"
         )
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES
+    try:
+        return info, split, builder.as_data_source(split, deserialize_method=raw)
     except NotImplementedError as error:
         raise DataError(
-            f"{name} in {builder.data_dir} is no array_record: prepare it again with"
-            f" tfds build {name} --file_format=array_record"
+            f"{folder} is {info.file_format.value}, which only TensorFlow reads: prepare"
+            f" {info.name} with file_format='array_record' in another data directory"
         ) from error
-    except ValueError as error:
-        raise DataError(
-            f"{name} has no images in split {split!r}: take one of {splits},"
-            " or a slice such as train[:10%]"
-        ) from error
-    return records
+    except Exception as error:
+        raise _unreadable(folder, error) from error
+
+
+def _existing(split: str, splits: set[str]) -> str:
+    """ "test" for a set that has none: its validation split, else the last tenth of train."""
+    if split == "test" and "test" not in splits and "validation" in splits:
+        return "validation"
+    if splits == {"train"}:
+        return {"train": "train[:90%]", "test": "train[90%:]"}.get(split, split)
+    return split
 
 
 def _read_all(source: Records, shape: tuple[int, ...], name: str) -> dict[str, np.ndarray]:
