@@ -1,0 +1,212 @@
+"""Consistency losses on a Gaussian's known flow, their time pairs, distances and curriculum."""
+
+import math
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from genjax.diffusion import predictions, schedules
+from genjax.losses import consistency
+
+SCHEDULE, STD = schedules.EDM(), 0.6
+
+
+def ideal(z, t):
+    """E[x | z] for x ~ N(0, STD²)."""
+    variance = SCHEDULE.sigma(t)[:, None] ** 2
+    return STD**2 / (STD**2 + variance) * z
+
+
+def exact(z, t):
+    """The consistency function: the flow keeps z / √(STD² + σ²) and ends at σ(0)."""
+    start = SCHEDULE.sigma(jnp.zeros_like(t))
+    ratio = jnp.sqrt((STD**2 + start**2) / (STD**2 + SCHEDULE.sigma(t) ** 2))
+    return ratio[:, None] * z
+
+
+def exact_flow(z, t, s):
+    ratio = jnp.sqrt((STD**2 + SCHEDULE.sigma(s) ** 2) / (STD**2 + SCHEDULE.sigma(t) ** 2))
+    return ratio[:, None] * z
+
+
+@pytest.fixture(scope="module")
+def x():
+    return STD * jax.random.normal(jax.random.key(0), (512, 2))
+
+
+def test_exact_consistency_function_has_no_distillation_loss_and_another_has(x):
+    arguments = {"schedule": SCHEDULE, "times": consistency.uniform_pairs(18)}
+    key = jax.random.key(1)
+    loss = consistency.distillation(exact, exact, exact_flow, x, key, **arguments)
+    # Values of order one, rounded at 1e-7.
+    assert float(loss.max()) < 1e-10
+    loss = consistency.distillation(ideal, ideal, exact_flow, x, key, **arguments)
+    assert float(loss.mean()) > 1e-4
+
+
+def test_training_at_the_exact_function_is_at_a_minimum(x):
+    # Song et al. 2023, theorem 2: in the limit of close steps training has distillation's gradient.
+    s, t = jnp.full(512, 0.49), jnp.full(512, 0.51)
+    keys = jax.random.split(jax.random.key(2), 64)
+
+    def gradient(wrong, key):
+        def loss(scale):
+            return consistency.training(
+                lambda z, t: (scale + wrong) * exact(z, t),
+                lambda z, t: (1.0 + wrong) * exact(z, t),
+                x, key, schedule=SCHEDULE, times=(s, t),
+                distance=consistency.squared, weight=consistency.even,
+            ).mean()  # fmt: skip
+
+        return jax.grad(loss)(1.0)
+
+    at_exact = np.asarray(jax.jit(jax.vmap(lambda k: gradient(0.0, k)))(keys))
+    # d/d scale of E|scale·f(z_t) − f(z_s)|² at 1 in closed form.
+    variances = [STD**2 + float(SCHEDULE.sigma(u)) ** 2 for u in (0.49, 0.51)]
+    start = STD**2 + float(SCHEDULE.sigma(0.0)) ** 2
+    shared = STD**2 + float(SCHEDULE.sigma(0.49) * SCHEDULE.sigma(0.51))
+    closed = 2 * 2 * (start - start * shared / math.sqrt(variances[0] * variances[1]))
+    # x is the same for all keys and its 1,024 draws have a variance of their own.
+    spread = 5 * at_exact.std() / 8 + 5 * closed * math.sqrt(2 / 1024)
+    assert abs(at_exact.mean() - closed) < spread
+    assert closed < 0.01 * 2 * 2 * start
+
+
+def test_teacher_and_solver_get_no_gradient(x):
+    def loss(scale, of_teacher, of_solver):
+        return consistency.distillation(
+            lambda z, t: scale * exact(z, t),
+            lambda z, t: of_teacher * exact(z, t),
+            lambda z, t, s: of_solver * exact_flow(z, t, s),
+            x, jax.random.key(0), schedule=SCHEDULE, times=consistency.uniform_pairs(18),
+        ).sum()  # fmt: skip
+
+    student, teacher, solver = jax.grad(loss, (0, 1, 2))(1.1, 1.0, 1.0)
+    assert teacher == solver == 0
+    assert student > 0
+
+
+def test_training_is_song_and_dhariwals_formula():
+    x, key = jax.random.normal(jax.random.key(0), (4, 3, 2)), jax.random.key(1)
+    s, t = jnp.array([0.0, 0.2, 0.5, 0.9]), jnp.array([0.1, 0.3, 0.7, 1.0])
+    seen = []
+
+    def network(z, t):
+        seen.append(np.float64(z))
+        return jnp.tanh(z)
+
+    loss = consistency.training(network, network, x, key, schedule=SCHEDULE, times=(s, t))
+    later, earlier = seen
+    sigma_s, sigma_t = (np.float64(SCHEDULE.sigma(u))[:, None, None] for u in (s, t))
+    clean = np.float64(x)
+    # One noise for both.
+    np.testing.assert_allclose((later - clean) / sigma_t * sigma_s, earlier - clean, atol=1e-5)
+    c = 0.00054 * np.sqrt(6)
+    squared = ((np.tanh(later) - np.tanh(earlier)) ** 2).sum((1, 2))
+    expected = (np.sqrt(squared + c**2) - c) / (sigma_t - sigma_s)[:, 0, 0]
+    np.testing.assert_allclose(loss, expected, rtol=1e-3)
+
+
+def test_boundary_is_the_identity_at_the_least_noise_and_edm_far_away():
+    z = jax.random.normal(jax.random.key(0), (3, 4))
+    predict = consistency.boundary(lambda z, t: jnp.sin(5 * z), schedule=SCHEDULE)
+    np.testing.assert_array_equal(predict(z, jnp.zeros(3)), z)
+    t = jnp.array([0.3, 0.6, 1.0])
+    sigma, low, s = np.float64(SCHEDULE.sigma(t))[:, None], 0.002, 0.5
+    skip = s**2 / ((sigma - low) ** 2 + s**2)
+    out = s * (sigma - low) / np.sqrt(s**2 + sigma**2)
+    expected = skip * z + out * np.sin(5 * np.float64(z) / np.sqrt(sigma**2 + s**2))
+    np.testing.assert_allclose(predict(z, t), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_heun_is_of_second_order():
+    heun = consistency.heun(ideal, schedule=SCHEDULE, target=predictions.data)
+    z, start = jnp.ones((1, 1)), 0.6
+
+    def error(steps):
+        times = start - jnp.arange(steps + 1) * 0.2 / steps
+        value = z
+        for t, s in pairwise(times):
+            value = step(value, t[None], s[None])
+        return abs(float(value[0, 0] - exact_flow(z, times[:1], times[-1:])[0, 0]))
+
+    step = jax.jit(heun)
+    assert math.log2(error(2) / error(4)) == pytest.approx(2, abs=0.35)
+
+
+def test_heun_follows_every_schedule_the_same():
+    # In z/α and σ/α all schedules are one ODE: the same levels give the same step.
+    levels = jnp.array([2.0]), jnp.array([1.0])
+    results = []
+    for schedule in (schedules.EDM(), schedules.VP(), schedules.RectifiedFlow()):
+        t, s = (schedule.time(-2 * jnp.log(level)) for level in levels)
+
+        def predict(z, t, schedule=schedule):
+            alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
+            return alpha * STD**2 / (alpha**2 * STD**2 + sigma**2) * z
+
+        solve = consistency.heun(predict, schedule=schedule, target=predictions.data)
+        alpha_t, alpha_s = schedule.alpha(t)[:, None], schedule.alpha(s)[:, None]
+        results.append(float((solve(alpha_t * jnp.ones((1, 1)), t, s) / alpha_s)[0, 0]))
+    np.testing.assert_allclose(results, results[0], rtol=1e-4)
+
+
+def test_pseudo_huber_is_exact_near_zero_and_far_out_with_a_finite_gradient():
+    c = 0.00054 * math.sqrt(6)
+    for size in (0.0, 1e-12, 1e-6, 1e-3, 1.0, 1e6):
+        a, b = jnp.full((1, 3, 2), size), jnp.zeros((1, 3, 2))
+        square = 6 * float(np.float32(size)) ** 2
+        value = consistency.pseudo_huber(a, b)[0]
+        np.testing.assert_allclose(value, square / (math.sqrt(square + c**2) + c), rtol=1e-5)
+        gradient = jax.grad(lambda a, b=b: consistency.pseudo_huber(a, b).sum())(a)
+        np.testing.assert_allclose(gradient, size / math.sqrt(square + c**2), rtol=1e-5)
+    assert consistency.pseudo_huber(a, b, constant=1.0) < consistency.pseudo_huber(a, b)
+
+
+@pytest.mark.parametrize("keys", ["one key", "a key per example"])
+def test_lognormal_pairs_have_the_erf_differences_of_song_and_dhariwal(keys):
+    steps, n = 10, 20_000
+    key = jax.random.key(3)
+    keys = key if keys == "one key" else jax.random.split(key, n)
+    s, t = jax.jit(lambda steps: consistency.lognormal_pairs(steps, schedule=SCHEDULE)(keys, n))(
+        steps
+    )
+    levels = np.log(np.float64(SCHEDULE.sigma(np.arange(steps + 1) / steps)))
+    mass = np.diff(special.erf((levels + 1.1) / (math.sqrt(2) * 2)))
+    counts = np.bincount(np.round(np.asarray(t) * steps).astype(int), minlength=steps + 1)[1:]
+    assert stats.chisquare(counts, n * mass / mass.sum()).pvalue > 1e-3
+    np.testing.assert_allclose(t - s, 1 / steps, rtol=1e-5)
+
+
+@pytest.mark.parametrize("keys", ["one key", "a key per example"])
+def test_uniform_pairs_are_neighbours(keys):
+    key = jax.random.key(3)
+    keys = key if keys == "one key" else jax.random.split(key, 4000)
+    s, t = consistency.uniform_pairs(5)(keys, 4000)
+    np.testing.assert_allclose(t - s, 0.2, rtol=1e-5)
+    assert stats.chisquare(np.bincount(np.round(np.asarray(t) * 5).astype(int))[1:]).pvalue > 1e-3
+
+
+def test_doubling_is_song_and_dhariwals_curriculum():
+    total, first, last = 400_000, 10, 1280
+    period = math.floor(total / (math.log2(last // first) + 1))
+    for step in (0, period - 1, period, 3 * period, total - 1, total, 10 * total):
+        expected = min(first * 2 ** (step // period), last)
+        assert int(jax.jit(lambda k: consistency.doubling(k, total))(step)) == expected
+
+
+def test_mistakes_are_told_in_one_line(x):
+    times = consistency.uniform_pairs(18)
+    with pytest.raises(ValueError, match=r"\(512, 2\), got \(512, 1\) and \(512, 2\)"):
+        consistency.training(
+            lambda z, t: z[:, :1], exact, x, jax.random.key(0), schedule=SCHEDULE, times=times
+        )
+    with pytest.raises(ValueError, match=r"\(3,\), \(512,\) for x \(512, 2\)"):
+        consistency.training(
+            exact, exact, x, jax.random.key(0), schedule=SCHEDULE,
+            times=(jnp.zeros(3), jnp.ones(512)),
+        )  # fmt: skip
