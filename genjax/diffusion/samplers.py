@@ -215,7 +215,9 @@ def heun(
         z = _add_noise(z, row, kick, key)
         data, noise = _split(predict(z.astype(dtype), _times(row, z)), z, row, target, clip)
         d = dalpha * data + dsigma * noise
-        return jnp.where(correct, base + (slope + d) / 2, z + d), z, d
+        # z + d in the form that ends on the data exactly.
+        euler = row.alpha_next * data + row.sigma_next * noise
+        return jnp.where(correct, base + (slope + d) / 2, euler), z, d
 
     def body(carry, item):
         carry = step(carry, item)
