@@ -115,11 +115,11 @@ def finite_scalar_quantize(z: Array, levels: Sequence[int]) -> Array:
     """
     _same_width(z, levels)
     # A thousandth more than the outermost level, so that tanh reaches it.
-    half = [0.5 * (L - 1) * 1.001 for L in levels]
-    offset = [0.5 * (L % 2 == 0) for L in levels]
-    shift = [math.atanh(o / h) for o, h in zip(offset, half, strict=True)]
+    halves = [0.5 * (L - 1) * 1.001 for L in levels]
+    offsets = [0.5 * (L % 2 == 0) for L in levels]
+    shifts = [math.atanh(o / h) for o, h in zip(offsets, halves, strict=True)]
     wide = _widen(z)
-    half, offset, shift = (_last_axis(a, wide) for a in (half, offset, shift))
+    half, offset, shift = (_last_axis(values, wide) for values in (halves, offsets, shifts))
     bounded = jnp.tanh(wide + shift) * half - offset
     rounded = bounded + jax.lax.stop_gradient(jnp.round(bounded) - bounded)
     return (rounded / _last_axis([L // 2 for L in levels], wide)).astype(z.dtype)

@@ -305,6 +305,14 @@ def test_the_optimal_variance_minimises_the_batch_mean_which_is_half_d_log_mse()
         assert likelihoods.gaussian(mean, x, sigma=factor * math.sqrt(mse)).mean() > best
 
 
+def test_one_images_gradient_takes_the_optimal_variance_as_given():
+    mean, x = normal(8, 5), bytes_(8, 5)
+    ours = jax.grad(lambda m: likelihoods.gaussian_optimal_variance(m, x)[0])(mean)
+    variance = np.mean((np.float64(x) - mean) ** 2)
+    np.testing.assert_allclose(ours[0], (mean - x)[0] / variance, rtol=1e-5)
+    np.testing.assert_array_equal(ours[1:], 0)
+
+
 def test_a_perfect_reconstruction_meets_the_floor_and_not_log_zero():
     x = bytes_(4, 3)
     nll, slope = jax.value_and_grad(lambda m: likelihoods.gaussian_optimal_variance(m, x).sum())(x)
