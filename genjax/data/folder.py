@@ -55,7 +55,7 @@ def open_folder(
     shape = (len(files), size, size, channels)
     image = np.empty(shape, np.uint8) if int(np.prod(shape)) <= memory else None
     if image is not None or bad == "skip":
-        kept = []
+        kept: list[_File] = []
         for file, pixels in _working(read, files, bad, skipped, "Reading"):
             if image is not None:
                 image[len(kept)] = pixels
@@ -104,7 +104,7 @@ class Files:
 def _files_of(folder: Path, split: str) -> list[_File]:
     if split not in ("train", "test", "all"):
         raise DataError(f"a folder has no split {split!r}: take train, test or all")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise DataError(f"{folder} is no folder")
     parts = _split_folders(folder)
     if parts is not None:

@@ -31,25 +31,26 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
 
 
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # not there, no folder, not ours to read: nothing to find
+        return []
+
+
 def _versions(folder: Path) -> list[Path]:
     """The prepared versions in a folder, the newest first."""
-    try:
-        found = [
-            path
-            for path in folder.iterdir()
-            if re.fullmatch(r"\d+\.\d+\.\d+", path.name) and (path / "dataset_info.json").is_file()
-        ]
-    except OSError:
-        return []
+    found = [
+        path
+        for path in _entries(folder)
+        if re.fullmatch(r"\d+\.\d+\.\d+", path.name) and os.path.isfile(path / "dataset_info.json")
+    ]
     return sorted(found, key=lambda path: [int(part) for part in path.name.split(".")])[::-1]
 
 
 def _configs(folder: Path) -> list[Path]:
     """The configurations of a set that has any, each with at least one prepared version."""
-    try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and _versions(path))
-    except OSError:
-        return []
+    return [path for path in _entries(folder) if _versions(path)]
 
 
 def prepared(name: str, data_dir: Path) -> Path | None:
@@ -77,6 +78,8 @@ def find_or_prepare(name: str, data_dir: Path, *, download: bool) -> Path:
     if not re.fullmatch(r"[\w.-]*\w(/[\w.+-]+)?(:[\d.]+)?", name):
         raise DataError(f"{name!r} is no name of a data set: write name, name/config or name:1.0.0")
     base, _, version = name.partition(":")
+    if name in OWN:  # the version that this code draws, whatever else lies there
+        name = f"{name}:{OWN[name].VERSION}"
     found = prepared(name, data_dir)
     if found is None and base in OWN:
         _prepare_own(OWN[base], data_dir)
@@ -120,8 +123,6 @@ def _prepare_own(builder: type[tfds.core.GeneratorBasedBuilder], data_dir: Path)
             builder(data_dir=draft, file_format="array_record").download_and_prepare(
                 download_config=tfds.download.DownloadConfig(compute_stats="skip")
             )
-        # The directory is born readable for the owner alone; a shared one is read by others.
-        (draft / builder.name).chmod(final.parent.stat().st_mode)
         (draft / builder.name / str(builder.VERSION)).rename(final)
     except OSError as error:
         if not (final / "dataset_info.json").is_file():  # else another process was faster
@@ -139,8 +140,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _refuse_unknown(base: str, data_dir: Path) -> None:
-    folders = data_dir.iterdir() if data_dir.is_dir() else ()
-    here = {folder.name for folder in folders if _versions(folder) or _configs(folder)}
+    here = {path.name for path in _entries(data_dir) if _versions(path) or _configs(path)}
     known = {*OWN, *here, *tfds.list_builders(with_community_datasets=False)}
     if base not in known:
         nearest = difflib.get_close_matches(base, sorted(known), 1)

@@ -1,6 +1,6 @@
 """The set of drawn pictures: 6,000 + 1,000 of one shape each, 64x64x3, with all their factors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from PIL import Image
 from genjax.data import drawing
 
 COUNT = {"train": 6000, "test": 1000}
-CLASSES = {
+CLASSES: dict[str, Iterable[str]] = {
     "shape": drawing.SHAPES,
     "colour": drawing.COLOURS,
     "size": drawing.SIZES,

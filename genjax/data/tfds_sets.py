@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ class Records:
     """A source that reads records by index; `features` are only those that are wanted."""
 
     folder: Path
-    records: Sequence[bytes]
+    records: Any  # serialized examples, many at a time: TFDS' data source
     features: tfds.features.FeaturesDict
     image_key: str
     label_key: str | None
@@ -131,7 +130,7 @@ def open_tfds(
     )
 
 
-def _opened(folder: Path, split: str) -> tuple[tfds.core.DatasetInfo, str, Sequence[bytes]]:
+def _opened(folder: Path, split: str) -> tuple[tfds.core.DatasetInfo, str, Any]:
     try:
         builder = tfds.builder_from_directory(folder)
     except Exception as error:
@@ -160,7 +159,7 @@ def _opened(folder: Path, split: str) -> tuple[tfds.core.DatasetInfo, str, Seque
 
 
 def _existing(split: str, splits: set[str]) -> str:
-    """ "test" for a set that has none: its validation split, else the last tenth of train."""
+    """What stands in for a missing test split: validation, else the last tenth of train."""
     if split == "test" and "test" not in splits and "validation" in splits:
         return "validation"
     if splits == {"train"}:
