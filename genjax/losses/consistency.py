@@ -11,18 +11,18 @@ def _is_batch(key):
     return key.ndim == (1 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 2)
 
 
-def _split(key):
-    if _is_batch(key):
-        both = jax.vmap(jax.random.split)(key)
-        return both[:, 0], both[:, 1]
-    return tuple(jax.random.split(key))
+def _split(key, n, x):
+    if not _is_batch(key):
+        return tuple(jax.random.split(key, n))
+    if key.shape[0] != x.shape[0]:
+        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for x {x.shape}")
+    parts = jax.vmap(lambda k: jax.random.split(k, n))(key)
+    return tuple(parts[:, i] for i in range(n))
 
 
 def _normal(key, shape, dtype):
     if not _is_batch(key):
         return jax.random.normal(key, shape, dtype)
-    if key.shape[0] != shape[0]:
-        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for x {shape}")
     return jax.vmap(lambda k: jax.random.normal(k, shape[1:], dtype))(key)
 
 
@@ -150,7 +150,7 @@ def training(
     is the student itself (Song & Dhariwal 2023) or its moving average (Song et al. 2023). times is
     (s, t), two [B], or times(key, n) -> (s, t). Returns [B]. Raises ValueError if shapes differ.
     """
-    time_key, noise_key = _split(key)
+    time_key, noise_key = _split(key, 2, x)
     s, t = _pair(times, time_key, x)
     clean = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     eps = _normal(noise_key, x.shape, clean.dtype)
@@ -171,7 +171,7 @@ def distillation(
     solve(z, t, s) takes one step of the probability flow ODE of a trained model, such as `heun`.
     The other arguments are those of `training`. Song et al. 2023, algorithm 2.
     """
-    time_key, noise_key = _split(key)
+    time_key, noise_key = _split(key, 2, x)
     s, t = _pair(times, time_key, x)
     clean = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     eps = _normal(noise_key, x.shape, clean.dtype)

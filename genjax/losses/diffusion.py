@@ -9,18 +9,18 @@ def _is_batch(key):
     return key.ndim == (1 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 2)
 
 
-def _split(key):
-    if _is_batch(key):
-        both = jax.vmap(jax.random.split)(key)
-        return both[:, 0], both[:, 1]
-    return tuple(jax.random.split(key))
+def _split(key, n, x):
+    if not _is_batch(key):
+        return tuple(jax.random.split(key, n))
+    if key.shape[0] != x.shape[0]:
+        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for x {x.shape}")
+    parts = jax.vmap(lambda k: jax.random.split(k, n))(key)
+    return tuple(parts[:, i] for i in range(n))
 
 
 def _normal(key, shape, dtype):
     if not _is_batch(key):
         return jax.random.normal(key, shape, dtype)
-    if key.shape[0] != shape[0]:
-        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for x {shape}")
     return jax.vmap(lambda k: jax.random.normal(k, shape[1:], dtype))(key)
 
 
@@ -46,7 +46,7 @@ def denoising(
     velocity, Liu et al. 2022 and Lipman et al. 2022 for flow on rectified flow. Returns [B],
     summed over each example's elements in at least float32. Raises ValueError if shapes differ.
     """
-    time_key, noise_key = _split(key)
+    time_key, noise_key = _split(key, 2, x)
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     t = times(time_key, x.shape[0]) if callable(times) else jnp.asarray(times)
     if t.shape != x.shape[:1]:

@@ -11,18 +11,18 @@ def _is_batch(key):
     return key.ndim == (1 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 2)
 
 
-def _split(key, n):
-    if _is_batch(key):
-        parts = jax.vmap(lambda k: jax.random.split(k, n))(key)
-        return tuple(parts[:, i] for i in range(n))
-    return tuple(jax.random.split(key, n))
+def _split(key, n, x):
+    if not _is_batch(key):
+        return tuple(jax.random.split(key, n))
+    if key.shape[0] != x.shape[0]:
+        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for x {x.shape}")
+    parts = jax.vmap(lambda k: jax.random.split(k, n))(key)
+    return tuple(parts[:, i] for i in range(n))
 
 
 def _normal(key, shape, dtype):
     if not _is_batch(key):
         return jax.random.normal(key, shape, dtype)
-    if key.shape[0] != shape[0]:
-        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for x {shape}")
     return jax.vmap(lambda k: jax.random.normal(k, shape[1:], dtype))(key)
 
 
@@ -68,7 +68,7 @@ def flow_matching(
     couple(x, eps, key) reorders the noise of the batch. Returns [B]. Raises ValueError if shapes
     differ. At s = 0 and with independent noise it is `denoising` of `flow` on rectified flow.
     """
-    time_key, noise_key, couple_key = _split(key, 3)
+    time_key, noise_key, couple_key = _split(key, 3, x)
     clean = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     t = _times(times, time_key, x)
     eps = couple(clean, _normal(noise_key, x.shape, clean.dtype), couple_key)
@@ -113,7 +113,7 @@ def brownian(scale=2.0) -> Callable:
 def _interpolate(x, y, key, interpolant, times):
     if x.shape != y.shape:
         raise ValueError(f"x and y must have one shape: got {x.shape} and {y.shape}")
-    time_key, noise_key = _split(key, 2)
+    time_key, noise_key = _split(key, 2, x)
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     t = _times(times, time_key, x)
     parts = (x.astype(dtype), y.astype(dtype), _normal(noise_key, x.shape, dtype))

@@ -8,18 +8,18 @@ def _is_batch(key):
     return key.ndim == (1 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 2)
 
 
-def _split(key, n):
-    if _is_batch(key):
-        parts = jax.vmap(lambda k: jax.random.split(k, n))(key)
-        return tuple(parts[:, i] for i in range(n))
-    return tuple(jax.random.split(key, n))
+def _split(key, n, x):
+    if not _is_batch(key):
+        return tuple(jax.random.split(key, n))
+    if key.shape[0] != x.shape[0]:
+        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for x {x.shape}")
+    parts = jax.vmap(lambda k: jax.random.split(k, n))(key)
+    return tuple(parts[:, i] for i in range(n))
 
 
 def _normal(key, shape, dtype):
     if not _is_batch(key):
         return jax.random.normal(key, shape, dtype)
-    if key.shape[0] != shape[0]:
-        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for x {shape}")
     return jax.vmap(lambda k: jax.random.normal(k, shape[1:], dtype))(key)
 
 
@@ -58,7 +58,7 @@ def meanflow(predict, x, key, *, times, guide=None, power=1.0, constant=1e-3) ->
     power = 0 leaves the plain ‖Δ‖²; otherwise the value says little, being near 1. Returns [B].
     Raises ValueError if shapes differ.
     """
-    time_key, noise_key = _split(key, 2)
+    time_key, noise_key = _split(key, 2, x)
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     r, t = times(time_key, x.shape[0]) if callable(times) else map(jnp.asarray, times)
     if not r.shape == t.shape == x.shape[:1]:

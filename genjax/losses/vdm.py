@@ -19,18 +19,18 @@ def _is_batch(key):
     return key.ndim == (1 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 2)
 
 
-def _split(key, n):
-    if _is_batch(key):
-        parts = jax.vmap(lambda k: jax.random.split(k, n))(key)
-        return tuple(parts[:, i] for i in range(n))
-    return tuple(jax.random.split(key, n))
+def _split(key, n, x):
+    if not _is_batch(key):
+        return tuple(jax.random.split(key, n))
+    if key.shape[0] != x.shape[0]:
+        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for x {x.shape}")
+    parts = jax.vmap(lambda k: jax.random.split(k, n))(key)
+    return tuple(parts[:, i] for i in range(n))
 
 
 def _normal(key, shape, dtype):
     if not _is_batch(key):
         return jax.random.normal(key, shape, dtype)
-    if key.shape[0] != shape[0]:
-        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for x {shape}")
     return jax.vmap(lambda k: jax.random.normal(k, shape[1:], dtype))(key)
 
 
@@ -84,7 +84,7 @@ def elbo(predict, x, key, *, schedule, target, decoder, steps=None, times=unifor
     loss). times draws t uniformly: uniform(key, n) or a low-discrepancy sampler.
     decoder(x, z_0/α_0, λ_0) -> elementwise −log p(x|z_0). Raises ValueError if shapes differ.
     """
-    time_key, first_key, noise_key = _split(key, 3)
+    time_key, first_key, noise_key = _split(key, 3, x)
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     clean = x.astype(dtype)
     start, end = jnp.zeros((), dtype), jnp.ones((), dtype)

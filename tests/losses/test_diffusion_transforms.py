@@ -1,0 +1,158 @@
+"""Every diffusion and flow loss under jit, grad, vmap, pmap, bfloat16 and both kinds of key."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax.diffusion import predictions, schedules
+from genjax.losses import consistency, couplings, diffusion, flow, meanflow, vdm, vlb
+
+SCHEDULE = schedules.Cosine(8.0, -8.0)
+SHAPE = (8, 4, 3)
+
+
+def wide(t, z):
+    return t.reshape(t.shape + (1,) * (z.ndim - t.ndim)).astype(z.dtype)
+
+
+def network(scale):
+    return lambda z, t: jnp.tanh(scale.astype(z.dtype) * z) * (1 - 0.5 * wide(t, z))
+
+
+def pair(scale):
+    return lambda z, t: (network(scale)(z, t), jax.nn.sigmoid(scale.astype(z.dtype) * z))
+
+
+def denoising(scale, x, key):
+    return diffusion.denoising(
+        network(scale), x, key, schedule=SCHEDULE, target=predictions.velocity
+    )
+
+
+BOUND = {"schedule": SCHEDULE, "target": predictions.velocity, "steps": 4}
+
+
+def vlb_term(scale, x, key):
+    step = jnp.full(x.shape[0], 2)
+    return vlb.term(network(scale), x, key, step, decoder=vlb.gaussian, **BOUND)
+
+
+def whole_vlb(scale, x, key):
+    return sum(vlb.vlb(network(scale), x, key, decoder=vlb.gaussian, **BOUND))
+
+
+def hybrid(scale, x, key):
+    step = jnp.ones(x.shape[0], jnp.int32)
+    return vlb.hybrid(pair(scale), x, key, step, decoder=vlb.gaussian, **BOUND)
+
+
+def vdm_elbo(scale, x, key):
+    return sum(
+        vdm.elbo(
+            network(scale), x, key, schedule=SCHEDULE, target=predictions.velocity,
+            decoder=vdm.gaussian,
+        )
+    )  # fmt: skip
+
+
+def flow_matching(scale, x, key):
+    return flow.flow_matching(network(scale), x, key)
+
+
+def transported(scale, x, key):
+    return flow.flow_matching(network(scale), x, key, couple=couplings.optimal_transport)
+
+
+def interpolant_velocity(scale, x, key):
+    return flow.interpolant_velocity(network(scale), x, -x, key, interpolant=flow.encoding_decoding)
+
+
+def interpolant_denoiser(scale, x, key):
+    return flow.interpolant_denoiser(network(scale), x, -x, key, interpolant=flow.encoding_decoding)
+
+
+EDM = schedules.EDM()
+
+
+def consistency_training(scale, x, key):
+    predict = consistency.boundary(network(scale), schedule=EDM)
+    return consistency.training(
+        predict, predict, x, key, schedule=EDM, times=consistency.lognormal_pairs(18, schedule=EDM)
+    )
+
+
+def consistency_distillation(scale, x, key):
+    predict = consistency.boundary(network(scale), schedule=EDM)
+    solve = consistency.heun(predict, schedule=EDM, target=predictions.data)
+    return consistency.distillation(
+        predict, predict, solve, x, key, schedule=EDM, times=consistency.uniform_pairs(18)
+    )
+
+
+def mean_flow(scale, x, key):
+    return meanflow.meanflow(
+        lambda z, r, t: network(scale)(z, t) * (1 + wide(r, z)), x, key,
+        times=meanflow.logit_normal_pairs(),
+    )  # fmt: skip
+
+
+ALONE = [
+    denoising,
+    vlb_term,
+    whole_vlb,
+    hybrid,
+    vdm_elbo,
+    flow_matching,
+    interpolant_velocity,
+    interpolant_denoiser,
+    consistency_training,
+    consistency_distillation,
+    mean_flow,
+]
+
+
+X = np.random.default_rng(0).uniform(-1, 1, SHAPE).astype(np.float32)
+
+
+@pytest.mark.parametrize("loss", ALONE, ids=lambda f: f.__name__)
+def test_example_depends_on_its_own_key_alone_on_any_number_of_devices(loss):
+    keys = jax.random.split(jax.random.key(0), 8)
+    # Not under jit: the losses share their single operations, and so compile half as long.
+    value = loss(jnp.float32(0.7), X, keys)
+    assert value.shape == (8,)
+    others = keys.at[4:].set(jax.random.split(jax.random.key(1), 4))
+    np.testing.assert_array_equal(loss(jnp.float32(0.7), X, others)[:4], value[:4])
+    # Compiled, one example on each of eight devices.
+    spread = jax.pmap(loss, in_axes=(None, 0, 0))(jnp.float32(0.7), X[:, None], keys[:, None])
+    np.testing.assert_allclose(spread[:, 0], value, rtol=1e-4)
+
+
+# The whole bound is a sum of terms, and a loop: long to compile.
+SHORT = [loss for loss in ALONE if loss is not whole_vlb]
+
+
+@pytest.mark.parametrize("loss", [*SHORT, transported], ids=lambda f: f.__name__)
+def test_one_key_bfloat16_and_vmap(loss):
+    keys = jax.random.split(jax.random.key(0), 2)
+    scale, twice = jnp.float32(0.7), jnp.stack([X, X[::-1]])
+    batched = jax.vmap(jax.value_and_grad(lambda *v: loss(*v).mean()), (None, 0, 0))
+    value, gradient = batched(scale, twice, keys)
+    rough, rough_gradient = batched(scale, twice.astype(jnp.bfloat16), keys)
+    assert rough.dtype == jnp.float32
+    assert (value != value[::-1]).all()
+    # bfloat16 keeps 3 digits of z and of the network's output.
+    np.testing.assert_allclose(rough, value, rtol=0.05)
+    np.testing.assert_allclose(rough_gradient, gradient, rtol=0.2, atol=0.05 * abs(value).max())
+
+
+@pytest.mark.parametrize("loss", [*ALONE, transported], ids=lambda f: f.__name__)
+def test_keys_of_another_batch_are_refused(loss):
+    with pytest.raises(ValueError, match=r"7 keys for x \(8, 4, 3\)"):
+        jax.eval_shape(loss, jnp.float32(0.7), X, jax.random.split(jax.random.key(0), 7))
+
+
+def test_old_style_keys_do_as_well():
+    keys = jax.random.split(jax.random.key(0), 8)
+    old = denoising(jnp.float32(0.7), X, jax.random.key_data(keys))
+    np.testing.assert_array_equal(old, denoising(jnp.float32(0.7), X, keys))
