@@ -1,0 +1,198 @@
+"""Samplers step for step against diffusers' schedulers, where that library is installed."""
+
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax.diffusion import multistep, predictions, samplers, schedules, steps
+
+diffusers = pytest.importorskip("diffusers")
+torch = pytest.importorskip("torch")
+
+# Its schedulers hand torch tensors to NumPy in a way that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+SHAPE, N = (2, 3), 10
+# Its tables are float32 products of 1,000 factors, and so is some of its arithmetic.
+TOLERANCE = {"rtol": 2e-3, "atol": 2e-3}
+
+
+def denoise(z, alpha, sigma):
+    """A denoiser of no special form; NumPy, JAX and torch arrays alike."""
+    y = z / (alpha**2 + sigma**2) ** 0.5
+    return 0.8 * y * alpha - 0.3 * y * y * alpha / (1 + y * y) + 0.1
+
+
+@pytest.fixture
+def draws(monkeypatch):
+    """One table of noise for both: row 0 the start, row i the noise of step i."""
+    table = np.random.default_rng(0).standard_normal((N + 1, *SHAPE)).astype(np.float32)
+    for module in (samplers, multistep):
+        monkeypatch.setattr(module, "_normal", lambda key, i, shape, dtype: jnp.asarray(table)[i])
+    return table
+
+
+def play(scheduler, start, noise, predict, monkeypatch, **options):
+    """The states of a scheduler's own loop, with the rows of `noise` as its random numbers."""
+    rows = iter(noise)
+    module = sys.modules[type(scheduler).__module__]
+    if hasattr(module, "randn_tensor"):
+        monkeypatch.setattr(module, "randn_tensor", lambda *a, **k: torch.tensor(next(rows)))
+    x = torch.tensor(start)
+    states = [x]
+    for t in scheduler.timesteps:
+        x = scheduler.step(predict(x, t), t, x, **options).prev_sample
+        states.append(x)
+    return np.stack([np.asarray(x) for x in states])
+
+
+def linear(scheduler_class, spacing="trailing", **config):
+    scheduler = scheduler_class(
+        beta_start=1e-4, beta_end=0.02, beta_schedule="linear", timestep_spacing=spacing, **config
+    )
+    scheduler.set_timesteps(N)
+    return scheduler
+
+
+def predict_noise(scheduler):
+    def predict(x, t):
+        alpha = scheduler.alphas_cumprod[int(t)] ** 0.5
+        sigma = (1 - alpha**2) ** 0.5
+        return (x - alpha * denoise(x, alpha, sigma)) / sigma
+
+    return predict
+
+
+def ours(sampler, schedule, times, **options):
+    def predict(z, t):
+        return denoise(z, schedule.alpha(t[0]), schedule.sigma(t[0]))
+
+    return sampler(
+        predict,
+        None,
+        SHAPE,
+        schedule=schedule,
+        target=predictions.data,
+        steps=times,
+        trajectory=True,
+        **options,
+    )[1]
+
+
+def times_of(scheduler):
+    """Its 0-based time steps as times of ours, then the data."""
+    return jnp.append((jnp.asarray(scheduler.timesteps) + 1) / 1000, 0.0)
+
+
+DDPM = schedules.DiscreteLinear()
+
+
+@pytest.mark.parametrize(("kind", "variance"), [("fixed_small", 0.0), ("fixed_large", 1.0)])
+def test_ancestral_is_ddpm(draws, monkeypatch, kind, variance):
+    scheduler = linear(
+        diffusers.DDPMScheduler, "leading", variance_type=kind, clip_sample=False, steps_offset=0
+    )
+    path = ours(samplers.ancestral, DDPM, times_of(scheduler), variance=variance)
+    theirs = play(scheduler, np.array(path[0]), draws[1:], predict_noise(scheduler), monkeypatch)
+    np.testing.assert_allclose(path, theirs, **TOLERANCE)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+def test_ddim(draws, monkeypatch, eta):
+    scheduler = linear(diffusers.DDIMScheduler, clip_sample=False)
+    path = ours(samplers.ddim, DDPM, times_of(scheduler), eta=eta)
+    theirs = play(
+        scheduler, np.array(path[0]), draws[1:], predict_noise(scheduler), monkeypatch, eta=eta
+    )
+    np.testing.assert_allclose(path, theirs, **TOLERANCE)
+
+
+@pytest.mark.parametrize(("algorithm", "eta"), [("dpmsolver++", 0.0), ("sde-dpmsolver++", 1.0)])
+def test_dpm_solver_2m(draws, monkeypatch, algorithm, eta):
+    scheduler = linear(
+        diffusers.DPMSolverMultistepScheduler, algorithm_type=algorithm, solver_order=2
+    )
+    path = ours(multistep.dpm_solver_2m, DDPM, times_of(scheduler), eta=eta)
+    theirs = play(scheduler, np.array(path[0]), draws[1:], predict_noise(scheduler), monkeypatch)
+    np.testing.assert_allclose(path, theirs, **TOLERANCE)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_unipc(draws, monkeypatch, order):
+    scheduler = linear(
+        diffusers.UniPCMultistepScheduler, solver_order=order, solver_type="bh2", predict_x0=True
+    )
+    path = ours(multistep.unipc, DDPM, times_of(scheduler), order=order)
+    theirs = play(scheduler, np.array(path[0]), draws[1:], predict_noise(scheduler), monkeypatch)
+    # Theirs lists predicted states, ours corrected ones: the start and the result are common.
+    np.testing.assert_allclose(path[-1], theirs[-1], **TOLERANCE)
+
+
+def test_euler_is_edms(draws, monkeypatch):
+    scheduler = diffusers.EDMEulerScheduler(sigma_data=0.5)
+    scheduler.set_timesteps(N)
+    path = ours(samplers.euler, schedules.EDM(), steps.karras(N, schedule=schedules.EDM()))
+
+    def predict(x, t):
+        level = scheduler.sigmas[scheduler.step_index or 0]
+        skip, out = 0.25 / (0.25 + level**2), level * 0.5 / (0.25 + level**2) ** 0.5
+        return (denoise(x, 1.0, level) - skip * x) / out
+
+    theirs = play(scheduler, np.array(path[0]), [], predict, monkeypatch)
+    np.testing.assert_allclose(path, theirs, **TOLERANCE)
+
+
+def test_heun(draws, monkeypatch):
+    scheduler = diffusers.HeunDiscreteScheduler(use_karras_sigmas=True)
+    scheduler.set_timesteps(N)
+    schedule = schedules.EDM()
+    # Every level but the first and the last is listed twice, as an end and as a beginning.
+    levels = jnp.asarray(scheduler.sigmas)[jnp.array([0, *range(1, 2 * N - 2, 2)])]
+    times = jnp.append(schedule.time(-2 * jnp.log(levels)), 0.0)
+    path = ours(samplers.heun, schedule, times)
+
+    def predict(x, t):
+        level = scheduler.sigmas[scheduler.step_index or 0]
+        return (x - denoise(x, 1.0, level)) / level
+
+    theirs = play(scheduler, np.array(path[0]), [], predict, monkeypatch)
+    # Theirs are predicted and corrected states in turn.
+    np.testing.assert_allclose(path, [*theirs[::2], theirs[-1]], **TOLERANCE)
+
+
+def test_euler_is_flow_matchings(draws, monkeypatch):
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(N)
+    path = ours(samplers.euler, schedules.RectifiedFlow(), jnp.asarray(scheduler.sigmas))
+
+    def predict(x, t):
+        level = t / 1000
+        return (x - denoise(x, 1 - level, level)) / level
+
+    theirs = play(scheduler, np.array(path[0]), [], predict, monkeypatch)
+    np.testing.assert_allclose(path, theirs, **TOLERANCE)
+
+
+def test_encode_is_ddim_inversion(draws, monkeypatch):
+    scheduler = linear(diffusers.DDIMInverseScheduler, clip_sample=False)
+
+    def predict(x, t):
+        level = int(t) - 1000 // N
+        # Clean data hold no noise; at 0 the scheduler asks the network all the same.
+        return predict_noise(scheduler)(x, level) if level > 0 else torch.zeros_like(x)
+
+    def ideal(z, t):
+        return denoise(z, DDPM.alpha(t[0]), DDPM.sigma(t[0]))
+
+    theirs = play(scheduler, draws[0], [], predict, monkeypatch)
+    _, path = samplers.encode(
+        ideal,
+        jnp.asarray(draws[0]),
+        schedule=DDPM,
+        target=predictions.data,
+        steps=steps.uniform(N),
+        trajectory=True,
+    )
+    np.testing.assert_allclose(path, theirs, **TOLERANCE)
