@@ -56,6 +56,7 @@ def value_and_gradients(f, x, kernel, **arguments):
 # Image, kernel, channels in and out, stride, padding: wide and narrow enough for either CPU way.
 CASES = [
     ((7, 8), (1, 1), 5, 3, (1, 1), "SAME"),
+    ((7, 8), (1, 1), 5, 3, (1, 1), ((0, 1), (0, -2))),
     ((7, 8), (1, 1), 20, 3, (2, 2), "SAME"),
     ((7, 8), (3, 3), 20, 3, (1, 1), "SAME"),
     ((6, 5), (3, 3), 2, 20, (2, 2), "SAME"),
@@ -193,8 +194,10 @@ def test_bfloat16_stays_bfloat16_to_its_own_precision():
     np.testing.assert_allclose(y.astype(jnp.float32), exact, atol=2**-8 * 48**0.5)
 
 
-def test_channels_that_do_not_match_are_named():
+def test_operands_that_do_not_match_are_named():
     with pytest.raises(ValueError, match=r"\(8, 6, 6, 3\) and \(5, 5, 18, 17\)"):
         conv(X, KERNELS[1])
+    with pytest.raises(ValueError, match="float32 and bfloat16"):
+        conv(X, KERNELS[0].astype(jnp.bfloat16))
     with pytest.raises(ValueError, match="odd"):
         conv_upsampled(X, KERNELS[0])
