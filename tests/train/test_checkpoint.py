@@ -1,0 +1,130 @@
+"""Checkpoints: what was saved comes back, damage is found, latest and best are kept."""
+
+import math
+import resource
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax.train.checkpoint import CheckpointError, Checkpoints
+from genjax.train.state import TrainState
+
+
+def state(value, size=1000):
+    ones = jnp.full((size,), value, jnp.float32)
+    return TrainState(jnp.int32(value), {"a": {"w": ones}}, {"a": ()}, {}, {"a": {"w": ones + 1}})
+
+
+def saved(directory, steps, scores=None):
+    checkpoints = Checkpoints(directory)
+    for i, step in enumerate(steps):
+        checkpoints.save(step, state(step), scores[i] if scores else None)
+    checkpoints.close()
+    return Checkpoints(directory)
+
+
+def restored(checkpoints, **how):
+    lines = []
+    found = checkpoints.restore(state(0), lines.append, **how)
+    return found, lines
+
+
+def test_the_newest_state_comes_back_whole(tmp_path):
+    found, lines = restored(saved(tmp_path, [1, 2]))
+    assert jax.tree.structure(found) == jax.tree.structure(state(2))
+    jax.tree.map(np.testing.assert_array_equal, found, state(2))
+    assert not lines
+
+
+def test_an_empty_directory_holds_nothing(tmp_path):
+    assert restored(Checkpoints(tmp_path)) == (None, [])
+
+
+def test_the_latest_two_and_the_best_are_kept(tmp_path):
+    checkpoints = saved(tmp_path, [1, 2, 3, 4, 5], [3.0, 1.0, 2.0, 4.0, 5.0])
+    assert checkpoints.steps() == [2, 4, 5]
+    assert checkpoints.best() == 2
+    assert int(restored(checkpoints, step=2)[0].step) == 2
+
+
+@pytest.mark.parametrize("bad", [math.nan, -math.inf])
+def test_a_score_that_is_no_number_never_wins(tmp_path, bad):
+    checkpoints = saved(tmp_path, [1, 2, 3, 4], [2.0, bad, 3.0, 4.0])
+    assert checkpoints.best() == 1
+    assert checkpoints.steps() == [1, 3, 4]
+
+
+def test_a_flipped_byte_is_named_and_the_older_checkpoint_used(tmp_path):
+    saved(tmp_path, [1, 2])
+    victim = max(
+        (tmp_path / "2").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size
+    )
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    found, lines = restored(Checkpoints(tmp_path))
+    assert int(found.step) == 1
+    assert lines == [
+        f"checkpoint 2 is passed over: {victim.relative_to(tmp_path / '2')} is damaged"
+    ]
+
+
+def test_a_missing_file_and_damaged_digests_are_found(tmp_path):
+    saved(tmp_path, [1, 2, 3], [0.0, 1.0, 2.0])
+    (tmp_path / "3" / "digests.json").write_text("{")
+    (tmp_path / "2" / "state" / "manifest.ocdbt").unlink()
+    found, lines = restored(Checkpoints(tmp_path))
+    assert int(found.step) == 1
+    assert "digests.json is damaged" in lines[0]
+    assert "state/manifest.ocdbt is missing" in lines[1]
+
+
+def test_what_was_never_completed_is_removed_but_not_by_a_reader(tmp_path):
+    saved(tmp_path, [1, 2])
+    (tmp_path / "2" / "digests.json").unlink()
+    reader = Checkpoints(tmp_path, read_only=True)
+    assert (tmp_path / "2").exists()
+    found, lines = restored(reader)
+    assert int(found.step) == 1
+    assert lines == ["checkpoint 2 is passed over: it was never completed"]
+    assert Checkpoints(tmp_path).steps() == [1]
+
+
+def test_a_passed_over_step_can_be_saved_again(tmp_path):
+    saved(tmp_path, [1, 2])
+    (tmp_path / "2" / "state" / "manifest.ocdbt").unlink()
+    checkpoints = Checkpoints(tmp_path)
+    restored(checkpoints)
+    checkpoints.discard_after(1)
+    checkpoints.save(2, state(2))
+    checkpoints.close()
+    assert int(restored(Checkpoints(tmp_path))[0].step) == 2
+
+
+def test_another_architecture_is_refused_in_one_line(tmp_path):
+    checkpoints = saved(tmp_path, [1])
+    with pytest.raises(CheckpointError, match=r"ema\.a\.w is \(1000,\) there and \(7,\) here"):
+        checkpoints.restore(state(0, 7), print)
+
+
+def test_a_failed_save_is_an_error_and_the_earlier_checkpoint_stays(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state(1))
+    checkpoints.wait()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    noise = np.random.default_rng(0).normal(size=100_000)  # does not compress below the limit
+
+    def save():
+        checkpoints.save(2, state(2).replace(params={"a": {"w": noise}}))
+        checkpoints.wait()
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))  # as a full disk would
+    try:
+        with pytest.raises(CheckpointError) as caught:
+            save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    assert int(restored(Checkpoints(tmp_path))[0].step) == 1
