@@ -13,7 +13,7 @@ from genjax.cli.main import main
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=4000, batch=128, every=400, dispatch=50)
+    run: Run = Run(steps=4000, batch=128, every=400)
     data: Data = Data()
     conv: bool = False
     """Convolutions instead of dense layers."""
@@ -67,6 +67,7 @@ def build(config: Config, spec):
         return error(own, batch).mean(), Aux(variables={"autoencoder": moments})
 
     return System(
+        convolutional=config.conv,
         game={"autoencoder": Player(loss, optax.adam(config.learning_rate))},
         init=init,
         latent=(config.latent,),

@@ -81,6 +81,7 @@ def build(config: Config, spec):
 
     optimizer = optax.adam(config.learning_rate, b1=0.5)
     return System(
+        convolutional=True,
         game={
             "critic": Player(critic_loss, optimizer),
             "generator": Player(generator_loss, optimizer, ema=config.ema),

@@ -130,6 +130,7 @@ def build(config: Config, spec):
     warm_up = optax.schedules.linear_schedule(0, config.learning_rate, config.warm_up)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(warm_up))
     return System(
+        convolutional=True,
         game={"unet": Player(loss, optimizer, ema=config.ema)},
         init=init,
         latent=spec.shape,

@@ -11,7 +11,7 @@ from genjax.cli.main import main
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=10000, batch=128, every=1000, dispatch=50)
+    run: Run = Run(steps=10000, batch=128, every=1000)
     data: Data = Data()
     latent: int = 100
     """Numbers in a noise vector."""

@@ -15,7 +15,7 @@ from genjax.cli.main import main
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=6000, batch=64, every=1000, dispatch=20)
+    run: Run = Run(steps=6000, batch=64, every=1000)
     data: Data = Data("shapes64")
     autoencoder_steps: int = 1500
     """Steps of the first stage; --run.steps are the second's."""
@@ -88,6 +88,7 @@ def build(config: Config, spec):
         return {"mse": parts(state.params["autoencoder"], batch).error / batch["image"][0].size}
 
     first = System(
+        convolutional=True,
         game={"autoencoder": Player(autoencoder_loss, optax.adam(config.learning_rate))},
         init=init_autoencoder,
         latent=(config.latent,),
@@ -129,6 +130,7 @@ def build(config: Config, spec):
         return paint(state, whitened)
 
     return System(
+        convolutional=True,
         game={"prior": Player(prior_loss, optax.adam(config.learning_rate), ema=config.ema)},
         init=init_prior,
         latent=(config.latent,),

@@ -12,7 +12,7 @@ from genjax.cli.main import main
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=4000, batch=128, every=400, dispatch=50)
+    run: Run = Run(steps=4000, batch=128, every=400)
     data: Data = Data()
     conv: bool = False
     """Convolutions instead of dense layers."""
@@ -71,6 +71,7 @@ def build(config: Config, spec):
         return {"negative_elbo": parts.loss(), "nll": parts.nll, "kl": parts.kl}
 
     return System(
+        convolutional=config.conv,
         game={"vae": Player(loss, optax.adam(config.learning_rate))},
         init=init,
         latent=(config.latent,),

@@ -7,7 +7,7 @@ import json
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 
 class ConfigError(Exception):
@@ -30,6 +30,10 @@ class Data:
     """Side length in pixels, by resizing and a centre crop. None: as they are (folders: 64)."""
     channels: int | None = None
     """1 for grey, 3 for colour. None: as they are (folders: 3)."""
+    bad: Literal["refuse", "skip"] = "refuse"
+    """What to do about a damaged or oversized file in a folder."""
+    download: bool = False
+    """Let TFDS download a set that is not prepared (this step needs TensorFlow)."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ class Run:
     """Of the parameters, the noise and the order of the images."""
     every: int | None = None
     """Steps between summaries, pictures and checkpoints. None: an epoch."""
-    dispatch: int = 1
-    """The most steps in one dispatch to the device."""
+    dispatch: int | None = None
+    """The most steps in one dispatch to the device. None: 50, but 1 for convolutions on a CPU."""
     samples: int = 64
     """Images in samples/step_N.png."""
     sharded: bool = False
@@ -59,7 +63,7 @@ class Run:
 # A resumed run may differ in these: they change how far, how often and where, not what is computed.
 FREE = {
     "run": ("steps", "dir", "every", "dispatch", "samples", "sharded", "devices"),
-    "data": ("dir",),
+    "data": ("dir", "download"),
 }
 
 C = TypeVar("C")

@@ -33,6 +33,7 @@ class System:
     validate(state, keys [B], batch): {name: [B]}, lower is better; the first ranks checkpoints.
     encode(state, images uint8): z with generate(state, key, z, None) close to the images, or None
         where the family has no encoder.
+    convolutional: whether the losses convolve, which decides how many steps go in one dispatch.
     classes: how many classes `generate` takes a label of, None for none.
     name, steps: of a first stage; before: the first stage whose result this one builds upon.
     """
@@ -43,6 +44,7 @@ class System:
     generate: Callable[[TrainState, jax.Array, jax.Array, jax.Array | None], jax.Array]
     validate: Callable[[TrainState, jax.Array, Any], dict[str, jax.Array]]
     encode: Callable[[TrainState, jax.Array], jax.Array] | None = None
+    convolutional: bool = False
     classes: int | None = None
     name: str = ""
     steps: int | None = None

@@ -101,6 +101,8 @@ def open_split(data: Data, split: str) -> Images:
         folder=data.folder,
         size=data.size,
         channels=data.channels,
+        bad=data.bad,
+        download=data.download,
     )
 
 
@@ -124,6 +126,8 @@ class _Trainer:
         params, variables = jax.jit(system.init)(jax.random.fold_in(self.key, 0), before)
         state = begin(system.game, params, variables)
         count = sum(x.size for x in jax.tree.leaves(state.params))
+        for file in self.images.skipped:
+            self.say(f"left out: {file}")
         self.say(
             f"{directory.name}: {count:,} parameters, {len(self.images):,} images "
             f"{self.images.shape[1:]} of {self.images.name}, {self.layout.devices_in_all} "
@@ -139,16 +143,19 @@ class _Trainer:
         checkpoints.discard_after(start if restored is not None else None)
         every = run.every or max(1, round(len(self.images) / run.batch))
         plan = loop.Plan(steps, every, max(1, every // 10), run.batch)
+        # XLA runs a convolution's gradients many times slower inside a loop on a CPU.
+        slow = system.convolutional and jax.default_backend() == "cpu"
+        dispatch = run.dispatch or (1 if slow else 50)
         metrics = Metrics(directory, start, enabled=self.speaks)
         visit = _Visit(self, system, directory, metrics)
         began = time.monotonic()
         try:
             state = loop.fit(
-                self.layout.compile(system.game, several=run.dispatch > 1),
+                self.layout.compile(system.game, several=dispatch > 1),
                 self.layout,
                 state,
                 jax.random.fold_in(self.key, 1),
-                self.stream(start, steps, loop.divisor(every, run.dispatch)),
+                self.stream(start, steps, loop.divisor(every, dispatch)),
                 plan,
                 checkpoints=checkpoints,
                 metrics=metrics,

@@ -58,9 +58,8 @@ def test_a_score_that_is_no_number_never_wins(tmp_path, bad):
 
 def test_a_flipped_byte_is_named_and_the_older_checkpoint_used(tmp_path):
     saved(tmp_path, [1, 2])
-    victim = max(
-        (tmp_path / "2").rglob("*"), key=lambda path: path.is_file() and path.stat().st_size
-    )
+    arrays = (tmp_path / "2" / "state").rglob("*")
+    victim = max((p for p in arrays if p.is_file()), key=lambda path: path.stat().st_size)
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
