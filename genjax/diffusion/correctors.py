@@ -64,7 +64,7 @@ def predictor_corrector(
         if clip is not None:
             data = clip(data) if callable(clip) else jnp.clip(data, *clip)
         noise = (z - item.alpha * data) / item.sigma
-        drawn = _normal(key, item.index, z.shape, z.dtype)
+        drawn = _normal(key, item.draw, z.shape, z.dtype)
 
         kept = item.sigma_next * jnp.sqrt(1 - eta**2 * item.fresh)
         std = item.sigma_next * eta * jnp.sqrt(item.fresh)
@@ -87,7 +87,7 @@ def predictor_corrector(
 class _Item(NamedTuple):
     """One evaluation of the network: a correction, or the step to (alpha_next, sigma_next)."""
 
-    index: jax.Array
+    draw: jax.Array
     corrects: jax.Array
     t: jax.Array
     alpha: jax.Array
@@ -98,7 +98,7 @@ class _Item(NamedTuple):
 
 
 def _items(schedule, steps, corrections):
-    steps = jnp.asarray(steps)
+    steps = jnp.asarray(steps, float)
     if steps.ndim != 1 or steps.size < 2:
         raise ValueError(f"steps must be times [n + 1] with n >= 1, not of shape {steps.shape}")
     alpha, sigma, log_snr = schedule.alpha(steps), schedule.sigma(steps), schedule.log_snr(steps)
@@ -108,7 +108,7 @@ def _items(schedule, steps, corrections):
     index = jnp.arange(n * repeats)
     step = index // repeats
     return _Item(
-        index=index + 1,
+        draw=index + 1,
         corrects=index % repeats < corrections,
         t=steps[step],
         alpha=alpha[step],
@@ -129,6 +129,8 @@ def _ratio(a, b):
 
 def _normal(key, index, shape, dtype):
     """N(0, I) of draw `index`; with one key per example, example i's from key i alone."""
+    if key is None:
+        raise ValueError("this sampler draws noise: give it a key")
     ndim = 0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1
     if key.ndim == ndim:
         return jax.random.normal(jax.random.fold_in(key, index), shape, dtype)

@@ -66,7 +66,7 @@ def log_likelihood(predict, x, *, schedule, target, steps, key=None, odeint=rk4)
     Returns:
       A `LogLikelihood`.
     """
-    steps = jnp.flip(jnp.asarray(steps))
+    steps = jnp.flip(jnp.asarray(steps, float))
     alphas, sigmas = schedule.alpha(steps), schedule.sigma(steps)
     angles, radii = jnp.arctan2(sigmas, alphas), jnp.hypot(alphas, sigmas)
     x32 = x.astype(jnp.promote_types(x.dtype, jnp.float32))

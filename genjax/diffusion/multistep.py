@@ -162,7 +162,7 @@ def _shift(x, fill, by=1):
 
 
 class _Grid(NamedTuple):
-    index: jax.Array
+    draw: jax.Array
     t: jax.Array
     alpha: jax.Array
     sigma: jax.Array
@@ -183,7 +183,7 @@ class _Table(NamedTuple):
 
 
 def _grid(schedule, steps):
-    steps = jnp.asarray(steps)
+    steps = jnp.asarray(steps, float)
     if steps.ndim != 1 or steps.size < 2:
         raise ValueError(f"steps must be times [n + 1] with n >= 1, not of shape {steps.shape}")
     # t = 0 is the data: a sampler that ends there leaves no noise, though σ(0) > 0 in VE and EDM.
@@ -230,7 +230,7 @@ def _run(predict, key, shape, grid, table, target, start, clip, trajectory):
             z = row.correct_decay * before + _combine(row.correct, seen)
         after = row.decay * z + _combine(row.predict, seen)
         if row.std is not None:
-            after = after + row.std * _normal(key, step.index, z.shape, z.dtype)
+            after = after + row.std * _normal(key, step.draw, z.shape, z.dtype)
         return (after, z, seen[:-1]), z.astype(dtype) if trajectory else None
 
     columns = max(len(table.predict), len(table.correct or ()))
@@ -246,6 +246,8 @@ def _combine(coefficients, arrays):
 
 def _normal(key, index, shape, dtype):
     """N(0, I) of draw `index`; with one key per example, example i's from key i alone."""
+    if key is None:
+        raise ValueError("this sampler draws noise: give it a key")
     ndim = 0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1
     if key.ndim == ndim:
         return jax.random.normal(jax.random.fold_in(key, index), shape, dtype)

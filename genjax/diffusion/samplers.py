@@ -43,7 +43,7 @@ def ancestral(
         mean = row.alpha_next * data + ratio * row.sigma_next**2 / row.sigma * noise
         std = jnp.sqrt(row.fresh) * row.sigma**v * _positive(row.sigma_next) ** (1 - v)
         std = jnp.where(row.sigma_next > 0, std, 0)
-        return mean + std * _normal(key, row.index, z.shape, z.dtype)
+        return mean + std * _normal(key, row.draw, z.shape, z.dtype)
 
     return _scan(step, z, rows, dtype, trajectory)
 
@@ -64,7 +64,7 @@ def ddim(
     """DDIM: z_s = α_s x̂ + √(σ_s² − c²) ε̂ + c ε with c = η σ_s √(1 − SNR_t/SNR_s).
 
     Song et al. 2021, eqs. 12 and 16. η = 0 is deterministic and of first order, η = 1 the ancestral
-    sampler with variance β̃.
+    sampler with variance β̃. As every sampler here it is one `lax.scan`: call it under `jax.jit`.
 
     Args:
       predict: (z [B, ...], t [B]) -> array like z, what `target` says the network predicts.
@@ -95,7 +95,7 @@ def ddim(
         fresh = eta**2 * row.fresh
         kept = row.sigma_next * jnp.sqrt(1 - fresh)
         std = row.sigma_next * jnp.sqrt(fresh)
-        drawn = _normal(key, row.index, z.shape, z.dtype)
+        drawn = _normal(key, row.draw, z.shape, z.dtype)
         return row.alpha_next * data + kept * noise + std * drawn
 
     return _scan(step, z, rows, dtype, trajectory)
@@ -105,7 +105,8 @@ def encode(predict, x, *, schedule, target, steps, sampler=ddim, clip=None, traj
     """The noise whose deterministic sample is x, by walking the same `steps` backwards.
 
     DDIM inversion (Song et al. 2021, section 5.4), or of second order with `sampler=heun`:
-    sampling from the result as `start` gives x back up to the sampler's error.
+    sampling from the result as `start` gives x back up to the sampler's error. Where σ(0) = 0 the
+    first step takes ε̂ = 0, as data hold no noise, whatever the network says.
 
     Args:
       x: data, [B, ...].
@@ -199,7 +200,9 @@ def heun(
     z, dtype = _start(key, shape, start, rows)
     rows, kick = _churned(rows, schedule, churn)
     change = (rows.alpha_next - rows.alpha, rows.sigma_next - rows.sigma)
-    ends = rows._replace(t=jnp.asarray(steps)[1:], alpha=rows.alpha_next, sigma=rows.sigma_next)
+    ends = rows._replace(
+        t=jnp.asarray(steps, float)[1:], alpha=rows.alpha_next, sigma=rows.sigma_next
+    )
     still = None if kick is None else (jnp.ones_like(kick[0]), jnp.zeros_like(kick[1]))
     # A step and its correction are two items of one scan: the network is traced once, and the
     # correction that the last step has none of is not computed.
@@ -234,7 +237,8 @@ def _churned(rows, schedule, churn):
     """The steps from t̂ on, and the (scale, std) with which ẑ = scale z_t + std ε."""
     if churn is None:
         return rows, None
-    alpha, ratio = _positive(rows.alpha), rows.sigma / _positive(rows.alpha)
+    alpha = _positive(rows.alpha)
+    ratio = rows.sigma / alpha
     touched = (rows.alpha > 0) & (ratio > 0) & (churn.low <= ratio) & (ratio <= churn.high)
     gamma = min(churn.amount / rows.t.size, math.sqrt(2) - 1)
     t = schedule.time(-2 * (jnp.log(_positive(ratio)) + jnp.log1p(gamma)))
@@ -252,13 +256,13 @@ def _add_noise(z, row, kick, key):
     if kick is None:
         return z
     scale, std = kick
-    return scale * z + std * _normal(key, row.index, z.shape, z.dtype)
+    return scale * z + std * _normal(key, row.draw, z.shape, z.dtype)
 
 
 class _Row(NamedTuple):
     """One step, from (t, alpha, sigma) to (alpha_next, sigma_next); scalars inside the scan."""
 
-    index: jax.Array
+    draw: jax.Array
     t: jax.Array
     alpha: jax.Array
     sigma: jax.Array
@@ -268,14 +272,14 @@ class _Row(NamedTuple):
 
 
 def _rows(schedule, steps):
-    steps = jnp.asarray(steps)
+    steps = jnp.asarray(steps, float)
     if steps.ndim != 1 or steps.size < 2:
         raise ValueError(f"steps must be times [n + 1] with n >= 1, not of shape {steps.shape}")
     alpha, sigma, log_snr = schedule.alpha(steps), schedule.sigma(steps), schedule.log_snr(steps)
     # t = 0 is the data: a sampler that ends there leaves no noise, though σ(0) > 0 in VE and EDM.
     clean = steps[-1] == 0
     return _Row(
-        index=jnp.arange(1, steps.size),
+        draw=jnp.arange(1, steps.size),
         t=steps[:-1],
         alpha=alpha[:-1],
         sigma=sigma[:-1],
@@ -317,6 +321,8 @@ def _positive(x):
 
 def _normal(key, index, shape, dtype):
     """N(0, I) of draw `index`; with one key per example, example i's from key i alone."""
+    if key is None:
+        raise ValueError("this sampler draws noise: give it a key")
     ndim = 0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1
     if key.ndim == ndim:
         return jax.random.normal(jax.random.fold_in(key, index), shape, dtype)

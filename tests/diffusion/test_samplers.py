@@ -100,9 +100,19 @@ def test_ddim_is_equation_12(x64, given_noise, eta):
 
 def test_ddim_with_eta_1_is_the_ancestral_sampler():
     schedule, key = schedules.VP(), jax.random.key(0)
-    arguments = {"schedule": schedule, "target": predictions.data, "steps": steps.uniform(10)}
-    one = samplers.ddim(predict_mixture(schedule), key, (4, 3), eta=1.0, **arguments)
-    other = samplers.ancestral(predict_mixture(schedule), key, (4, 3), **arguments)
+
+    def run(sampler, **options):
+        return sampler(
+            predict_mixture(schedule),
+            key,
+            (4, 3),
+            schedule=schedule,
+            target=predictions.data,
+            steps=steps.uniform(10),
+            **options,
+        )
+
+    one, other = jax.jit(lambda: (run(samplers.ddim, eta=1.0), run(samplers.ancestral)))()
     # Rounding: ten float32 steps on numbers of size 1, amplified by 1/α of up to e^2 a step.
     np.testing.assert_allclose(one, other, atol=2e-5)
 
@@ -141,12 +151,20 @@ def test_heun_is_algorithm_2_of_edm(x64, given_noise, second_order, amount):
 
 
 def test_a_churn_of_nothing_is_no_churn():
-    schedule, key = schedules.RectifiedFlow(), jax.random.key(1)
-    arguments = {"schedule": schedule, "target": predictions.data, "steps": steps.uniform(6)}
-    plain = samplers.heun(predict_mixture(schedule), key, (4, 3), **arguments)
-    churned = samplers.heun(
-        predict_mixture(schedule), key, (4, 3), churn=samplers.Churn(0.0), **arguments
-    )
+    schedule = schedules.RectifiedFlow()
+
+    def run(churn):
+        return samplers.heun(
+            predict_mixture(schedule),
+            jax.random.key(1),
+            (4, 3),
+            schedule=schedule,
+            target=predictions.data,
+            steps=steps.uniform(6),
+            churn=churn,
+        )
+
+    plain, churned = jax.jit(lambda: (run(None), run(samplers.Churn(0.0))))()
     # The times go through λ and back: a relative 1e-6 in each.
     np.testing.assert_allclose(plain, churned, atol=1e-4)
 
