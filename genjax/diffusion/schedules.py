@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -348,7 +349,10 @@ class Shifted(Schedule):
 class _Discrete(Schedule):
     """ᾱ_i = Π_{j ≤ i} (1 − β_j) at t = i/steps, α = √ᾱ, σ = √(1 − ᾱ); α linear in between."""
 
-    betas: tuple[float, ...]
+    if TYPE_CHECKING:
+
+        @property
+        def betas(self) -> tuple[float, ...]: ...
 
     @cached_property
     def _table(self):
@@ -459,7 +463,7 @@ class DiscreteCosine(_Discrete):
         return tuple(min(1 - after / before, self.max_beta) for before, after in pairwise(kept))
 
 
-def zero_terminal_snr(schedule: "Discrete | DiscreteLinear | DiscreteCosine") -> Discrete:
+def zero_terminal_snr(schedule: Discrete | DiscreteLinear | DiscreteCosine) -> Discrete:
     """The same steps with √ᾱ shifted and scaled so that √ᾱ_T = 0 while √ᾱ_1 stays.
 
     Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", algorithm 1.

@@ -199,8 +199,8 @@ def term(
     estimate of x, as Ho et al. do at test time. Raises ValueError if shapes differ.
     """
     at = _diffuse(x, key, jnp.asarray(step), schedule, steps)
-    output = _call(predict, at, x.dtype, variance)
-    return _term(*output, at, schedule, target, steps, variance, decoder, clip)
+    prediction, fraction = _call(predict, at, x.dtype, variance)
+    return _term(prediction, fraction, at, schedule, target, steps, variance, decoder, clip)
 
 
 def vlb(

@@ -49,6 +49,16 @@ def test_min_snr_on_data_and_on_velocity_is_hang_et_als():
         np.testing.assert_allclose(converted(jnp.asarray(LOG_SNR)), expected, rtol=1e-5)
 
 
+def test_min_snr_on_velocity_is_zero_not_nan_at_zero_terminal_snr():
+    schedule = schedules.zero_terminal_snr(schedules.DiscreteLinear())
+    for process in (None, schedule):
+        weight = weightings.convert(
+            weightings.min_snr(), source=predictions.noise, target=predictions.velocity,
+            schedule=process,
+        )  # fmt: skip
+        assert float(weight(schedule.log_snr(1.0))) == 0
+
+
 def test_edm_is_one_on_its_own_prediction_whatever_the_schedule():
     for schedule in (None, schedules.EDM(), schedules.RectifiedFlow()):
         converted = weightings.convert(
