@@ -1,6 +1,7 @@
 """Eight simulated devices, rank promotion and warnings as errors, for every test."""
 
 import os
+import tempfile
 
 # Before jax starts its backend; un-awaited steps on N simulated devices need 2N threads.
 os.environ["PJRT_NPROC"] = "16"
@@ -8,7 +9,19 @@ os.environ["JAX_PLATFORMS"] = os.environ.get("GENJAX_TEST_PLATFORM", "cpu")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
+# Shared by the workers of one test run: a program met twice is compiled once.
+_run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{tempfile.gettempdir()}/genjax-tests-{_run}"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
-import jax
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def own_sets(tmp_path_factory):
+    """A TFDS data directory shared by the workers; our own sets are prepared there when asked."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sets"

@@ -1,0 +1,166 @@
+"""Bad input: one clear line, exit code 2, nothing overwritten; and help at once."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from experiments import autoencoder_fashion, ddpm_fashion, gan_fashion
+from genjax.cli.main import main
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def run(monkeypatch, capsys, *arguments, module=gan_fashion, presets=None):
+    """(exit code, what was said on stderr) of an experiment's command line."""
+    name = module.__name__.split(".")[-1]
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    capsys.readouterr()
+    try:
+        main(name, module.__doc__, module.Config(), module.build, presets)
+    except SystemExit as stop:
+        return stop.code, capsys.readouterr().err
+    return 0, ""
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    def refused(*arguments, **how):
+        code, said = run(monkeypatch, capsys, *arguments, **how)
+        assert code == 2
+        lines = [line for line in said.splitlines() if not line.startswith("Preparing")]
+        assert len(lines) == 1
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+    return refused
+
+
+@pytest.fixture
+def small(own_sets, tmp_path):
+    return (
+        f"--run.dir {tmp_path / 'run'} --run.steps 2 --run.batch 8 --run.samples 4 "
+        f"--run.dispatch 1 --run.devices 1 --hidden 8 --data.dir {own_sets}"
+    ).split()
+
+
+def snapshot(directory):
+    return {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+
+
+def test_an_unknown_flag_is_answered_with_the_nearest(refused):
+    assert "--hidden" in refused("--hiden", "3")
+    assert "--run.steps" in refused("--run.step", "3")
+
+
+def test_a_value_of_the_wrong_kind_is_refused(refused):
+    assert "--hidden" in refused("--hidden", "many")
+
+
+def test_an_unknown_preset_is_answered_with_those_there_are(refused):
+    presets = {"paper": ddpm_fashion.PAPER}
+    said = refused("--preset", "papre", module=ddpm_fashion, presets=presets)
+    assert "paper" in said
+
+
+def test_an_unknown_data_set_is_answered_with_the_nearest(refused, small, tmp_path):
+    assert "did you mean mnist" in refused(*small, "--data.name", "mnisst")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unprepared_data_set_is_refused_at_once(refused, small):
+    began = time.monotonic()
+    assert "cifar10" in refused(*small, "--data.name", "cifar10")
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("kind", ["corrupt", "wide"])
+def test_a_bad_image_in_a_folder_is_named(refused, small, tmp_path, kind):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(20):
+        Image.new("RGB", (32, 32), (i, 0, 0)).save(folder / f"{i}.png")
+    if kind == "corrupt":
+        (folder / "bad.png").write_bytes((folder / "3.png").read_bytes()[:60])
+    else:
+        Image.new("L", (10_000, 10_000)).save(folder / "bad.png")
+    said = refused(*small, "--data.folder", folder, "--data.size", 8)
+    assert "bad.png" in said
+
+
+def test_a_batch_that_does_not_divide_over_the_devices_is_refused(refused, small, tmp_path):
+    said = refused(*small, "--run.devices", 8, "--run.batch", 12)
+    assert "12 does not divide over 8 devices" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_directory_of_other_settings_or_experiment_is_left_alone(
+    refused, small, monkeypatch, capsys, tmp_path
+):
+    assert run(monkeypatch, capsys, *small)[0] == 0
+    before = snapshot(tmp_path / "run")
+    assert "--hidden was 8, now 9" in refused(*small, "--hidden", 9)
+    assert "--run.seed was 0, now 1" in refused(*small, "--run.seed", 1)
+    others = [*small[: small.index("--hidden")], *small[-2:]]
+    assert "is a run of gan_fashion" in refused(*others, module=autoencoder_fashion)
+    assert "is a run of gan_fashion" in refused("sample", tmp_path / "run", module=ddpm_fashion)
+    assert snapshot(tmp_path / "run") == before
+
+
+def test_a_folder_of_other_things_is_left_alone(refused, small, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    assert "not empty" in refused(*small)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.tex"]
+
+
+def test_a_directory_that_cannot_be_written_is_refused(refused, small):
+    assert "--run.dir" in refused(*small, "--run.dir", "/proc/run")
+
+
+def test_a_run_that_is_none_or_damaged_is_refused(refused, tmp_path):
+    assert "no run directory" in refused("sample", tmp_path / "nowhere")
+    (tmp_path / "config.json").write_text("{")
+    assert "cannot be read" in refused("sample", tmp_path)
+    (tmp_path / "config.json").write_text('{"experiment": "gan_fashion", "config": {"run": 3}}')
+    assert "does not fit" in refused("sample", tmp_path)
+
+
+def test_settings_of_the_wrong_type_in_a_run_directory_are_refused(
+    refused, small, monkeypatch, capsys, tmp_path
+):
+    assert run(monkeypatch, capsys, *small)[0] == 0
+    path = tmp_path / "run" / "config.json"
+    values = json.loads(path.read_text())
+    values["config"]["hidden"] = "__import__('os').system('true')"
+    path.write_text(json.dumps(values))
+    assert "hidden cannot be" in refused("sample", tmp_path / "run")
+
+
+def test_help_answers_within_a_second_and_loads_nothing_heavy():
+    heavy = ["jax", "flax", "optax", "orbax", "tensorflow_datasets", "numpy", "PIL"]
+    code = (
+        "import sys, runpy; sys.argv = ['x', '--help']\n"
+        "try: runpy.run_module('experiments.ddpm_fashion', run_name='__main__')\n"
+        f"except SystemExit: sys.exit(str([m for m in {heavy} if m in sys.modules] or '') or 0)"
+    )
+    times = []
+    for _ in range(3):  # the quickest: the machine may be busy
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            env=dict(os.environ),
+        )
+        times.append(time.monotonic() - began)
+        assert done.returncode == 0, done.stderr
+        assert "--preset paper" in done.stdout
+        assert "sample" in done.stdout
+    assert min(times) < 1

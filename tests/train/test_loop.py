@@ -1,0 +1,126 @@
+"""The loop: visits, rows, faults and signals."""
+
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from genjax.train.checkpoint import Checkpoints
+from genjax.train.game import Aux, Player, begin
+from genjax.train.layout import DataParallel
+from genjax.train.loop import NonFiniteError, Plan, Stopped, divisor, fit
+from genjax.train.metrics import Metrics, read
+
+
+def loss(params, state, keys, batch):
+    noise = jax.vmap(jax.random.normal)(keys)
+    return jnp.mean((params["p"] - batch["x"] + noise) ** 2), Aux({"x": jnp.mean(batch["x"])})
+
+
+GAME = {"p": Player(loss, optax.adam(0.1))}
+
+
+def batches(start, steps, stack=1, poison=None, signal_at=(None, None)):
+    """Step i sees the number i; at `poison` it sees NaN, at signal_at[0] the process a signal."""
+    x = np.arange(start, steps, dtype=np.float32)
+    if poison is not None:
+        x[x == poison] = np.nan
+    for i in range(0, len(x), stack):
+        if start + i == signal_at[0]:
+            os.kill(os.getpid(), signal_at[1])
+        yield {"x": np.repeat(x[i : i + stack, None], 4, axis=1)}
+
+
+class Run:
+    def __init__(self, directory, steps=10, every=5, stack=1):
+        self.directory, self.stack = directory, stack
+        self.plan = Plan(steps, every, log=1, batch=4)
+        self.visits = []
+
+    def go(self, **faults):
+        layout = DataParallel(1)
+        checkpoints = Checkpoints(self.directory / "checkpoints")
+        state = layout.place(begin(GAME, {"p": jnp.zeros(())}, {}))
+        state = checkpoints.restore(state, print) or state
+        start = int(state.step)
+        metrics = Metrics(self.directory, start, enabled=True)
+
+        def visit(step, state):
+            self.visits.append(step)
+            return {"test/p": float(state.params["p"])}, float(step)
+
+        try:
+            return fit(
+                layout.compile(GAME, several=self.stack > 1),
+                layout,
+                state,
+                jax.random.key(0),
+                batches(start, self.plan.steps, self.stack, **faults),
+                self.plan,
+                checkpoints=checkpoints,
+                metrics=metrics,
+                visit=visit,
+            )
+        finally:
+            metrics.close()
+            checkpoints.close()
+
+
+def saved(directory):
+    return Checkpoints(directory / "checkpoints", read_only=True).steps()
+
+
+@pytest.mark.parametrize("stack", [1, 5])
+def test_it_visits_saves_and_writes_on_its_grid(tmp_path, stack):
+    run = Run(tmp_path, steps=12, every=5, stack=stack)
+    assert int(run.go().step) == 12
+    assert run.visits == [5, 10, 12]
+    assert saved(tmp_path) == [5, 10, 12]  # the best, scored lowest, and the latest two
+    rows = [row for row in read(tmp_path / "metrics.jsonl") if "p/x" in row]
+    ends = list(range(1, 13)) if stack == 1 else [5, 10, 12]
+    assert [row["step"] for row in rows] == ends
+    expected = [
+        np.mean(np.arange(e - n, e)) for e, n in zip(ends, np.diff([0, *ends]), strict=True)
+    ]
+    np.testing.assert_allclose([row["p/x"] for row in rows], expected)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_the_good_checkpoint_stays(tmp_path):
+    run = Run(tmp_path)
+    with pytest.raises(NonFiniteError, match=r"p/loss.* not finite at step 8"):
+        run.go(poison=7)
+    assert saved(tmp_path) == [5]
+    assert run.visits == [5]
+
+
+def test_a_fault_inside_a_dispatch_is_dated_to_its_step(tmp_path):
+    with pytest.raises(NonFiniteError, match="not finite at step 8"):
+        Run(tmp_path, stack=5).go(poison=7)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_stops_and_the_run_goes_on_from_there(tmp_path, number, code):
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole = Run(tmp_path / "whole").go()
+    cut, handler = Run(tmp_path / "cut"), signal.getsignal(number)
+    with pytest.raises(Stopped) as stopped:
+        cut.go(signal_at=(3, number))
+    assert stopped.value.exit_code == code
+    assert saved(tmp_path / "cut") == [4]
+    assert signal.getsignal(number) is handler
+    resumed = Run(tmp_path / "cut").go()
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+    rows = [read(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")]
+    assert rows[0] == rows[1]
+
+
+def test_divisor_is_the_largest_that_fits():
+    assert divisor(47, 50) == 47
+    assert divisor(100, 50) == 50
+    assert divisor(94, 50) == 47
+    assert divisor(97, 50) == 1
