@@ -37,9 +37,11 @@ def sample(name: str, kind: type, build: Build, settings: Sample) -> None:
         label = jnp.full(settings.n, settings.label, jnp.int32)
     z = latents(run.system, key, settings.n)
     images = run.images(key, z, label)
-    arrays = {"images": images} | ({} if label is None else {"labels": np.asarray(label)})
     path = run.directory / f"sample_{settings.seed}.npz"
-    np.savez_compressed(path, **arrays)
+    if label is None:
+        np.savez_compressed(path, images=images)
+    else:
+        np.savez_compressed(path, images=images, labels=np.asarray(label))
     run.picture(f"sample_{settings.seed}.png", pictures.grid(images))
     print(f"{settings.n} images, uint8 {images.shape[1:]}: {path}")
 
@@ -65,9 +67,9 @@ def interpolate(name: str, kind: type, build: Build, settings: Interpolate) -> N
         ends, path = latents(run.system, key, 2 * settings.pairs), spherical
     t = jnp.linspace(0, 1, settings.steps)
     rows = [path(ends[2 * i], ends[2 * i + 1], t) for i in range(settings.pairs)]
-    label = None
-    if run.system.classes is not None:
-        label = jnp.repeat(labels(run.system, settings.pairs), settings.steps)
+    label = labels(run.system, settings.pairs)
+    if label is not None:
+        label = jnp.repeat(label, settings.steps)
     images = run.images(key, jnp.concatenate(rows), label)
     run.picture(f"interpolate_{settings.seed}.png", pictures.grid(images, settings.steps))
 
@@ -82,7 +84,7 @@ class _Trained:
             raise ConfigError(
                 f"{self.directory} is a run of {values.get('experiment')}, not of {name}"
             )
-        self.config = parse(kind, values.get("config"), str(self.directory / "config.json"))
+        self.config: Any = parse(kind, values.get("config"), str(self.directory / "config.json"))
         images = dict(values.get("images", {}))
         images.pop("fingerprint", None)
         self.spec = parse(Spec, images, str(self.directory / "config.json"))

@@ -82,16 +82,16 @@ def main(
     try:
         if arguments and arguments[0] in COMMANDS:
             command = arguments.pop(0)
-            settings = _parse(COMMANDS[command], arguments, prog=f"{program} {command}")
+            settings: Any = _parse(COMMANDS[command], arguments, prog=f"{program} {command}")
             platform.configure()
             from genjax.cli import commands
 
-            run = {
+            runs: dict[str, Callable[..., None]] = {
                 "sample": commands.sample,
                 "reconstruct": commands.reconstruct,
                 "interpolate": commands.interpolate,
-            }[command]
-            run(name, type(config), build, settings)
+            }
+            runs[command](name, type(config), build, settings)
         else:
             if arguments[:1] == ["train"]:
                 arguments.pop(0)
