@@ -14,11 +14,11 @@ from genjax.cli.main import main
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=1500, batch=64, every=500)
+    run: Run = Run(steps=1500, batch=32, every=500)
     data: Data = Data()
-    channels: int = 32
+    channels: int = 16
     """Channels at full resolution."""
-    multipliers: tuple[int, ...] = (1, 2, 2)
+    multipliers: tuple[int, ...] = (1, 2, 4)
     """Times that many at each level, halving the resolution in between."""
     blocks: int = 1
     """Residual blocks at each level."""
@@ -34,7 +34,7 @@ class Config:
     sampler: Literal["ddim", "ancestral"] = "ddim"
     """ddim takes --sampling-steps steps, ancestral all the levels."""
     sampling_steps: int = 50
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     warm_up: int = 100
     """Steps over which the learning rate rises from 0."""
     ema: float = 0.999
@@ -82,6 +82,12 @@ def build(config: Config, spec):
     def init(key, before):
         return {"unet": network.init(key, jnp.zeros((1, *spec.shape)), jnp.zeros(1))}, {}
 
+    def predict_noise(params, z, t, label=None, keys=None):
+        # ε̂ = σ z + α F: the network F adds to the noise that z itself shows. An error of F then
+        # moves x̂ by as much; were F itself ε̂, it would be x̂'s error over α, 150 times at t = 1.
+        output = network.apply(params, z, t, label, keys=keys)
+        return predictions.velocity.to_noise(output, z, schedule.alpha(t), schedule.sigma(t))
+
     def error(params, keys, batch, train):
         keys, drop, forget = jax.vmap(jax.random.split, (0, None), 1)(keys, 3)
         label = batch["label"] if classes else None
@@ -90,7 +96,7 @@ def build(config: Config, spec):
             label = jnp.where(forgotten, classes, label)
         return (
             denoising(
-                lambda z, t: network.apply(params, z, t, label, keys=drop if train else None),
+                lambda z, t: predict_noise(params, z, t, label, drop if train else None),
                 batch["image"] / 127.5 - 1,
                 keys,
                 schedule=schedule,
@@ -105,11 +111,11 @@ def build(config: Config, spec):
 
     def generate(state, key, z, label):
         def predict(z, t, label=label):
-            return network.apply(state.ema["unet"], z, t, label)
+            return predict_noise(state.ema["unet"], z, t, label)
 
         if classes:
             predict = guidance.classifier_free(
-                predict, lambda z, t: network.apply(state.ema["unet"], z, t), scale=config.guidance
+                predict, lambda z, t: predict_noise(state.ema["unet"], z, t), scale=config.guidance
             )
         sampler, n = {
             "ddim": (samplers.ddim, config.sampling_steps),
