@@ -58,11 +58,13 @@ class Run:
     """Shard parameters over the devices (jit) instead of copying them to each (pmap)."""
     devices: int | None = None
     """Devices to use in each process. None: all."""
+    distributed: bool = False
+    """Join the other processes of a cluster first (jax.distributed.initialize)."""
 
 
 # A resumed run may differ in these: they change how far, how often and where, not what is computed.
 FREE = {
-    "run": ("steps", "dir", "every", "dispatch", "samples", "sharded", "devices"),
+    "run": ("steps", "dir", "every", "dispatch", "samples", "sharded", "devices", "distributed"),
     "data": ("dir", "download"),
 }
 

@@ -30,6 +30,8 @@ MOST_VALIDATED = 1000  # images of the test set scored at each visit
 
 def train(name: str, config: Any, build: Build) -> TrainState:
     """Trains an experiment in its run directory, or goes on where it stopped."""
+    if config.run.distributed:
+        jax.distributed.initialize()
     images, held_out = open_split(config.data, "train"), open_split(config.data, "test")
     spec = Spec(images.shape[1:], images.num_classes, len(images))
     system = build(config, spec)
