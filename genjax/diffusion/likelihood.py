@@ -40,7 +40,7 @@ def rk4(f, state, times):
     return jax.lax.scan(step, state, jnp.stack([times[:-1], times[1:]], 1))[0]
 
 
-def log_likelihood(predict, x, *, schedule, target, steps, key=None, odeint=rk4):
+def log_likelihood(predict, x, *, schedule, target, steps, key=None, odeint=rk4) -> LogLikelihood:
     """log p(x) = log N(z_T; 0, σ_T² I) + log |dz_T/dx| along the probability-flow ODE.
 
     Song et al. 2021, "Score-Based Generative Modeling through SDEs", eq. 39, in the coordinates

@@ -54,7 +54,7 @@ class Noise(Prediction):
 
 @dataclass(frozen=True)
 class Data(Prediction):
-    """x. It says nothing about ε where σ = 0."""
+    """x. Salimans & Ho 2022. It says nothing about ε where σ = 0."""
 
     def of(self, x, eps, alpha, sigma):
         return x
@@ -175,7 +175,10 @@ edm = Preconditioned()
 
 
 def convert(prediction, z, alpha, sigma, *, source: Prediction, target: Prediction):
-    """A prediction of `source` at z [B, ...] as one of `target`: a·x̂ + b·ε̂ of its estimates."""
+    """A prediction of `source` at z [B, ...] as one of `target`: a·x̂ + b·ε̂ of its estimates.
+
+    Kingma & Gao 2023, "Understanding Diffusion Objectives as the ELBO", list the pairs.
+    """
     x = source.to_data(prediction, z, alpha, sigma)
     eps = source.to_noise(prediction, z, alpha, sigma)
     return target.of(x, eps, alpha, sigma)

@@ -156,8 +156,8 @@ def euler(
 ):
     """Euler's method: z_s = ẑ + x̂ (α_s − α_t̂) + ε̂ (σ_s − σ_t̂), with ẑ, t̂ and `churn` of `heun`.
 
-    Without churn it is `ddim` with η = 0, and on a rectified flow Euler's method in time. Other
-    arguments and result as in `ddim`.
+    Without churn it is `ddim` with η = 0, and on a rectified flow Euler's method in time
+    (Karras et al. 2022). Other arguments and result as in `ddim`.
     """
     rows = _rows(schedule, steps)
     z, dtype = _start(key, shape, start, rows)

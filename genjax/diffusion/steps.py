@@ -8,7 +8,10 @@ _LOG_SNR_BOUND = 30.0
 
 
 def uniform(n: int, start: float = 1.0, end: float = 0.0) -> jax.Array:
-    """n steps of equal length: tᵢ = start + (end − start) i/n, i = 0..n, [n + 1]."""
+    """n steps of equal length: tᵢ = start + (end − start) i/n, i = 0..n, [n + 1].
+
+    The "linear" sub-sequence of DDIM (Song et al. 2021, appendix D.2).
+    """
     return jnp.linspace(start, end, n + 1)
 
 

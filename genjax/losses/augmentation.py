@@ -60,7 +60,7 @@ def brightness(images: Array, key: Array, *, strength: float = 0.5) -> Array:
 def saturation(images: Array, key: Array, *, strength: float = 1.0) -> Array:
     """m + s·(x − m), m a pixel's mean over channels, one s ~ U[1 − strength, 1 + strength].
 
-    One s for all of an image. Leaves grey images as they are. Arguments and errors as for
+    One s for all of an image. Leaves grey images as they are. Arguments, errors and paper as for
     `brightness`.
     """
     return _stretch(_images(images), (3,), key, strength)
@@ -69,7 +69,7 @@ def saturation(images: Array, key: Array, *, strength: float = 1.0) -> Array:
 def contrast(images: Array, key: Array, *, strength: float = 0.5) -> Array:
     """m + s·(x − m), m an image's mean, one s ~ U[1 − strength, 1 + strength].
 
-    One s for all of an image. Arguments and errors as for `brightness`.
+    One s for all of an image. Arguments, errors and paper as for `brightness`.
     """
     return _stretch(_images(images), (1, 2, 3), key, strength)
 
@@ -81,7 +81,7 @@ def _extent(size: int, ratio: float) -> int:
 def translation(images: Array, key: Array, *, ratio: float = 0.125) -> Array:
     """Shifts an image by whole pixels, up to `ratio` of its height and width, zeros moving in.
 
-    Each shift is uniform on −n … n, n = ⌊ratio·size + ½⌋. Arguments and errors as for
+    Each shift is uniform on −n … n, n = ⌊ratio·size + ½⌋. Arguments, errors and paper as for
     `brightness`.
     """
     batch, height, width, channels = _images(images).shape
@@ -109,8 +109,8 @@ def _interval(position: Array, size: int, ratio: float) -> Array:
 def cutout(images: Array, key: Array, *, ratio: float = 0.5) -> Array:
     """Sets a rectangle to zero, `ratio` of the height by `ratio` of the width, its centre anywhere.
 
-    The part of it beyond the border is lost, so that a cut may be smaller. Arguments and errors
-    as for `brightness`.
+    The part of it beyond the border is lost, so that a cut may be smaller. Arguments, errors
+    and paper as for `brightness`.
     """
     batch, height, width, _ = _images(images).shape
     position = _uniform(key, (batch, 2))
@@ -122,7 +122,7 @@ def cutout(images: Array, key: Array, *, ratio: float = 0.5) -> Array:
 def horizontal_flip(images: Array, key: Array, *, probability: float = 0.5) -> Array:
     """Mirrors an image left to right, with a probability.
 
-    Arguments and errors as for `brightness`.
+    Arguments, errors and paper as for `brightness`.
     Karras et al., "Training Generative Adversarial Networks with Limited Data" (2020), where the
     probability is adapted in training and flips belong to the "pixel blitting" of ADA.
     """

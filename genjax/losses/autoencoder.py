@@ -23,7 +23,10 @@ class RegularizedAutoencoder(NamedTuple):
 def squared_error(
     encode: Callable[[Array], Array], decode: Callable[[Array], Array], x: Array
 ) -> Array:
-    """‖x − D(E(x))‖², summed over an image's elements; x: [B, ...] -> [B], squared units of x."""
+    """‖x − D(E(x))‖², summed over an image's elements; x: [B, ...] -> [B], squared units of x.
+
+    Hinton & Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks" (2006).
+    """
     return _squared_difference(decode(encode(x)), x)
 
 
@@ -53,7 +56,7 @@ def gradient_penalty(decode: Callable[[Array], Array], z: Array, key: Array | No
 
     Without a key exact, at the cost of one decoder derivative for each latent. With one (a key, or
     one per example, [B]): ‖vᵀ∂D/∂z‖² for one v ~ N(0, I), the same in expectation for one
-    derivative in all. D must treat the examples of a batch independently.
+    derivative in all. D must treat the examples of a batch independently. Ghosh et al. (2020).
     """
     if key is not None:
         out, pullback = jax.vjp(decode, z)
@@ -70,7 +73,7 @@ def gradient_penalty(decode: Callable[[Array], Array], z: Array, key: Array | No
 
 
 def l2(params: Any) -> Array:
-    """Σ w² over all arrays of a tree, one number: the weight decay of RAE-L2."""
+    """Σ w² over all arrays of a tree, one number: the decay of RAE-L2, Ghosh et al. (2020)."""
     return sum((jnp.sum(_widen(w) ** 2) for w in jax.tree.leaves(params)), jnp.zeros(()))
 
 

@@ -24,16 +24,16 @@ class BetaTC(NamedTuple):
 
 
 def minibatch_weighted(batch: int, dataset: int) -> Array:
-    """Log weights [B, B] of q(z_i) ≈ 1/(N·B) Σ_j q(z_i|x_j), Chen et al.'s equation 5: biased."""
+    """Log weights [B, B] of q(z_i) ≈ 1/(N·B) Σ_j q(z_i|x_j), biased. Chen et al. (2018)."""
     return jnp.full((batch, batch), -math.log(batch * dataset))
 
 
 def minibatch_stratified(batch: int, dataset: int) -> Array:
     """Log weights [B, B] of q(z_i) ≈ 1/N q(z_i|x_i) + (N−1)/N · mean_{j≠i} q(z_i|x_j): unbiased.
 
-    Chen et al. weigh the B−1 others unequally, one of them standing in for the unseen; this is
-    their estimator's average over which one. (Their released code puts the 1/N on the first column
-    and not on the diagonal.)
+    Chen et al. (2018) weigh the B−1 others unequally, one of them standing in for the unseen; this
+    is their estimator's average over which one. (Their released code puts the 1/N on the first
+    column and not on the diagonal.)
     """
     if not 2 <= batch <= dataset:
         raise ValueError(f"give 2 ≤ batch ≤ dataset: batch is {batch}, dataset is {dataset}")
@@ -76,6 +76,7 @@ def decompose_kl(
     mean, log_var, noise: [B, ...]; z = μ + σ·noise, p = N(0, I). q(z_i) = Σ_j w_ij q(z_i|x_j) and
     its marginals take log_weights [B, B]: estimates by the whole batch, so no image's number is its
     own. The three add up to log q(z|x) − log p(z) exactly. Memory: B²·(number of latents).
+    Chen et al. (2018), equation 2.
     """
     mean, log_var, noise = (_widen(a).reshape(a.shape[0], -1) for a in (mean, log_var, noise))
     step = _exp(0.5 * log_var) * noise

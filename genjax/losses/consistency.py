@@ -117,12 +117,12 @@ def doubling(step, total, first=10, last=1280) -> jax.Array:
 
 
 def inverse_gap(sigma_s, sigma_t):
-    """1 / (σ_t − σ_s). Song & Dhariwal 2023."""
+    """w = 1 / (σ_t − σ_s). Song & Dhariwal 2023."""
     return 1 / (sigma_t - sigma_s)
 
 
 def even(sigma_s, sigma_t):
-    """1. Song et al. 2023."""
+    """w = 1. Song et al. 2023."""
     return jnp.ones_like(sigma_t)
 
 

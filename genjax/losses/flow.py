@@ -91,22 +91,31 @@ class Interpolant:
 
 
 linear = Interpolant(lambda t: 1 - t, lambda t: t)
+"""α = 1 − t, β = t, γ = 0; with `brownian` as γ a Brownian bridge. Albergo et al. 2023."""
+
 trigonometric = Interpolant(
     # cos(πt/2) as the sine of the complement, which keeps its digits near t = 1.
     lambda t: jnp.sin(0.5 * jnp.pi * (1 - t)),
     lambda t: jnp.sin(0.5 * jnp.pi * t),
 )
-
+"""α = cos(πt/2), β = sin(πt/2), γ = 0: keeps a variance that x and y share. Albergo et al. 2023."""
 
 encoding_decoding = Interpolant(
     lambda t: jnp.where(t < 0.5, jnp.cos(jnp.pi * t) ** 2, 0.0),
     lambda t: jnp.where(t < 0.5, 0.0, jnp.cos(jnp.pi * t) ** 2),
     lambda t: jnp.sin(jnp.pi * t) ** 2,
 )
+"""α = cos²(πt) before t = ½ and 0 after, β the reverse, γ = sin²(πt): pure noise at t = ½.
+
+Albergo et al. 2023.
+"""
 
 
 def brownian(scale=2.0) -> Callable:
-    """γ(t) = √(scale·t·(1 − t)), a Brownian bridge's: its derivative is infinite at both ends."""
+    """γ(t) = √(scale·t·(1 − t)), a Brownian bridge's: its derivative is infinite at both ends.
+
+    Albergo et al. 2023.
+    """
     return lambda t: jnp.sqrt(scale * t * (1 - t))
 
 

@@ -91,6 +91,7 @@ def log_likelihood(
     Arguments as iwae's; memory is that of `chunk` samples, and the samples are iwae's whatever the
     chunk. Gives Estimate(log_likelihood [B], effective_samples [B]), nats per image: where few
     samples are effective the estimate is low by nats. Made for evaluation, without gradient.
+    Burda et al. (2016), section 5.
     """
     mean, log_var = _posterior(encode, x)
     chunk = min(chunk, samples)
@@ -124,14 +125,20 @@ def log_weights(
     nll: Callable[..., Array],
     samples: int,
 ) -> Array:
-    """log w_i = log p(x|z_i) + log p(z_i) − log q(z_i|x) for iwae's samples: [k, B], nats."""
+    """log w_i = log p(x|z_i) + log p(z_i) − log q(z_i|x) for iwae's samples: [k, B], nats.
+
+    Arguments as iwae's. Burda et al. (2016).
+    """
     mean, log_var = _posterior(encode, x)
     noise = _sample_noise(key, mean.shape, jnp.arange(samples))
     return _log_weights(noise, mean, log_var, decode, x, nll)
 
 
 def effective_sample_size(log_w: Array) -> Array:
-    """(Σw)²/Σw² from log w over the first axis: [k, B] -> [B], 1 (one has all) … k (all equal)."""
+    """(Σw)²/Σw² from log w over the first axis: [k, B] -> [B], 1 (one has all) … k (all equal).
+
+    Kong, "A Note on Importance Sampling Using Standardized Weights" (1992).
+    """
     return 1 / jnp.sum(jax.nn.softmax(log_w, axis=0) ** 2, axis=0)
 
 

@@ -77,12 +77,15 @@ def mmd(a: Array, b: Array, *, kernel: Callable[[Array], Array] | None = None) -
 
 
 def gaussian_kernel(width: float) -> Callable[[Array], Array]:
-    """k(d²) = exp(−d²/(2·width²))."""
+    """k(d²) = exp(−d²/(2·width²)); width in the unit of the codes. Gretton et al. (2012)."""
     return lambda squared_distance: jnp.exp(-squared_distance / (2 * width**2))
 
 
 def inverse_multiquadratic(c: float) -> Callable[[Array], Array]:
-    """k(d²) = c/(c + d²), whose gradient reaches far where a Gaussian kernel's has died."""
+    """k(d²) = c/(c + d²), whose gradient reaches far where a Gaussian kernel's has died.
+
+    Tolstikhin et al., "Wasserstein Auto-Encoders" (2018), section 4.
+    """
     return lambda squared_distance: c / (c + squared_distance)
 
 

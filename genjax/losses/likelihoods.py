@@ -12,6 +12,7 @@ def bernoulli(logits: Array, x: Array) -> Array:
 
     logits, x: [B, ...], x in [0, 1]. Gives [B], nats per image. Targets strictly between 0 and 1
     give the cross entropy: the field's usual objective on grey values, but no likelihood of them.
+    Kingma & Welling (2014), appendix C.1.
     """
     logits, x = _widen(logits), _widen(x)
     _same_shape(logits=logits, x=x)
@@ -26,7 +27,8 @@ def gaussian(mean: Array, x: Array, *, sigma: float | Array = 1.0) -> Array:
     """Σ ½((x−μ)/σ)² + log σ + ½log 2π, a Gaussian of fixed σ.
 
     mean, x: [B, ...]; sigma > 0: a number, or an array of x's rank that broadcasts to it. Gives
-    [B], nats per image; a density, so it can be negative.
+    [B], nats per image; a density, so it can be negative. Kingma & Welling (2014), appendix C.2,
+    with σ given. At σ = 1 it is ½‖x−μ‖² and a constant.
     """
     mean, x, sigma = _widen(mean), _widen(x), _widen(sigma)
     _same_shape(mean=mean, x=x)

@@ -166,7 +166,7 @@ def consistency(discriminate: Critic, x: Array, augment: Augment, key: Array) ->
 
 
 class BalancedConsistency(NamedTuple):
-    """The two halves of bCR, each [B]: weigh them by λ_real and λ_fake and add."""
+    """The two halves of bCR, each [B]: weigh by λ_real and λ_fake and add. Zhao et al. (2021)."""
 
     real: Array
     fake: Array

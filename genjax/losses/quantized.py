@@ -100,7 +100,10 @@ def update_codebook(
 
 
 def perplexity(indices: Array, size: int) -> Array:
-    """exp(−Σ p log p) of the batch's use of `size` codes: 1 … size, one number for all indices."""
+    """exp(−Σ p log p) of the batch's use of `size` codes: 1 … size, one number for all indices.
+
+    Its unit is codes: size if all are used alike, 1 if a codebook has collapsed onto one.
+    """
     p = jnp.bincount(indices.reshape(-1), length=size) / indices.size
     return jnp.exp(jnp.sum(jax.scipy.special.entr(p)))
 
@@ -126,7 +129,10 @@ def finite_scalar_quantize(z: Array, levels: Sequence[int]) -> Array:
 
 
 def finite_scalar_indices(codes: Array, levels: Sequence[int]) -> Array:
-    """Codes [B, ..., len(levels)] to integers 0 … ΠL−1, of which the first channel is the units."""
+    """Codes [B, ..., len(levels)] to integers 0 … ΠL−1, of which the first channel is the units.
+
+    Mentzer et al. (2023), section 3.
+    """
     _same_width(codes, levels)
     if math.prod(levels) > 2**31:
         raise ValueError(f"give levels whose product is at most 2³¹: {tuple(levels)}")

@@ -161,6 +161,7 @@ def importance(history: LossHistory, key, n, uniform=1e-3):
 def record(history: LossHistory, t, losses) -> LossHistory:
     """The history with the losses [n] (unweighted) at t [n] added, each replacing its oldest.
 
+    Nichol & Dhariwal 2021, section 3.3.
     Under pmap, gather t and losses of all devices first, so that every copy stays the same.
     """
     if t.shape != losses.shape:

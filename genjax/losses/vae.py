@@ -42,7 +42,10 @@ def elbo(
 
 
 def reparameterize(mean: Array, log_var: Array, key: Array) -> Array:
-    """z = μ + exp(½ log σ²)·ε with ε ~ N(0, I); shape and dtype of mean. key: one, or [B]."""
+    """z = μ + exp(½ log σ²)·ε with ε ~ N(0, I); shape and dtype of mean. key: one, or [B].
+
+    Kingma & Welling (2014), section 2.4.
+    """
     _same_shape(mean=mean, log_var=log_var)
     noise = _normal(key, mean.shape)
     return (_widen(mean) + _exp(0.5 * _widen(log_var)) * noise).astype(mean.dtype)
@@ -80,8 +83,8 @@ def free_bits(kl: Array, nats: float | Array) -> Array:
     """Σ_j max(λ, KL_j), each image by itself: [B, ...] -> [B]; λ = nats per latent or group j.
 
     kl: from gaussian_kl_per_dimension, summed over a group's latents first where λ is per group. An
-    image's latent under λ has no gradient. The paper averages over the batch before the max: that
-    is free_bits_of_batch.
+    image's latent under λ has no gradient. Kingma et al. (2016) average over the batch before
+    the max: that is free_bits_of_batch.
     """
     return jnp.sum(jnp.maximum(_widen(kl), nats), axis=tuple(range(1, kl.ndim)))
 

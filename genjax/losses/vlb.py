@@ -67,7 +67,7 @@ def learned(fraction, log_small, log_large, step):
 
 
 def gaussian(x, mean, log_var):
-    """−log N(x; mean, exp(log_var)), elementwise: L_0 for continuous data."""
+    """−log N(x; mean, exp(log_var)), elementwise, in nats: L_0 for continuous data."""
     return 0.5 * ((x - mean) ** 2 * jnp.exp(-log_var) + log_var + math.log(2 * math.pi))
 
 

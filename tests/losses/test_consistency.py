@@ -111,6 +111,12 @@ def test_training_is_song_and_dhariwals_formula():
     np.testing.assert_allclose(loss, expected, rtol=1e-3)
 
 
+def test_weights_are_even_or_the_inverse_of_the_gap():
+    s, t = jnp.array([0.5, 1.0]), jnp.array([0.75, 3.0])
+    np.testing.assert_array_equal(consistency.inverse_gap(s, t), [4, 0.5])
+    np.testing.assert_array_equal(consistency.even(s, t), [1, 1])
+
+
 def test_boundary_is_the_identity_at_the_least_noise_and_edm_far_away():
     z = jax.random.normal(jax.random.key(0), (3, 4))
     predict = consistency.boundary(lambda z, t: jnp.sin(5 * z), schedule=SCHEDULE)

@@ -93,3 +93,8 @@ def test_sinkhorn_with_little_entropy_is_optimal_transport():
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match=r"\(4, 2\) and \(3, 2\)"):
         couplings.optimal_transport(jnp.zeros((4, 2)), jnp.zeros((3, 2)), None)
+
+
+def test_independent_noise_stays_where_it_was_drawn():
+    x, eps = jnp.zeros((5, 2)), jax.random.normal(jax.random.key(1), (5, 2))
+    np.testing.assert_array_equal(couplings.independent(x, eps, jax.random.key(2)), eps)

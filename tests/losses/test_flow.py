@@ -151,3 +151,10 @@ def test_mistakes_are_told_in_one_line():
         flow.flow_matching(network, x, key, times=jnp.zeros(3))
     with pytest.raises(ValueError, match=r"\(4, 2\), got \(4, 1\)"):
         flow.flow_matching(lambda z, t: z[:, :1], x, key)
+
+
+def test_uniform_times_and_independent_noise_are_those_of_denoising():
+    for key in (jax.random.key(0), jax.random.split(jax.random.key(0), 5)):
+        np.testing.assert_array_equal(flow.uniform(key, 5), diffusion.uniform(key, 5))
+    x, eps = jnp.zeros((5, 2)), jax.random.normal(jax.random.key(1), (5, 2))
+    np.testing.assert_array_equal(flow.independent(x, eps, jax.random.key(2)), eps)

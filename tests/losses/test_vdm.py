@@ -171,3 +171,11 @@ def test_mistakes_are_told_in_one_line():
         vdm.elbo(lambda z, t: z[:, :1], x, jax.random.key(0), **arguments)
     with pytest.raises(ValueError, match=r"\(3,\) for x \(4, 2\)"):
         vdm.elbo(ideal, x, jax.random.key(0), times=lambda k, n: jnp.ones(3), **arguments)
+
+
+def test_uniform_times_fill_the_open_interval():
+    one, many = jax.random.key(0), jax.random.split(jax.random.key(0), 10_000)
+    for t in (vdm.uniform(one, 10_000), vdm.uniform(many, 10_000)):
+        assert t.shape == (10_000,)
+        assert 0 < t.min() < 1e-3
+        assert 1 - 1e-3 < t.max() < 1
