@@ -17,11 +17,15 @@ SHARED = {
     "losses/test_diffusion_transforms.py": (
         *("consistency", "couplings", "diffusion", "flow", "meanflow", "vdm", "vlb"),
     ),
-    "losses/test_likelihoods_against_torch.py": ("gan", "likelihoods", "vae"),
+    "losses/test_against_numpyro.py": ("importance", "likelihoods", "vae"),
+    "losses/test_against_torch.py": ("gan", "likelihoods", "vae"),
     "diffusion/test_against_diffusers.py": ("predictions", "schedules"),
     "diffusion/test_sampler_contract.py": ("correctors", "multistep", "samplers"),
     "diffusion/test_samplers_against_diffusers.py": ("multistep", "samplers"),
-    "test_defects.py": ("diffusion", "importance", "likelihoods", "meanflow", "vae", "vdm"),
+    "test_defects.py": (
+        *("autoencoder", "consistency", "diffusion", "flow", "importance", "likelihoods"),
+        *("meanflow", "samplers", "multistep", "correctors", "vae", "vdm", "vlb"),
+    ),
 }
 
 INTRODUCTION = """\

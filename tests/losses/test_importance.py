@@ -109,23 +109,6 @@ def test_log_weights_are_the_float64_densities():
     np.testing.assert_allclose(log_w, log_joint - log_q, rtol=1e-4, atol=1e-4)
 
 
-def test_the_gradient_gives_the_best_sample_the_largest_weight():
-    @jax.jit
-    def by_sample(W):
-        def log_w(W):
-            return run(importance.log_weights, ROUGH, W, KEY, 6)
-
-        return log_w(W), jax.jacfwd(log_w)(W)
-
-    log_w, slopes = by_sample(W)
-    _, (_, slope) = slopes_of(importance.iwae, ROUGH, W, KEY, 6)
-    right = -np.einsum("kb,kbij->ij", special.softmax(log_w, 0), slopes)
-    np.testing.assert_allclose(slope, right, rtol=1e-4, atol=1e-4)
-    # The sign slipped in a popular implementation: the worst sample led.
-    wrong = -np.einsum("kb,kbij->ij", special.softmax(-log_w, 0), slopes)
-    assert np.abs(slope - wrong).max() > 1
-
-
 def test_the_likelihood_in_chunks_is_iwae_whatever_the_chunk():
     log_w = run(importance.log_weights, ROUGH, W, KEY, 6)
     whole = special.logsumexp(log_w, 0) - math.log(6)
@@ -143,13 +126,6 @@ def test_many_samples_reach_the_exact_likelihood():
     error = np.abs(estimate.log_likelihood - LOG_P)
     assert (error < 4 / np.sqrt(estimate.effective_samples)).all()
     assert (estimate.effective_samples > 1000).all()
-
-
-def test_one_sample_means_one_sample():
-    estimate = likelihood(KEY, 1, 50)
-    log_w = run(importance.log_weights, ROUGH, W, KEY, 1)
-    np.testing.assert_allclose(estimate.log_likelihood, log_w[0], rtol=1e-5)
-    np.testing.assert_allclose(estimate.effective_samples, 1, rtol=1e-5)
 
 
 def test_effective_samples_count_equal_weights_and_ignore_the_rest():

@@ -276,7 +276,7 @@ def test_consistency_of_a_linear_critic_is_the_squared_weight_along_the_change()
     along = change.astype(float) @ WEIGHTS
     # Differences of outputs of order 5.
     np.testing.assert_allclose(value, (along**2).sum(), rtol=1e-5)
-    np.testing.assert_allclose(slope, 2 * along @ change, rtol=1e-5)
+    np.testing.assert_allclose(slope, 2 * along @ change, rtol=1e-5, atol=1e-5)
 
 
 def test_consistency_with_no_augmentation_is_zero():
