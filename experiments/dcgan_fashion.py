@@ -1,9 +1,10 @@
 """DCGAN: transposed convolutions against strided ones, non-saturating loss, on Fashion-MNIST.
 
 Radford et al., "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
-Networks" (2016), with the small networks of TensorFlow's DCGAN tutorial: Dense 7·7·256, transposed
-5x5 convolutions to 128, 64 and 1 channels, BatchNorm and LeakyReLU. Samples come from the moving
-average of the generator (Yazıcı et al. 2019).
+Networks" (2016), in the shape of TensorFlow's DCGAN tutorial: Dense 7·7·256, transposed 5x5
+convolutions to 128, 64 and 1 channels, BatchNorm and LeakyReLU (--preset tutorial). The default has
+half the channels and learns faster, for two CPU cores. Samples come from the moving average of the
+generator (Yazıcı et al. 2019).
 """
 
 from dataclasses import dataclass
@@ -14,15 +15,27 @@ from genjax.cli.main import main
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=3000, batch=64, every=500)
+    run: Run = Run(steps=3500, batch=64, every=500)
     data: Data = Data()
     latent: int = 100
     """Numbers in a noise vector."""
-    widths: tuple[int, ...] = (256, 128, 64)
+    widths: tuple[int, ...] = (128, 64, 32)
     """Channels of the generator; the critic has the last two in reverse."""
-    learning_rate: float = 2e-4
-    ema: float = 0.999
+    learning_rate: float = 5e-4
+    b1: float = 0.5
+    """Adam's first decay."""
+    ema: float = 0.995
     """Decay of the generator's moving average."""
+
+
+TUTORIAL = Config(  # 50 epochs of 60,000 images
+    run=Run(steps=11_700, batch=256),
+    data=Data("fashion_mnist"),
+    widths=(256, 128, 64),
+    learning_rate=1e-4,
+    b1=0.9,
+    ema=0.999,
+)
 
 
 def build(config: Config, spec):
@@ -79,7 +92,7 @@ def build(config: Config, spec):
         distance = sliced_wasserstein(images, batch["image"] / 255, keys[0])
         return {"sliced_wasserstein": jnp.full(len(images), distance)}  # one for the whole batch
 
-    optimizer = optax.adam(config.learning_rate, b1=0.5)
+    optimizer = optax.adam(config.learning_rate, b1=config.b1)
     return System(
         convolutional=True,
         game={
@@ -94,4 +107,4 @@ def build(config: Config, spec):
 
 
 if __name__ == "__main__":
-    main("dcgan_fashion", __doc__, Config(), build)
+    main("dcgan_fashion", __doc__, Config(), build, {"tutorial": TUTORIAL})
