@@ -118,12 +118,12 @@ X = np.random.default_rng(0).uniform(-1, 1, SHAPE).astype(np.float32)
 @pytest.mark.parametrize("loss", ALONE, ids=lambda f: f.__name__)
 def test_example_depends_on_its_own_key_alone_on_any_number_of_devices(loss):
     keys = jax.random.split(jax.random.key(0), 8)
-    # Not under jit: the losses share their single operations, and so compile half as long.
-    value = loss(jnp.float32(0.7), X, keys)
+    compiled = jax.jit(loss)
+    value = compiled(jnp.float32(0.7), X, keys)
     assert value.shape == (8,)
     others = keys.at[4:].set(jax.random.split(jax.random.key(1), 4))
-    np.testing.assert_array_equal(loss(jnp.float32(0.7), X, others)[:4], value[:4])
-    # Compiled, one example on each of eight devices.
+    np.testing.assert_array_equal(compiled(jnp.float32(0.7), X, others)[:4], value[:4])
+    # One example on each of eight devices.
     spread = jax.pmap(loss, in_axes=(None, 0, 0))(jnp.float32(0.7), X[:, None], keys[:, None])
     np.testing.assert_allclose(spread[:, 0], value, rtol=1e-4)
 
@@ -136,7 +136,7 @@ SHORT = [loss for loss in ALONE if loss not in (vlb_term, whole_vlb)]
 def test_one_key_bfloat16_and_vmap(loss):
     keys = jax.random.split(jax.random.key(0), 2)
     scale, twice = jnp.float32(0.7), jnp.stack([X, X[::-1]])
-    batched = jax.vmap(jax.value_and_grad(lambda *v: loss(*v).mean()), (None, 0, 0))
+    batched = jax.jit(jax.vmap(jax.value_and_grad(lambda *v: loss(*v).mean()), (None, 0, 0)))
     value, gradient = batched(scale, twice, keys)
     rough, rough_gradient = batched(scale, twice.astype(jnp.bfloat16), keys)
     assert rough.dtype == jnp.float32
