@@ -15,9 +15,9 @@ from genjax.cli.main import main
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=6000, batch=64, every=1000)
+    run: Run = Run(steps=4000, batch=64, every=1000)
     data: Data = Data("shapes64")
-    autoencoder_steps: int = 1500
+    autoencoder_steps: int = 3000
     """Steps of the first stage; --run.steps are the second's."""
     latent: int = 128
     """Numbers in a code."""
