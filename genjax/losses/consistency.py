@@ -116,6 +116,24 @@ def doubling(step, total, first=10, last=1280) -> jax.Array:
     return jnp.minimum(first * 2 ** jnp.minimum(step // period, math.ceil(doublings)), last)
 
 
+def square_root(step, total, first=2, last=150) -> jax.Array:
+    """The intervals at training step of total: ⌈√(step/total·((last + 1)² − first²) + first²) − 1⌉.
+
+    Song et al. 2023, appendix C, their N(k) − 1: nearly first at the start, last at the end.
+    """
+    share = jnp.clip(step / total, 0, 1)
+    return jnp.ceil(jnp.sqrt(share * ((last + 1) ** 2 - first**2) + first**2) - 1).astype(int)
+
+
+def teacher_decay(intervals, first=2, start=0.9) -> jax.Array:
+    """The decay of the moving average that is the teacher: exp(first·ln(start) / (intervals + 1)).
+
+    The more intervals of the curriculum `square_root`, the slower the teacher. Song et al. 2023,
+    appendix C, with N = intervals + 1 and their μ_0 = start, s_0 = first.
+    """
+    return jnp.exp(first * math.log(start) / (intervals + 1))
+
+
 def inverse_gap(sigma_s, sigma_t):
     """w = 1 / (σ_t − σ_s). Song & Dhariwal 2023."""
     return 1 / (sigma_t - sigma_s)

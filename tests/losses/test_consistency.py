@@ -205,6 +205,18 @@ def test_doubling_is_song_and_dhariwals_curriculum():
         assert int(jax.jit(lambda k: consistency.doubling(k, total))(step)) == expected
 
 
+def test_square_root_curriculum_and_its_teacher_are_song_et_als():
+    total, s_0, s_1 = 800_000, 2, 150
+    steps = np.array([0, 1, 1000, 123_456, total])
+    n = np.ceil(np.sqrt(steps / total * ((s_1 + 1) ** 2 - s_0**2) + s_0**2) - 1) + 1
+    intervals = jax.jit(lambda k: consistency.square_root(k, total))(steps)
+    np.testing.assert_array_equal(intervals, n - 1)
+    np.testing.assert_array_equal(intervals[jnp.array([0, -1])], [s_0 - 1, s_1])
+    assert consistency.square_root(10 * total, total) == s_1
+    decay = consistency.teacher_decay(intervals)
+    np.testing.assert_allclose(decay, np.exp(s_0 * np.log(0.9) / n), rtol=1e-6)
+
+
 def test_mistakes_are_told_in_one_line(x):
     times = consistency.uniform_pairs(18)
     with pytest.raises(ValueError, match=r"\(512, 2\), got \(512, 1\) and \(512, 2\)"):
