@@ -124,8 +124,9 @@ class _Trainer:
             self.say(f"{system.before.name}: done; its weights stay frozen from here on")
         run = self.config.run
         steps = system.steps or run.steps
-        # One program draws all parameters: one each takes seconds to compile.
-        params, variables = jax.jit(system.init)(jax.random.fold_in(self.key, 0), before)
+        # One program draws all parameters, and runs once: not worth the compiler's effort.
+        init = jax.jit(system.init, compiler_options={"xla_backend_optimization_level": 0})
+        params, variables = init(jax.random.fold_in(self.key, 0), before)
         state = begin(system.game, params, variables)
         count = sum(x.size for x in jax.tree.leaves(state.params))
         for file in self.images.skipped:
