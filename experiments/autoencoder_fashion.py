@@ -3,6 +3,11 @@
 Hinton & Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks" (2006), in
 today's form: ReLU, sigmoid output, squared error, Adam. A Gaussian fitted to the codes makes new
 images: blurred ones, because nothing asks the codes to fill that Gaussian.
+
+    python -m experiments.autoencoder_fashion
+
+10 s on two CPU cores. Expect a squared error of 0.0149 a pixel on held-out images, reconstructions
+that keep shape and shade but lose print and texture, and ghostly samples.
 """
 
 from dataclasses import dataclass

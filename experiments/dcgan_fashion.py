@@ -5,6 +5,11 @@ Networks" (2016), in the shape of TensorFlow's DCGAN tutorial: Dense 7·7·256, 
 convolutions to 128, 64 and 1 channels, BatchNorm and LeakyReLU (--preset tutorial). The default has
 half the channels and learns faster, for two CPU cores. Samples come from the moving average of the
 generator (Yazıcı et al. 2019).
+
+    python -m experiments.dcgan_fashion
+
+138 s on two CPU cores. Expect trousers, shirts, boots and sneakers with texture, and a few failures
+in every grid.
 """
 
 from dataclasses import dataclass

@@ -2,7 +2,12 @@
 
 Ho et al., "Denoising Diffusion Probabilistic Models" (2020), equation 14; sampled by DDIM (Song et
 al. 2021) or along the whole chain. --classes conditions on the label (Ho & Salimans, "Classifier-
-Free Diffusion Guidance", 2022).
+Free Diffusion Guidance", 2022). --preset paper is Ho et al.'s network and schedule for CIFAR-10.
+
+    python -m experiments.ddpm_fashion
+
+193 s on two CPU cores. Expect an error of 0.042 a pixel in the noise of held-out images, and shoes,
+shirts and trousers of clear outline; the full data set and more steps clear their insides.
 """
 
 from dataclasses import dataclass

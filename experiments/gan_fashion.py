@@ -1,6 +1,11 @@
 """The first GAN: a dense generator 100-256-784 against a dense critic, minimax loss.
 
 Goodfellow et al., "Generative Adversarial Nets" (2014), equation 1.
+
+    python -m experiments.gan_fashion
+
+25 s on two CPU cores. Expect recognisable clothes with the salt-and-pepper of dense generators, and
+a critic that stays ahead.
 """
 
 from dataclasses import dataclass

@@ -141,7 +141,8 @@ class _Trainer:
         restored = checkpoints.restore(state, say=self.say)
         if restored is not None:
             state = restored
-            self.say(f"resumed at step {int(state.step):,} of {steps:,} from {directory}")
+            if int(state.step) < steps:
+                self.say(f"resumed at step {int(state.step):,} of {steps:,} from {directory}")
         start = int(state.step)
         checkpoints.discard_after(start if restored is not None else None)
         every = run.every or max(1, round(len(self.images) / run.batch))
