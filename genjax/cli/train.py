@@ -146,7 +146,7 @@ class _Trainer:
         start = int(state.step)
         checkpoints.discard_after(start if restored is not None else None)
         every = run.every or max(1, round(len(self.images) / run.batch))
-        plan = loop.Plan(steps, every, max(1, every // 10), run.batch)
+        plan = loop.Plan(steps, every, max(1, every // 10), run.batch, len(self.images))
         # XLA runs a convolution's gradients many times slower inside a loop on a CPU.
         slow = system.convolutional and jax.default_backend() == "cpu"
         dispatch = run.dispatch or (1 if slow else 50)

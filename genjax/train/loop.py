@@ -37,13 +37,14 @@ class Stopped(Exception):  # noqa: N818, a request, not an error
 class Plan:
     """steps: where training ends. every: steps between visits (summary, pictures, checkpoint).
     log: steps between rows of metrics, rounded up to whole dispatches. batch: images in a step,
-    over all processes.
+    over all processes; epoch: images in an epoch.
     """
 
     steps: int
     every: int
     log: int
     batch: int
+    epoch: int
 
 
 Visit = Callable[[int, TrainState], tuple[dict[str, float], float | None]]
@@ -157,7 +158,9 @@ class _Watch:
         means = {k: float(np.mean([row[k] for row in self.recent])) for k in self.recent[-1]}
         self.metrics.write(step, numbers)
         if self.speaks:
-            parts = [f"step {step:>6,} of {self.plan.steps:,}", _losses(means)]
+            epoch = step * self.plan.batch / self.plan.epoch
+            parts = [f"step {step:>6,} of {self.plan.steps:,}", f"epoch {epoch:.1f}"]
+            parts.append(_losses(means))
             parts += [f"{name} {value:.4g}" for name, value in numbers.items()]
             self.bar.clear()
             print("  ".join([*parts, self._speed()]).rstrip(), flush=True)

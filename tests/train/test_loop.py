@@ -38,7 +38,7 @@ def batches(start, steps, stack=1, poison=None, signal_at=(None, None)):
 class Run:
     def __init__(self, directory, steps=10, every=5, stack=1):
         self.directory, self.stack = directory, stack
-        self.plan = Plan(steps, every, log=1, batch=4)
+        self.plan = Plan(steps, every, log=1, batch=4, epoch=20)
         self.visits = []
 
     def go(self, **faults):
