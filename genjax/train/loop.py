@@ -1,6 +1,5 @@
 """The loop: dispatches steps, watches their numbers, saves, and stops when asked."""
 
-import math
 import signal
 import sys
 import time
@@ -198,4 +197,4 @@ def _signals() -> Iterator[Callable[[], int]]:
 
 def divisor(every: int, most: int) -> int:
     """The largest number of steps up to `most` that divides `every`."""
-    return max(n for n in range(1, math.floor(most) + 1) if every % n == 0)
+    return max(n for n in range(1, most + 1) if every % n == 0)
