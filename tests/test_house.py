@@ -30,7 +30,8 @@ TRAIN = {
     "game": {"state"},
     "step": {"state", "game"},
     "layout": {"state", "game", "step"},
-    "checkpoint": {"state"},
+    "digests": set(),
+    "checkpoint": {"state", "digests"},
     "metrics": set(),
     "loop": {"state", "game", "step", "layout", "checkpoint", "metrics"},
 }

@@ -1,10 +1,8 @@
 """Checkpoints of a run: Orbax underneath, sha256 digests on top, the latest and the best kept."""
 
-import hashlib
-import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,9 +10,8 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from genjax.train import digests
 from genjax.train.state import TrainState
-
-DIGESTS = "digests.json"
 
 
 class CheckpointError(Exception):
@@ -114,20 +111,7 @@ class Checkpoints:
 
     def damage(self, step: int) -> str | None:
         """What is wrong with a checkpoint's files, in words, or None."""
-        folder = self.directory / str(step)
-        try:
-            digests = json.loads((folder / DIGESTS).read_text())
-        except FileNotFoundError:
-            return "it was never completed"
-        except (OSError, ValueError):
-            return f"{DIGESTS} is damaged"
-        found = {str(path.relative_to(folder)) for path in _files(folder)}
-        if missing := sorted(digests.keys() - found):
-            return f"{missing[0]} is missing"
-        for name in sorted(digests):
-            if _sha256(folder / name) != digests[name]:
-                return f"{name} is damaged"
-        return None
+        return digests.damage(self.directory / str(step))
 
     def restore(
         self, like: TrainState, say: Callable[[str], None], step: int | None = None
@@ -182,31 +166,19 @@ class Checkpoints:
     def _remove_halves(self) -> None:
         """A save that was killed before its digests, or a half-deleted one, is no checkpoint."""
         for folder in self.directory.glob("[0-9]*"):
-            if folder.is_dir() and not (folder / DIGESTS).exists():
+            if folder.is_dir() and not (folder / digests.NAME).exists():
                 shutil.rmtree(folder)
 
     def _finish(self, step: int) -> None:
         self._manager.wait_until_finished()
         self._manager.check_for_errors()
         if self.writer:
-            folder = self.directory / str(step)
-            digests = {str(path.relative_to(folder)): _sha256(path) for path in _files(folder)}
-            half = self.directory / f"{DIGESTS}.half"
-            half.write_text(json.dumps(digests, indent=1, sort_keys=True))
-            half.rename(folder / DIGESTS)
+            half = self.directory / f"{digests.NAME}.half"
+            digests.write(self.directory / str(step), half)
 
 
 def _score(metrics: dict[str, float]) -> float:
     return metrics["score"]
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _line(error: BaseException) -> str:

@@ -1,0 +1,53 @@
+"""The sha256 of every file of a checkpoint, written last: without them it was never completed."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+NAME = "digests.json"
+MAX_BYTES = 16 << 20  # a hundred thousand files
+
+
+def write(folder: Path, half: Path) -> None:
+    """Adds the digests to a folder, whole or not at all; half: where to write them first."""
+    digests = {str(path.relative_to(folder)): _sha256(path) for path in _files(folder)}
+    half.write_text(json.dumps(digests, indent=1, sort_keys=True))
+    half.rename(folder / NAME)
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint's files, in words, or None.
+
+    A link is damage: it could lead to a file of someone else's.
+    """
+    if links := sorted(path for path in folder.rglob("*") if path.is_symlink()):
+        return f"{links[0].relative_to(folder)} is a link"
+    if not (folder / NAME).is_file():
+        return "it was never completed"
+    try:
+        with (folder / NAME).open("rb") as file:
+            digests = json.loads(file.read(MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return f"{NAME} is damaged"
+    if not isinstance(digests, dict):
+        return f"{NAME} is damaged"
+    found = {str(path.relative_to(folder)) for path in _files(folder)}
+    if missing := sorted(digests.keys() - found):
+        return f"{missing[0]} is missing"
+    for name in sorted(digests):
+        try:
+            if _sha256(folder / name) != digests[name]:
+                return f"{name} is damaged"
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+    return None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
