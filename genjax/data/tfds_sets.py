@@ -117,6 +117,8 @@ def open_tfds(
     if not small:
         return Images(source, shape, name, split, label_key is not None, classes)
     columns = _read_all(source, shape, name)
+    if columns[image_key].max() == 1:  # a set of bits: black and white, as pictures have it
+        columns[image_key] *= 255
     label = columns[label_key].astype(np.int32) if label_key else None
     return Images(
         InMemory(columns[image_key], label),

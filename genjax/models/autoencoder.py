@@ -1,6 +1,7 @@
 """Encoders and decoders between images and codes, dense and convolutional."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,34 +12,46 @@ from genjax.models.layers import Conv, ConvTranspose
 
 
 class DenseEncoder(nn.Module):
-    """Image [B, ...] -> code [B, latent]: a ReLU layer of each width, then a linear one."""
+    """[B, ...] -> code [B, latent]: a layer of each width with `activation`, then a linear one."""
 
     widths: tuple[int, ...] = (64,)
     latent: int = 16
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        kinds: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        kinds["kernel_init"] = self.kernel_init
         x = x.reshape(x.shape[0], -1)
-        for width in (*self.widths, self.latent)[:-1]:
-            x = nn.relu(nn.Dense(width, dtype=self.dtype, param_dtype=self.param_dtype)(x))
-        return nn.Dense(self.latent, dtype=self.dtype, param_dtype=self.param_dtype)(x)
+        for width in self.widths:
+            x = self.activation(nn.Dense(width, **kinds)(x))
+        return nn.Dense(self.latent, **kinds)(x)
 
 
 class DenseDecoder(nn.Module):
-    """Code [B, latent] -> logits [B, *shape]: a ReLU layer of each width, then a linear one."""
+    """Code [B, latent] -> logits [B, *shape]: a layer of each width, then a linear one.
+
+    bias_init: of the linear layer, called with the shape (prod(shape),).
+    """
 
     shape: tuple[int, ...] = (28, 28, 1)
     widths: tuple[int, ...] = (64,)
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
+        kinds: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        kinds["kernel_init"] = self.kernel_init
         for width in self.widths:
-            z = nn.relu(nn.Dense(width, dtype=self.dtype, param_dtype=self.param_dtype)(z))
-        z = nn.Dense(math.prod(self.shape), dtype=self.dtype, param_dtype=self.param_dtype)(z)
+            z = self.activation(nn.Dense(width, **kinds)(z))
+        z = nn.Dense(math.prod(self.shape), bias_init=self.bias_init, **kinds)(z)
         return z.reshape(z.shape[0], *self.shape)
 
 
