@@ -31,6 +31,10 @@ class Config:
     """Adam's first decay."""
     ema: float = 0.995
     """Decay of the generator's moving average."""
+    spectral_norm: bool = False
+    """Divide the critic's kernels by their largest singular values."""
+    minibatch_stddev: bool = False
+    """Show the critic how much the images of a minibatch differ."""
 
 
 TUTORIAL = Config(  # 50 epochs of 60,000 images
@@ -55,14 +59,18 @@ def build(config: Config, spec):
     from genjax.train.game import Aux, Player
 
     generator = Generator(spec.shape, config.widths)
-    critic = Critic(config.widths[:0:-1])
+    critic = Critic(
+        config.widths[:0:-1],
+        spectral_norm=config.spectral_norm,
+        minibatch_stddev=config.minibatch_stddev,
+    )
 
     def init(key, before):
         keys = jax.random.split(key)
         z, x = jnp.zeros((1, config.latent)), jnp.zeros((1, *spec.shape))
-        variables = generator.init(keys[1], z)
-        params = {"critic": critic.init(keys[0], x), "generator": variables.pop("params")}
-        return params, {"generator": variables}
+        judging, making = critic.init(keys[0], x), generator.init(keys[1], z)
+        params = {"critic": {"params": judging.pop("params")}, "generator": making.pop("params")}
+        return params, {"critic": judging, "generator": making}
 
     def noise(keys):
         return jax.vmap(lambda k: jax.random.normal(k, (config.latent,)))(keys)
@@ -71,20 +79,24 @@ def build(config: Config, spec):
         variables = {"params": params["generator"], **state.variables["generator"]}
         return generator.apply(variables, noise(keys), train=True, mutable=["batch_stats"])
 
-    def judge(params, images, keys):
-        return critic.apply(params["critic"], images, keys=keys)
+    def judge(params, state, images, keys, train=False):
+        variables = {**params["critic"], **state.variables["critic"]}
+        return critic.apply(variables, images, keys=keys, train=train, mutable=["batch_stats"])
 
     def critic_loss(params, state, keys, batch):
         k = jax.vmap(jax.random.split, (0, None), 1)(keys, 3)
         images, _ = fakes(params, state, k[0])
-        real, fake = judge(params, batch["image"] / 127.5 - 1, k[1]), judge(params, images, k[2])
+        # Both sides start the power iteration alike, so that they meet the same kernels.
+        real, variables = judge(params, state, batch["image"] / 127.5 - 1, k[1], train=True)
+        fake, _ = judge(params, state, images, k[2])
         metrics = {"real": jax.nn.sigmoid(real).mean(), "fake": jax.nn.sigmoid(fake).mean()}
-        return gan.non_saturating.discriminator(real, fake).mean(), Aux(metrics)
+        value = gan.non_saturating.discriminator(real, fake).mean()
+        return value, Aux(metrics, {"critic": variables})
 
     def generator_loss(params, state, keys, batch):
         k = jax.vmap(jax.random.split, (0, None), 1)(keys, 2)
         images, variables = fakes(params, state, k[0])
-        fake = judge(params, images, k[1])
+        fake, _ = judge(params, state, images, k[1])
         value = gan.non_saturating.generator(None, fake).mean()
         return value, Aux(variables={"generator": variables})
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genjax.models.layers import BatchNorm, Conv, ConvTranspose, Dropout
+from genjax.models.layers import Conv, ConvTranspose, Dropout
+from genjax.models.normalization import BatchNorm, MinibatchStddev
 
 
 class Generator(nn.Module):
@@ -49,17 +50,32 @@ class Critic(nn.Module):
 
     Each is followed by LeakyReLU(0.3) and dropout. keys: one PRNG key per example, [B], for the
     dropout; None when not training.
+    spectral_norm: every kernel, as a matrix [kh·kw·C, D], is divided by its largest singular value
+        (Miyato et al. 2018); `train` takes one step of the power iteration in "batch_stats".
+    minibatch_stddev: the last layer also sees MinibatchStddev of its features.
     """
 
     widths: tuple[int, ...] = (64, 128)
     dropout: float = 0.3
+    spectral_norm: bool = False
+    minibatch_stddev: bool = False
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, keys: jax.Array | None = None, train: bool = False
+    ) -> jax.Array:
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+
+        def normed(layer: nn.Module, x: jax.Array) -> jax.Array:
+            if not self.spectral_norm:
+                return layer(x)
+            return nn.SpectralNorm(layer, **kinds)(x, update_stats=train)
+
         for width in self.widths:
-            x = nn.leaky_relu(Conv(width, (5, 5), strides=(2, 2), **kinds)(x), 0.3)
+            x = nn.leaky_relu(normed(Conv(width, (5, 5), strides=(2, 2), **kinds), x), 0.3)
             x = Dropout(self.dropout)(x, keys)
-        return nn.Dense(1, **kinds)(x.reshape(x.shape[0], -1))[:, 0]
+        if self.minibatch_stddev:
+            x = MinibatchStddev()(x)
+        return normed(nn.Dense(1, **kinds), x.reshape(x.shape[0], -1))[:, 0]

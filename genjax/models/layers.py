@@ -1,4 +1,4 @@
-"""The layers that networks share: convolution, normalisation, attention, time and class."""
+"""The layers that networks share: dropout, convolution, attention, time and class."""
 
 import zlib
 from typing import Any
@@ -6,11 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 
 from genjax.models import convolution
-
-DATA_AXIS = "data"
+from genjax.models.normalization import GroupNorm
 
 
 class Dropout(nn.Module):
@@ -33,15 +31,6 @@ class Dropout(nn.Module):
             return jax.random.bernoulli(jax.random.fold_in(key, place), 1 - self.rate, x.shape[1:])
 
         return jnp.where(jax.vmap(mask)(keys), x / (1 - self.rate), 0).astype(x.dtype)
-
-
-def _bound(axis: str) -> bool:
-    """Whether a mapped axis of this name is in scope while tracing."""
-    try:
-        lax.axis_size(axis)
-    except NameError:
-        return False
-    return True
 
 
 class _Convolution(nn.Module):
@@ -93,82 +82,6 @@ class UpsampleConv(_Convolution):
 
     def apply_kernel(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         return convolution.conv_upsampled(x, kernel)
-
-
-class GroupNorm(nn.Module):
-    """y = (x − mean) / √(var + ε) · scale + bias over each group of channels and all pixels.
-
-    The parameters, shapes and values of linen's GroupNorm (Wu & He 2018); x is [B, ..., C] and the
-    statistics are float32.
-    """
-
-    groups: int = 32
-    epsilon: float = 1e-6
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        channels = x.shape[-1]
-        if channels % self.groups:
-            raise ValueError(f"{channels} channels do not divide into {self.groups} groups")
-        scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
-        pixels = tuple(range(1, x.ndim - 1))
-        f = x.astype(jnp.float32)
-
-        # To channels first, to groups on [B, C] after: XLA's CPU backend is several times slower
-        # on the reduction of the five-dimensional array, and if the two moments are stacked.
-        def moment(f: jax.Array) -> jax.Array:
-            over_pixels = f.mean(pixels).reshape(x.shape[0], self.groups, -1)
-            return jnp.repeat(over_pixels.mean(-1), channels // self.groups, -1)  # [B, C]
-
-        mean = moment(f)
-        var = jnp.maximum(moment(jnp.square(f)) - mean**2, 0.0)
-        gain = lax.rsqrt(var + self.epsilon) * scale[None]  # [B, C]
-        shift = bias[None] - mean * gain
-        dtype = self.dtype or x.dtype
-        y = f * jnp.expand_dims(gain, pixels) + jnp.expand_dims(shift, pixels)
-        return y.astype(dtype)
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation over the whole batch, also where a pmap has split it.
-
-    The variables, shapes and values of linen's BatchNorm (Ioffe & Szegedy 2015). Where an axis
-    named `axis_name` is bound the statistics are averaged over it, so the number of devices
-    changes nothing; under a plain jit the batch is the global one already.
-    """
-
-    momentum: float = 0.99
-    epsilon: float = 1e-5
-    axis_name: str = DATA_AXIS
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        shape = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, shape, self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
-        mean_ = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
-        var_ = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
-        f = x.astype(jnp.float32)
-        if train:
-            others = tuple(range(x.ndim - 1))
-            moments = f.mean(others), jnp.square(f).mean(others)  # [C]
-            if _bound(self.axis_name):
-                moments = lax.pmean(moments, self.axis_name)
-            mean, var = moments[0], jnp.maximum(moments[1] - moments[0] ** 2, 0.0)
-            if not self.is_initializing():
-                mean_.value = self.momentum * mean_.value + (1 - self.momentum) * mean
-                var_.value = self.momentum * var_.value + (1 - self.momentum) * var
-        else:
-            mean, var = mean_.value, var_.value
-        gain = lax.rsqrt(var + self.epsilon) * scale
-        others = tuple(range(x.ndim - 1))
-        y = f * jnp.expand_dims(gain, others) + jnp.expand_dims(bias - mean * gain, others)
-        return y.astype(self.dtype or x.dtype)
 
 
 class Attention(nn.Module):

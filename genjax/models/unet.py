@@ -11,10 +11,10 @@ from genjax.models.layers import (
     ClassEmbedding,
     Conv,
     Dropout,
-    GroupNorm,
     UpsampleConv,
     time_embedding,
 )
+from genjax.models.normalization import GroupNorm
 
 
 class ResidualBlock(nn.Module):
