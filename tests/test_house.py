@@ -19,7 +19,7 @@ ROOMS = {
     "data": {"numpy", "tensorflow_datasets", "grain", "PIL", "tqdm", "etils", "array_record"},
     "evaluate": {"jax", "numpy"},
     "report": {"numpy", "PIL"},
-    "train": {"jax", "numpy", "flax", "optax", "orbax", "tensorboardX", "tqdm"},
+    "train": {"jax", "numpy", "flax", "optax", "orbax", "safetensors", "tensorboardX", "tqdm"},
     "cli": {"jax", "numpy", "tyro", "tqdm", "genjax"},
 }
 # Rooms whose files do not even import each other: each can be copied away.
@@ -33,6 +33,7 @@ TRAIN = {
     "digests": set(),
     "checkpoint": {"state", "digests"},
     "metrics": set(),
+    "weights": {"state"},
     "loop": {"state", "game", "step", "layout", "checkpoint", "metrics"},
 }
 

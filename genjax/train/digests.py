@@ -11,7 +11,7 @@ MAX_BYTES = 16 << 20  # a hundred thousand files
 
 def write(folder: Path, half: Path) -> None:
     """Adds the digests to a folder, whole or not at all; half: where to write them first."""
-    digests = {str(path.relative_to(folder)): _sha256(path) for path in _files(folder)}
+    digests = {str(path.relative_to(folder)): sha256(path) for path in _files(folder)}
     half.write_text(json.dumps(digests, indent=1, sort_keys=True))
     half.rename(folder / NAME)
 
@@ -37,7 +37,7 @@ def damage(folder: Path) -> str | None:
         return f"{missing[0]} is missing"
     for name in sorted(digests):
         try:
-            if _sha256(folder / name) != digests[name]:
+            if sha256(folder / name) != digests[name]:
                 return f"{name} is damaged"
         except OSError as error:
             return f"{name} cannot be read: {error.strerror}"
@@ -48,6 +48,7 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The digest of one file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

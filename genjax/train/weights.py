@@ -1,0 +1,109 @@
+"""Trees of arrays as safetensors files: names, shapes, numbers, and no code."""
+
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from genjax.train.state import Tree
+
+_DTYPES = {
+    "bool": "BOOL",
+    "bfloat16": "BF16",
+    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
+    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
+}
+
+
+class WeightsError(Exception):
+    """Weights cannot be written or read; the message is one line."""
+
+    exit_code = 2
+
+
+def save(path: Path, tree: Tree, metadata: Mapping[str, str]) -> None:
+    """Writes every array of a tree under its path in the tree, joined by dots."""
+    # The writer takes the bytes of an array as they lie, in whatever order.
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in _named(tree).items()}
+    try:
+        save_file(arrays, path, dict(metadata))
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} cannot be written: {_line(error)}") from error
+
+
+def load(path: Path, like: Tree) -> tuple[Tree, dict[str, str]]:
+    """The arrays of a file as a tree of NumPy arrays like `like`, and the file's metadata.
+
+    like: a tree of anything with shape and dtype. All three of names, shapes and types are compared
+    before an array is read; raises WeightsError naming the first that differs.
+    """
+    expected = _named(like)
+    with _opened(path) as file:
+        there = set(file.keys())
+        for name in sorted(there | expected.keys()):
+            found = _outline(file, name) if name in there else "absent"
+            wanted = "absent"
+            if name in expected:
+                leaf = expected[name]
+                wanted = f"{_DTYPES[np.dtype(leaf.dtype).name]} {list(leaf.shape)}"
+            if found != wanted:
+                raise WeightsError(
+                    f"{path} holds another architecture: {name} is {found} there, {wanted} here"
+                )
+        arrays = [file.get_tensor(name) for name in expected]
+        return jax.tree.unflatten(jax.tree.structure(like), arrays), dict(file.metadata() or {})
+
+
+def load_nested(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arrays of a file as nested dicts, the names taken apart at their dots, and the metadata.
+
+    For files of unknown architecture; `load` checks one that is known.
+    """
+    tree: dict[str, Any] = {}
+    with _opened(path) as file:
+        for name in file.keys():  # noqa: SIM118, it is no dict
+            *parents, last = name.split(".")
+            place = tree
+            for parent in parents:
+                place = place.setdefault(parent, {})
+                if not isinstance(place, dict):
+                    raise WeightsError(f"{path} is damaged: {name} lies inside an array")
+            if last in place:
+                raise WeightsError(f"{path} is damaged: {name} is there twice")
+            place[last] = file.get_tensor(name)
+        return tree, dict(file.metadata() or {})
+
+
+def _named(tree: Tree) -> dict[str, Any]:
+    """{path: leaf} in the order of the leaves."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    if len(named) < len(leaves):
+        raise ValueError("two arrays have the same name once their paths are joined by dots")
+    return named
+
+
+def _outline(file: Any, name: str) -> str:
+    outline = file.get_slice(name)
+    return f"{outline.get_dtype()} {outline.get_shape()}"
+
+
+@contextmanager
+def _opened(path: Path):
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise WeightsError(f"{path} is no file")
+    try:
+        with safe_open(path, "numpy") as file:
+            yield file
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path} is damaged: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,93 @@
+"""Weights in safetensors: what was saved comes back bit for bit, and nothing else is accepted."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax.train import weights
+from genjax.train.weights import WeightsError
+
+TREE = {
+    "net": {
+        "kernel": np.arange(6, dtype=np.float32).reshape(2, 3).T,  # not contiguous
+        "count": np.int32(7),
+        "half": jnp.array([1.5, -2], jnp.bfloat16),
+        "none": np.zeros((0, 3), np.float32),
+    },
+    "flag": np.array(True),
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    weights.save(tmp_path / "model.safetensors", TREE, {"step": "3"})
+    return tmp_path / "model.safetensors"
+
+
+def same(found, expected):
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert [x.dtype for x in jax.tree.leaves(found)] == [x.dtype for x in jax.tree.leaves(expected)]
+
+
+def test_a_tree_and_its_metadata_come_back(path):
+    found, metadata = weights.load(path, jax.eval_shape(lambda: TREE))
+    same(found, TREE)
+    assert metadata == {"step": "3"}
+    same(weights.load_nested(path)[0], TREE)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "difference"),
+    [
+        (np.zeros((3, 3), np.float32), r"net\.kernel is F32 \[3, 2\] there, F32 \[3, 3\] here"),
+        (np.zeros((3, 2), np.int32), r"net\.kernel is F32 \[3, 2\] there, I32 \[3, 2\] here"),
+        ({"bias": np.zeros(1, np.int8)}, r"net\.kernel is F32 \[3, 2\] there, absent here"),
+    ],
+)
+def test_another_architecture_is_named_by_its_first_difference(path, kernel, difference):
+    like = {**TREE, "net": {**TREE["net"], "kernel": kernel}}
+    with pytest.raises(WeightsError, match=difference):
+        weights.load(path, like)
+
+
+def test_two_arrays_of_one_name_are_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="same name"):
+        weights.save(tmp_path / "x", {"a.b": np.zeros(1), "a": {"b": np.ones(1)}}, {})
+
+
+def header(shape, end):
+    names = {"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}}
+    text = json.dumps(names).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(8)
+
+
+HARM = {
+    "empty": lambda raw: b"",
+    "cut short": lambda raw: raw[:-1],
+    "a longer header than file": lambda raw: (10**15).to_bytes(8, "little") + raw[8:],
+    "no JSON": lambda raw: raw[:8] + b"?" + raw[9:],
+    "deep JSON": lambda raw: (10**6).to_bytes(8, "little") + b"[" * 10**6,
+    "huge shape": lambda raw: header([10**9, 10**9], 8),
+    "shape that overflows": lambda raw: header([2**32, 2**32], 8),
+    "data beyond the end": lambda raw: header([10**12], 4 * 10**12),
+    "other code": lambda raw: b"\x80\x04\x95" + raw,
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_a_damaged_file_is_told_in_one_line(path, harm):
+    path.write_bytes(HARM[harm](path.read_bytes()))
+    for read in (lambda: weights.load(path, TREE), lambda: weights.load_nested(path)):
+        with pytest.raises(WeightsError, match="damaged") as refusal:
+            read()
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_file_that_cannot_be_written_or_is_none_is_told(tmp_path):
+    with pytest.raises(WeightsError, match="cannot be written"):
+        weights.save(tmp_path / "nowhere" / "x", TREE, {})
+    with pytest.raises(WeightsError, match="no file"):
+        weights.load(tmp_path, TREE)
