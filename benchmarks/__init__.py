@@ -1,0 +1,1 @@
+"""genjax and its peers timed in one run: python -m benchmarks."""

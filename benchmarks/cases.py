@@ -1,0 +1,191 @@
+"""What is timed: networks, batches and the libraries that play each, as plain values."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Vae:
+    """A dense VAE: H·W·C - hidden - latent and back, Bernoulli likelihood."""
+
+    shape: tuple[int, int, int] = (28, 28, 1)
+    hidden: int = 400
+    latent: int = 20
+
+
+@dataclass(frozen=True)
+class ConvVae:
+    """genjax.models.autoencoder's convolutional encoder and decoder."""
+
+    shape: tuple[int, int, int]
+    widths: tuple[int, ...]
+    latent: int
+
+
+@dataclass(frozen=True)
+class Dcgan:
+    """genjax.models.dcgan: generator widths; the critic has all but the first in reverse."""
+
+    shape: tuple[int, int, int]
+    widths: tuple[int, ...]
+    latent: int = 100
+
+
+@dataclass(frozen=True)
+class UNet:
+    """genjax.models.unet, whose twin is diffusers' UNet2DModel."""
+
+    shape: tuple[int, int, int]
+    channels: int
+    multipliers: tuple[int, ...]
+    attention: tuple[int, ...]
+    blocks: int = 1
+    head_features: int = 64
+    groups: int = 8
+
+
+@dataclass(frozen=True)
+class LucidUNet:
+    """denoising-diffusion-pytorch's Unet, whose twin is in linen_unet.py."""
+
+    shape: tuple[int, int, int]
+    channels: int
+    multipliers: tuple[int, ...]
+
+
+Network = Vae | ConvVae | Dcgan | UNet | LucidUNet
+
+
+@dataclass(frozen=True)
+class Player:
+    """A library's way to play a case, in a process of its own.
+
+    library: "genjax" or "torch". way: for torch "eager", "channels-last" or "compile". dispatch:
+    train steps in one dispatch, genjax only. data: whether batches come from the input pipeline.
+    """
+
+    library: str
+    way: str = ""
+    dispatch: int = 1
+    data: bool = False
+
+    @property
+    def name(self) -> str:
+        dispatch = f", {self.dispatch} steps a dispatch" if self.dispatch > 1 else ""
+        return f"{self.library} {self.way}".strip() + dispatch
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison. unit: "train step" or "sampling"; sampler and steps of the latter.
+
+    optional: left out unless asked for by name.
+    """
+
+    name: str
+    title: str
+    network: Network
+    batch: int
+    players: tuple[Player, ...]
+    sampler: str | None = None
+    steps: int = 0
+    optional: bool = False
+
+    @property
+    def unit(self) -> str:
+        return "sampling" if self.sampler else "train step"
+
+
+GENJAX = Player("genjax")
+WAYS = tuple(Player("torch", way) for way in ("eager", "channels-last", "compile"))
+DENSE_WAYS = (WAYS[0], WAYS[2])  # no image layout in a dense network
+LOOPS = WAYS[:2]
+
+SAMPLED = UNet((28, 28, 1), 32, (1, 2, 2), (7,))
+CHEAP = UNet((28, 28, 1), 16, (1, 2), (), head_features=32)
+
+CASES = (
+    Case(
+        "unet-diffusers",
+        "U-Net of diffusers (64, 128, 128, 128), 32x32x3",
+        UNet((32, 32, 3), 64, (1, 2, 2, 2), (16,)),
+        16,
+        (GENJAX, *WAYS),
+    ),
+    Case(
+        "unet-lucidrains",
+        "U-Net of denoising-diffusion-pytorch, 32 channels, 32x32x3",
+        LucidUNet((32, 32, 3), 32, (1, 2, 4, 8)),
+        16,
+        (GENJAX, *WAYS),
+    ),
+    Case(
+        "unet-lucidrains-64",
+        "U-Net of denoising-diffusion-pytorch, 64 channels, 32x32x3",
+        LucidUNet((32, 32, 3), 64, (1, 2, 4, 8)),
+        16,
+        (GENJAX, *WAYS),
+        optional=True,
+    ),
+    Case(
+        "vae",
+        "VAE 784-400-20",
+        Vae(),
+        128,
+        (GENJAX, Player("genjax", dispatch=20), Player("genjax", dispatch=50), *DENSE_WAYS),
+    ),
+    Case(
+        "vae-data",
+        "VAE 784-400-20, input pipeline included",
+        Vae(),
+        128,
+        (
+            Player("genjax", dispatch=50, data=True),
+            *(Player("torch", p.way, data=True) for p in DENSE_WAYS),
+        ),
+    ),
+    Case(
+        "conv-vae",
+        "convolutional VAE, 64x64x3, code 128",
+        ConvVae((64, 64, 3), (32, 64, 128, 256), 128),
+        64,
+        (GENJAX, *WAYS),
+    ),
+    Case(
+        "conv-vae-28",
+        "convolutional VAE, 28x28x1, code 20",
+        ConvVae((28, 28, 1), (32, 64), 20),
+        128,
+        (GENJAX, *WAYS),
+    ),
+    Case(
+        "dcgan",
+        "DCGAN, critic and generator, 28x28x1",
+        Dcgan((28, 28, 1), (256, 128, 64)),
+        64,
+        (GENJAX, *WAYS),
+    ),
+    Case(
+        "dcgan-64",
+        "DCGAN, critic and generator, 64x64x3",
+        Dcgan((64, 64, 3), (256, 128, 64, 32)),
+        64,
+        (GENJAX, *WAYS),
+    ),
+    *(
+        Case(
+            f"{sampler}-{steps}-b{batch}",
+            f"{title}, batch {batch}",
+            network,
+            batch,
+            (GENJAX, *LOOPS),
+            sampler,
+            steps,
+        )
+        for sampler, steps, title, network in (
+            ("ddpm", 1000, "DDPM 1,000 steps, small U-Net (16, 32) 28x28x1", CHEAP),
+            ("ddim", 50, "DDIM 50 steps, U-Net (32, 64, 64) 28x28x1", SAMPLED),
+            ("dpm", 20, "DPM-Solver++ 20 steps, U-Net (32, 64, 64) 28x28x1", SAMPLED),
+        )
+        for batch in (16, 1)
+    ),
+)

@@ -1,0 +1,112 @@
+"""One player of one case in a process of its own, which works only when it is asked to."""
+
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import memory
+from benchmarks.cases import CASES, Player
+
+
+class Child:
+    """Answers requests, {"do": name of a method, other arguments}, with a dict each."""
+
+    def __init__(self, case: str, player: Player, *, threads: int, bfloat16: bool):
+        self.case = next(c for c in CASES if c.name == case)
+        self.player, self.threads, self.bfloat16 = player, threads, bfloat16
+
+    def build(self) -> dict[str, Any]:
+        """Imports, builds, takes the first step."""
+        began = time.monotonic()
+        kind = "sampling" if self.case.sampler else "training"
+        if self.player.library == "genjax":
+            from genjax.cli import platform
+
+            platform.configure()
+            module = importlib.import_module(f"benchmarks.jax_{kind}")
+        else:
+            import torch
+
+            torch.set_num_threads(self.threads)
+            torch.set_float32_matmul_precision("high")  # as XLA does by default on a GPU
+            torch.manual_seed(0)
+            module = importlib.import_module(f"benchmarks.torch_{kind}")
+        imported = time.monotonic()
+        self.baseline, self.device_baseline = memory.resident(), _device_memory(self.player)
+        self.subject = getattr(module, kind.title())(
+            self.case, self.player, bfloat16=self.bfloat16
+        )
+        built = time.monotonic()
+        self.subject.run(1)
+        return {
+            "parameters": self.subject.parameters,
+            "import": imported - began,
+            "init": self.subject.init_seconds,
+            "first": time.monotonic() - built,
+            "set_up_mib": memory.peak() - self.baseline,
+        }
+
+    def watch(self) -> dict[str, Any]:
+        memory.forget_peak()
+        return {}
+
+    def run(self, units: int) -> dict[str, Any]:
+        """Seconds a unit over at least so many."""
+        began = time.perf_counter()
+        done = self.subject.run(units)
+        return {"seconds": (time.perf_counter() - began) / done}
+
+    def memory(self) -> dict[str, Any]:
+        """MiB at most since `watch`, more than after the imports; a GPU's where there is one."""
+        on_device = _device_memory(self.player)
+        if on_device is not None:
+            return {"mib": on_device}
+        return {"mib": memory.peak() - self.baseline}
+
+    def flops(self) -> dict[str, Any]:
+        return {"flops": self.subject.flops()}
+
+    def values(self, path: str) -> dict[str, Any]:
+        return {"values": self.subject.values(Path(path))}
+
+
+def _device_memory(player: Player) -> float | None:
+    """MiB of the GPU at most so far, by the library's allocator; None on a CPU."""
+    if player.library == "genjax":
+        import jax
+
+        statistics = jax.local_devices()[0].memory_stats() or {}
+        return statistics["peak_bytes_in_use"] / 2**20 if statistics else None
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
+
+
+def main() -> None:
+    # What libraries print must not mix with the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    given = json.loads(sys.argv[1])
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, given["cores"])
+    child = Child(
+        given["case"],
+        Player(**given["player"]),
+        threads=len(given["cores"]),
+        bfloat16=given["bfloat16"],
+    )
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = getattr(child, request.pop("do"))(**request)
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The parent's hold on its children: started alike, asked one at a time."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cases import Case, Player
+
+ROOT = Path(__file__).parent.parent
+
+
+class ChildError(Exception):
+    """A child could not do what it was asked; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """cores: those that every child is pinned to. gpu: whether the libraries use one. caches:
+    folder of the compilers' persistent caches. bfloat16: the compute type of networks.
+    """
+
+    cores: tuple[int, ...]
+    gpu: bool
+    caches: Path
+    bfloat16: bool = False
+
+    def environment(self) -> dict[str, str]:
+        threads = str(len(self.cores))
+        fixed = {
+            "PJRT_NPROC": threads,
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": str(ROOT),
+            # What was compiled by an earlier version must not be met again.
+            "JAX_COMPILATION_CACHE_DIR": str(self.caches / "xla"),
+            "TORCHINDUCTOR_CACHE_DIR": str(self.caches / "inductor"),
+        }
+        if not self.gpu:
+            fixed |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+        return {**os.environ, **fixed}
+
+
+class Handle:
+    """A running child."""
+
+    def __init__(self, machine: Machine, case: Case, player: Player):
+        self.player = player
+        given = {
+            "case": case.name,
+            "player": dataclasses.asdict(player),
+            "cores": machine.cores,
+            "bfloat16": machine.bfloat16,
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "benchmarks.child", json.dumps(given)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=machine.environment(),
+        )
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """Raises ChildError where the child says so, or has died."""
+        assert self.process.stdin and self.process.stdout
+        try:
+            self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise ChildError(f"died with exit status {self.process.wait()} at {do!r}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ChildError(answer["error"])
+        return answer
+
+    def stop(self) -> None:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()

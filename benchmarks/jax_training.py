@@ -1,0 +1,102 @@
+"""genjax's side of a training case: the real train step, fed as the loop feeds it."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from benchmarks import games, weights
+from benchmarks.cases import Case, Player
+from benchmarks.counting import count
+from benchmarks.pictures import IMAGES, pictures
+from genjax.data import from_arrays
+from genjax.train.game import begin
+from genjax.train.layout import DataParallel
+from genjax.train.state import TrainState
+
+SPREAD = 0.02  # of what is added to parameters that two libraries compare
+
+
+class Training:
+    """Steps of a case, one dispatch after another, on one device."""
+
+    def __init__(self, case: Case, player: Player, *, bfloat16: bool = False):
+        self.case, self.player = case, player
+        self.dtype = jax.numpy.bfloat16 if bfloat16 else None
+        self.timed = games.build(case.network, dtype=self.dtype)
+        self.layout = DataParallel(1)
+        began = time.monotonic()
+        # As genjax.cli.train does.
+        init = jax.jit(self.timed.init, compiler_options={"xla_backend_optimization_level": 0})
+        params, variables = init(jax.random.key(0))
+        state = begin(self.timed.game, params, variables)
+        self.parameters = sum(x.size for x in jax.tree.leaves(params))
+        self.state: TrainState = self.layout.place(state)
+        jax.block_until_ready(self.state)
+        self.init_seconds = time.monotonic() - began
+        self.key = jax.random.key(1)
+        self.dispatch = self.layout.compile(self.timed.game, several=player.dispatch > 1)
+        self.batches = self._batches()
+
+    def _batches(self) -> Iterator[Any]:
+        n, batch = self.player.dispatch, self.case.batch
+        if self.player.data:
+            images = from_arrays(pictures(self.case, IMAGES))
+            return map(self.layout.feed, images.batches(0, 0, batch, stack=n))
+        same = {"image": np.stack([pictures(self.case, batch)] * n)}
+        return itertools.repeat(self.layout.feed(same))
+
+    def run(self, units: int) -> int:
+        """At least so many steps, in whole dispatches; how many."""
+        dispatches = -(-units // self.player.dispatch)
+        before = None
+        for _ in range(dispatches):
+            self.state, told = self.dispatch(self.state, self.key, next(self.batches))
+            if before:  # the loop reads the numbers of the dispatch before
+                jax.tree.map(np.asarray, before)
+            before = told
+        jax.block_until_ready(self.state)
+        return dispatches * self.player.dispatch
+
+    def flops(self) -> dict[str, float]:
+        """Of one step: of its convolutions and products by the jaxpr, and of all by XLA."""
+        arguments = (self.state, self.key, next(self.batches))
+        counted = {"products": count(self.dispatch, *arguments) / self.player.dispatch}
+        # XLA counts the body of a loop once.
+        if analysis := self.dispatch.lower(*arguments).cost_analysis():
+            counted["xla"] = analysis["flops"]
+        return counted
+
+    def values(self, path: Path) -> dict[str, float]:
+        """Each player's loss and gradient norm at weights and noise that are left in a file."""
+        timed = games.build(self.case.network, dtype=self.dtype, dropout=False)
+        draw = np.random.default_rng(1)
+
+        def move(x: jax.Array) -> np.ndarray:
+            return (x + SPREAD * draw.standard_normal(x.shape)).astype(np.float32)
+
+        state = jax.tree.map(np.asarray, self.layout.gather(self.state))
+        params = jax.tree.map(move, state.params)
+        images = pictures(self.case, self.case.batch)
+        keys = jax.random.split(jax.random.key(2), self.case.batch)
+        values = {}
+        for name, player in timed.game.items():
+
+            def loss(own, params, state, images, name=name, player=player):
+                return player.loss({**params, name: own}, state, keys, {"image": images})[0]
+
+            value, gradient = jax.jit(jax.value_and_grad(loss))(params[name], params, state, images)
+            values[f"{name} loss"] = float(value)
+            values[f"{name} gradient"] = float(optax.tree.norm(gradient))
+        drawn = jax.jit(timed.draws)(keys, images)
+        np.savez(
+            path,
+            **{f"weight:{n}": w for n, w in weights.to_torch(self.case.network, params).items()},
+            **{f"draw:{n}": np.asarray(v) for n, v in drawn.items()},
+        )
+        return values

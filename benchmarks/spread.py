@@ -1,0 +1,40 @@
+"""Medians and ratios of alternated timings, with how far they scatter."""
+
+import random
+from statistics import median
+
+DRAWS = 2000
+
+
+def quartiles(values: list[float]) -> tuple[float, float]:
+    """The first and third quartile, by linear interpolation."""
+    ordered = sorted(values)
+
+    def at(share: float) -> float:
+        place = share * (len(ordered) - 1)
+        low = int(place)
+        high = min(low + 1, len(ordered) - 1)
+        return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+    return at(0.25), at(0.75)
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    low, high = quartiles(values)
+    return {"median": median(values), "q1": low, "q3": high, "n": len(values)}
+
+
+def ratio(theirs: list[float], ours: list[float]) -> dict[str, float]:
+    """Median over rounds of theirs / ours, with a 95 % bootstrap interval over the rounds.
+
+    Round i of both was measured one after the other, so that a slow minute of the machine is in
+    both of its times and leaves their quotient.
+    """
+    quotients = [t / o for t, o in zip(theirs, ours, strict=True)]
+    draw = random.Random(0)
+    medians = sorted(median(draw.choices(quotients, k=len(quotients))) for _ in range(DRAWS))
+    return {
+        "median": median(quotients),
+        "low": medians[int(0.025 * DRAWS)],
+        "high": medians[int(0.975 * DRAWS) - 1],
+    }
