@@ -68,6 +68,8 @@ FREE = {
     "data": ("dir", "download"),
 }
 
+MAX_BYTES = 1 << 20  # of a config.json: some hundred times what ours take
+
 C = TypeVar("C")
 
 
@@ -79,9 +81,17 @@ def save(path: Path, values: dict[str, Any]) -> None:
 
 def load(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text())
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise ValueError("it is no file")
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise ValueError(f"it is over {MAX_BYTES >> 20} MiB")
+        values = json.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"{path.parent} is no run directory: it has no {path.name}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} cannot be read: it is nested too deeply") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     if not isinstance(values, dict):
@@ -90,10 +100,18 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def parse(kind: type[C], values: Any, where: str) -> C:
-    """A dataclass of plain values from the dict that dataclasses.asdict and JSON made of it."""
-    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    if not isinstance(values, dict) or values.keys() != names:
-        raise ConfigError(f"{where} does not fit this experiment: expected {sorted(names)}")
+    """A dataclass of plain values from the dict that dataclasses.asdict and JSON made of it.
+
+    A setting that is not there, as it is younger than the file, takes its default.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    required = {
+        name
+        for name, field in fields.items()
+        if field.default is field.default_factory is dataclasses.MISSING
+    }
+    if not isinstance(values, dict) or not required <= values.keys() <= fields.keys():
+        raise ConfigError(f"{where} does not fit this experiment: expected {sorted(fields)}")
     hints = typing.get_type_hints(kind)
 
     def value(name: str) -> Any:
@@ -102,10 +120,15 @@ def parse(kind: type[C], values: Any, where: str) -> C:
             return parse(typing.cast(type, hints[name]), given, f"{where}, {name}")
         given = tuple(given) if isinstance(given, list) else given
         if not _fits(given, hints[name]):
-            raise ConfigError(f"{where}: {name} cannot be {given!r}")
+            raise ConfigError(f"{where}: {name} cannot be {_short(given)}")
         return given
 
-    return kind(**{name: value(name) for name in names})
+    return kind(**{name: value(name) for name in values})
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) < 100 else f"{shown[:100]}…"
 
 
 def _fits(value: Any, hint: Any) -> bool:

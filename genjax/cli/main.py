@@ -1,4 +1,4 @@
-"""The command line of an experiment: train, sample, reconstruct, interpolate."""
+"""The command line of an experiment: train, and what to do with a run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -44,6 +45,9 @@ class Reconstruct:
     """How many images."""
     best: bool = False
     """From the checkpoint of the best score instead of the latest."""
+    data: str | None = None
+    """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run
+    found them."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,34 @@ class Interpolate:
     """Of the noises, or of the choice of images."""
     best: bool = False
     """From the checkpoint of the best score instead of the latest."""
+    data: str | None = None
+    """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run
+    found them."""
 
 
-COMMANDS = {"sample": Sample, "reconstruct": Reconstruct, "interpolate": Interpolate}
+@dataclass(frozen=True)
+class Export:
+    """Write the weights that sampling takes, as safetensors with settings and a model card.
+
+    sample, reconstruct and interpolate take the folder like a run's.
+    """
+
+    to: str
+    """The folder to write; one that is there already is left alone."""
+    dir: Dir = None
+    """The run's directory. None: runs/ and the experiment's name."""
+    license: str = "unknown"
+    """Licence of the weights for the card: mit, cc-by-4.0, …"""
+    best: bool = False
+    """The checkpoint of the best score instead of the latest."""
+
+
+COMMANDS = {
+    "sample": Sample,
+    "reconstruct": Reconstruct,
+    "interpolate": Interpolate,
+    "export": Export,
+}
 
 
 def main(
@@ -90,6 +119,7 @@ def main(
                 "sample": commands.sample,
                 "reconstruct": commands.reconstruct,
                 "interpolate": commands.interpolate,
+                "export": partial(commands.export, document=document),
             }
             runs[command](name, type(config), build, settings)
         else:
@@ -147,4 +177,5 @@ def _parse(kind: type[T], arguments: list[str], **options: Any) -> T:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """One line that no name out of a file can turn into commands to the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split()))

@@ -32,7 +32,10 @@ def save(path: Path, tree: Tree, metadata: Mapping[str, str]) -> None:
     # The writer takes the bytes of an array as they lie, in whatever order.
     arrays = {name: np.asarray(leaf, order="C") for name, leaf in _named(tree).items()}
     try:
+        path.touch()
+        mode = path.stat().st_mode
         save_file(arrays, path, dict(metadata))
+        path.chmod(mode)  # the writer makes files that nobody else can read
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be written: {_line(error)}") from error
 
