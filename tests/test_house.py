@@ -31,10 +31,11 @@ TRAIN = {
     "step": {"state", "game"},
     "layout": {"state", "game", "step"},
     "digests": set(),
-    "checkpoint": {"state", "digests"},
+    "checkpoint": {"state", "digests", "processes"},
+    "processes": set(),
     "metrics": set(),
     "weights": {"state"},
-    "loop": {"state", "game", "step", "layout", "checkpoint", "metrics"},
+    "loop": {"state", "game", "step", "layout", "checkpoint", "metrics", "processes"},
 }
 
 

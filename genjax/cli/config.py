@@ -58,13 +58,35 @@ class Run:
     """Shard parameters over the devices (jit) instead of copying them to each (pmap)."""
     devices: int | None = None
     """Devices to use in each process. None: all."""
+    non_finite: Literal["stop", "skip", "rollback"] = "stop"
+    """What to do about a loss or gradient that is NaN or infinite: stop, leave that update out, or
+    go back to the last checkpoint with other noise. Each is told in faults.jsonl."""
     distributed: bool = False
-    """Join the other processes of a cluster first (jax.distributed.initialize)."""
+    """Join the run's other processes first (jax.distributed.initialize)."""
+    coordinator: str | None = None
+    """HOST:PORT where process 0 listens. None: found out (TPU, Slurm, Open MPI)."""
+    processes: int | None = None
+    """How many processes there are in all. None: found out."""
+    process: int | None = None
+    """Which of them this is, from 0. None: found out."""
 
 
 # A resumed run may differ in these: they change how far, how often and where, not what is computed.
 FREE = {
-    "run": ("steps", "dir", "every", "dispatch", "samples", "sharded", "devices", "distributed"),
+    "run": (
+        "steps",
+        "dir",
+        "every",
+        "dispatch",
+        "samples",
+        "sharded",
+        "devices",
+        "non_finite",
+        "distributed",
+        "coordinator",
+        "processes",
+        "process",
+    ),
     "data": ("dir", "download"),
 }
 

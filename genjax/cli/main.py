@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -74,6 +75,25 @@ class Interpolate:
 
 
 @dataclass(frozen=True)
+class Evaluate:
+    """Expensive scores on held-out images, with standard errors: DIR/evaluation.json.
+
+    Log-likelihoods, bounds by their parts, bits per dimension: what the run's family has.
+    """
+
+    dir: Dir = None
+    """The run's directory. None: runs/ and the experiment's name."""
+    n: int = 1000
+    """How many images, chosen at random by the seed. 0: all."""
+    split: str = "test"
+    """Of which part of the data set."""
+    seed: int = 0
+    """Of the choice of images and of the noise."""
+    best: bool = False
+    """Of the checkpoint of the best score instead of the latest."""
+
+
+@dataclass(frozen=True)
 class Export:
     """Write the weights that sampling takes, as safetensors with settings and a model card.
 
@@ -94,6 +114,7 @@ COMMANDS = {
     "sample": Sample,
     "reconstruct": Reconstruct,
     "interpolate": Interpolate,
+    "evaluate": Evaluate,
     "export": Export,
 }
 
@@ -113,12 +134,13 @@ def main(
             command = arguments.pop(0)
             settings: Any = _parse(COMMANDS[command], arguments, prog=f"{program} {command}")
             platform.configure()
-            from genjax.cli import commands
+            from genjax.cli import commands, evaluating
 
             runs: dict[str, Callable[..., None]] = {
                 "sample": commands.sample,
                 "reconstruct": commands.reconstruct,
                 "interpolate": commands.interpolate,
+                "evaluate": evaluating.evaluate,
                 "export": partial(commands.export, document=document),
             }
             runs[command](name, type(config), build, settings)
@@ -138,8 +160,11 @@ def main(
         # 2: what the user can mend, 1: a run gone wrong, 128 + n: signal n. Anything else is a bug.
         code = getattr(error, "exit_code", None)
         if code is None:
-            raise
+            traceback.print_exc()
+            platform.leave(1)
         print(f"{'stopped' if code > 2 else 'error'}: {_line(error)}", file=sys.stderr)
+        if code <= 2:
+            platform.leave(code)
         sys.exit(code)
 
 

@@ -1,9 +1,11 @@
-"""What must be settled before jax starts: XLA's options on the CPU and the compilation cache."""
+"""What must be settled before jax starts, and how to leave when it cannot end by itself."""
 
 import logging
 import os
+import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 # jaxlib 0.10.2 and later send convolutions to YNNPACK on the CPU, which is slower at training by
 # half; an option that a jaxlib does not know aborts the process.
@@ -31,3 +33,13 @@ def configure() -> None:
     if "xla_force_host_platform_device_count=" in flags:
         count = flags.split("xla_force_host_platform_device_count=")[1].split()[0]
         os.environ.setdefault("PJRT_NPROC", str(max(2 * int(count), os.cpu_count() or 1)))
+
+
+def leave(code: int) -> NoReturn:
+    """Exits after an error; at once in a run of several processes, as jax would wait for them."""
+    jax = sys.modules.get("jax")
+    if jax and jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

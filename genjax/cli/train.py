@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import genjax
-from genjax.cli.config import ConfigError, Data, difference, load, save
+from genjax.cli.config import ConfigError, Data, Run, difference, load, save
 from genjax.cli.generating import Generator, labels, latents
 from genjax.cli.system import Build, Spec, System
 from genjax.data import Images, open_images
 from genjax.report import pictures
-from genjax.train import loop
+from genjax.train import loop, processes
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.game import begin
 from genjax.train.layout import DataParallel, FullySharded, Layout, check
@@ -30,8 +30,12 @@ MOST_VALIDATED = 1000  # images of the test set scored at each visit
 
 def train(name: str, config: Any, build: Build) -> TrainState:
     """Trains an experiment in its run directory, or goes on where it stopped."""
-    if config.run.distributed:
-        jax.distributed.initialize()
+    _join(config.run)
+    with processes.lost():
+        return _train(name, config, build)
+
+
+def _train(name: str, config: Any, build: Build) -> TrainState:
     images, held_out = open_split(config.data, "train"), open_split(config.data, "test")
     spec = Spec(images.shape[1:], images.num_classes, len(images))
     system = build(config, spec)
@@ -42,16 +46,30 @@ def train(name: str, config: Any, build: Build) -> TrainState:
     while stage:
         check(stage.game, config.run.batch, layout.devices_in_all)
         stage = stage.before
-    directory = claim(name, config, spec, images.fingerprint)
+    directory = run_directory(name, config)
+    if processes.speaks():
+        claim(name, config, spec, images.fingerprint)
+    if processes.several():
+        same = dataclasses.replace(config, run=dataclasses.replace(config.run, process=None))
+        processes.agree("their settings", repr(same))
+        processes.agree("their images", images.fingerprint)
     return _Trainer(config, images, held_out, layout).train(system, directory)
+
+
+def _join(run: Run) -> None:
+    given = (run.coordinator, run.processes, run.process)
+    if run.distributed:
+        processes.join(*given)
+    elif given != (None, None, None):
+        raise ConfigError("--run.coordinator, processes and process need --run.distributed")
 
 
 def run_directory(name: str, config: Any) -> Path:
     return Path(config.run.dir or f"runs/{name}").absolute()
 
 
-def claim(name: str, config: Any, spec: Spec, fingerprint: str) -> Path:
-    """The run directory with config.json in it; one that holds something else is left alone."""
+def claim(name: str, config: Any, spec: Spec, fingerprint: str) -> None:
+    """Writes config.json into the run directory; one that holds something else is left alone."""
     directory = run_directory(name, config)
     values = {
         "genjax": genjax.__version__,
@@ -77,15 +95,13 @@ def claim(name: str, config: Any, spec: Spec, fingerprint: str) -> Path:
             )
     elif directory.exists() and any(directory.iterdir()):
         raise ConfigError(f"{directory} is not empty and holds no run: give another --run.dir")
-    if jax.process_index() == 0:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            save(path, values)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot write to {directory} ({error.strerror}): give another --run.dir"
-            ) from None
-    return directory
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        save(path, values)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to {directory} ({error.strerror}): give another --run.dir"
+        ) from None
 
 
 def _as_json(values: Any) -> Any:
@@ -115,7 +131,7 @@ class _Trainer:
         self.config, self.images, self.held_out = config, images, held_out
         self.layout = layout
         self.key = jax.random.key(config.run.seed)
-        self.speaks = jax.process_index() == 0
+        self.speaks = processes.speaks()
 
     def train(self, system: System, directory: Path) -> TrainState:
         before = None
@@ -209,9 +225,10 @@ class _Visit:
 
     def __call__(self, step: int, state: TrainState) -> tuple[dict[str, float], float | None]:
         state = self.trainer.layout.gather(state)
+        if not self.trainer.speaks:
+            return {}, None  # the others wait for the first at their next step
         numbers = self._numbers(state)
-        if self.trainer.speaks:
-            self._draw(step, state)
+        self._draw(step, state)
         return numbers, next(iter(numbers.values()), None)
 
     def _numbers(self, state: TrainState) -> dict[str, float]:

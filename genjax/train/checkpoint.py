@@ -5,12 +5,14 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from genjax.train import digests
+from genjax.train import digests, processes
 from genjax.train.state import TrainState
 
 
@@ -24,7 +26,8 @@ class Checkpoints:
     """The checkpoints in one directory.
 
     A checkpoint counts only once its digests are written, after Orbax committed it: Orbax detects
-    no flipped byte, and deletes non-atomically.
+    no flipped byte, and deletes non-atomically. Of several processes the first alone reads and
+    writes; the others take part in save and restore, which all of them call together.
 
     directory: where; made absolute, because Orbax resolves it later, in a thread.
     keep: how many of the latest to keep, beside the one of the lowest score.
@@ -33,9 +36,16 @@ class Checkpoints:
 
     def __init__(self, directory: str | Path, keep: int = 2, *, read_only: bool = False):
         self.directory = Path(directory).absolute()
-        self.writer = jax.process_index() == 0 and not read_only
+        self.writer = processes.speaks() and not read_only
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._finishing: Future[None] | None = None
+        self._manager = self._open(keep, read_only) if processes.speaks() else None
+
+    def _open(self, keep: int, read_only: bool) -> ocp.CheckpointManager:
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=0, active_processes={0}, barrier_sync_key_prefix="genjax"
+        )
+        several = {"multiprocessing_options": alone} if processes.several() else {}
         options = ocp.CheckpointManagerOptions(
             # LatestN beside BestN: alone, max_to_keep with best_fn deletes the latest, and BestN
             # without best_fn forgets its metrics at a restart.
@@ -52,15 +62,18 @@ class Checkpoints:
                 ]
             ),
             read_only=read_only,
+            create=False,
             cleanup_tmp_directories=not read_only,
+            **several,
         )
         try:
             if self.writer:
+                self.directory.mkdir(parents=True, exist_ok=True)
                 self._remove_halves()
-            self._manager = ocp.CheckpointManager(
+            return ocp.CheckpointManager(
                 self.directory,
                 options=options,
-                item_handlers={"state": ocp.StandardCheckpointHandler()},
+                item_handlers={"state": ocp.StandardCheckpointHandler(**several)},
             )
         except Exception as error:
             raise CheckpointError(f"{self.directory} cannot be used: {_line(error)}") from error
@@ -71,8 +84,14 @@ class Checkpoints:
         A score that is not finite is left out, as Orbax would rank a NaN above the true best.
         Raises CheckpointError when this save, or the one before it, failed.
         """
+        if processes.several():
+            state = processes.whole(state)
+        if self._manager is None:
+            return
         metrics = {"score": float(score)} if score is not None and math.isfinite(score) else None
         self.wait()
+        if not self.directory.is_dir():  # or else Orbax waits for it, for minutes
+            raise CheckpointError(f"saving step {step} failed: {self.directory} is gone")
         try:
             self._manager.save(
                 step,
@@ -99,15 +118,16 @@ class Checkpoints:
             self.wait()
         finally:
             self._pool.shutdown()
-            self._manager.close()
+            if self._manager is not None:
+                self._manager.close()
 
     def steps(self) -> list[int]:
         """The steps saved, damaged ones included, oldest first."""
-        return sorted(self._manager.all_steps())
+        return sorted(self._manager.all_steps()) if self._manager else []
 
     def best(self) -> int | None:
         """The step of the lowest score, None where no checkpoint has one."""
-        return self._manager.best_step()
+        return self._manager.best_step() if self._manager else None
 
     def damage(self, step: int) -> str | None:
         """What is wrong with a checkpoint's files, in words, or None."""
@@ -122,6 +142,17 @@ class Checkpoints:
         damaged checkpoint that is passed over. Returns None where there is none. Raises
         CheckpointError where the arrays have other names or shapes than expected.
         """
+        if not processes.several():
+            return self._newest(like, say, step)
+        blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+        found = self._newest(blank, say, step) if self._manager else None
+        if int(processes.highest(-1 if found is None else 0)) < 0:
+            return None
+        return processes.spread(blank if found is None else found, like)
+
+    def _newest(
+        self, like: TrainState, say: Callable[[str], None], step: int | None
+    ) -> TrainState | None:
         for candidate in reversed(self.steps() if step is None else [step]):
             damage = self.damage(candidate)
             if damage is None:
@@ -137,17 +168,23 @@ class Checkpoints:
         """Deletes the checkpoints that restore passed over, so that their steps can be saved
         again."""
         for newer in self.steps():
-            if step is None or newer > step:
+            if self._manager and (step is None or newer > step):
                 self._manager.delete(newer)
 
     def _load(self, step: int, like: TrainState) -> TrainState:
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
-        )
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        assert self._manager is not None
+
+        def expected(x: Any) -> Any:
+            # On the host, as NumPy's own, where there are several processes.
+            if isinstance(x, np.ndarray):
+                return x
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(jax.tree.map(expected, like)))
         return self._manager.restore(step, args=args).state
 
     def _compare(self, step: int, like: TrainState) -> None:
+        assert self._manager is not None
         saved = {
             leaf.name: tuple(leaf.shape)
             for leaf in jax.tree.leaves(self._manager.item_metadata(step).state.tree)
@@ -170,6 +207,7 @@ class Checkpoints:
                 shutil.rmtree(folder)
 
     def _finish(self, step: int) -> None:
+        assert self._manager is not None
         self._manager.wait_until_finished()
         self._manager.check_for_errors()
         if self.writer:

@@ -23,12 +23,12 @@ class Layout(Protocol):
     """devices_in_all: over every process. compile(game): (state, key, fed batches) -> (state,
     metrics [n]), the state donated. place(state): the state on the devices. feed(batches): host
     arrays [n, B, ...] of n steps, this process' share of the batch, onto the devices.
-    gather(state): whole arrays on one device.
+    gather(state): whole arrays on one of this process' devices; all processes call it together.
     """
 
     @property
     def devices_in_all(self) -> int: ...
-    def compile(self, game: Game, *, several: bool = True) -> Dispatch: ...
+    def compile(self, game: Game, *, several: bool = True, skip: bool = False) -> Dispatch: ...
     def place(self, state: TrainState) -> TrainState: ...
     def feed(self, batches: Any) -> Any: ...
     def gather(self, state: TrainState) -> TrainState: ...
@@ -67,6 +67,14 @@ def check(game: Game, batch: int, devices: int) -> None:
             )
 
 
+def _first_of_each_process(count: int | None) -> list[jax.Device]:
+    return [
+        device
+        for process in range(jax.process_count())
+        for device in jax.local_devices(process)[:count]
+    ]
+
+
 def _first_copy(state: TrainState) -> TrainState:
     # The copy outlives the state, whose buffers the next dispatch is donated.
     return jax.tree.map(lambda x: jnp.copy(x.addressable_data(0)), state)
@@ -89,14 +97,14 @@ class DataParallel:
     def devices_in_all(self) -> int:
         return self.mesh.size * jax.process_count()
 
-    def compile(self, game: Game, *, several: bool = True) -> Dispatch:
+    def compile(self, game: Game, *, several: bool = True, skip: bool = False) -> Dispatch:
         return jax.pmap(
-            _dispatch(make_step(game, AXIS), several),
+            _dispatch(make_step(game, AXIS, skip=skip), several),
             axis_name=AXIS,
             in_axes=(None, None, 0),
             out_axes=(None, None),
             donate_argnums=0,
-            devices=None if self.devices is None else list(self.mesh.devices),
+            devices=None if self.devices is None else _first_of_each_process(self.devices),
         )
 
     def place(self, state: TrainState) -> TrainState:
@@ -119,7 +127,7 @@ class DataParallel:
 class FullySharded:
     """jax.jit over a mesh: parameters, optimizer and averages lie sharded over all devices.
 
-    devices: how many devices to use; None for all of every process.
+    devices: how many of each process' devices to use; None for all.
     smallest: arrays of fewer elements stay replicated, as their communication costs more.
     """
 
@@ -128,7 +136,7 @@ class FullySharded:
 
     @cached_property
     def mesh(self) -> Mesh:
-        return Mesh(np.asarray(jax.devices()[: self.devices]), (AXIS,))
+        return Mesh(np.asarray(_first_of_each_process(self.devices)), (AXIS,))
 
     @property
     def devices_in_all(self) -> int:
@@ -141,8 +149,8 @@ class FullySharded:
         largest = max(fitting, key=lambda a: x.shape[a])
         return NamedSharding(self.mesh, PartitionSpec(*[None] * largest, AXIS))
 
-    def compile(self, game: Game, *, several: bool = True) -> Dispatch:
-        step = make_step(game, None)
+    def compile(self, game: Game, *, several: bool = True, skip: bool = False) -> Dispatch:
+        step = make_step(game, None, skip=skip)
 
         def pinned(state, key, batch):
             state, metrics = step(state, key, batch)
@@ -163,4 +171,5 @@ class FullySharded:
         return jax.tree.map(put, batches)
 
     def gather(self, state: TrainState) -> TrainState:
-        return _first_copy(jax.device_put(state, NamedSharding(self.mesh, PartitionSpec())))
+        whole = jax.jit(lambda s: s, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
+        return _first_copy(whole(state))

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from genjax.train import processes
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.layout import Dispatch, Layout
 from genjax.train.metrics import Metrics
@@ -19,16 +20,20 @@ from genjax.train.state import TrainState
 
 
 class NonFiniteError(Exception):
-    """A loss or a gradient is NaN or infinite."""
+    """A loss or a gradient is NaN or infinite: `names`, in the step that would have been `step`."""
 
     exit_code = 1
+
+    def __init__(self, step: int, names: list[str]):
+        super().__init__(f"{', '.join(names)} not finite at step {step:,}")
+        self.step, self.names = step, names
 
 
 class Stopped(Exception):  # noqa: N818, a request, not an error
     """A signal asked the run to stop; the step is saved."""
 
     def __init__(self, signum: int, step: int):
-        super().__init__(f"stopped by {signal.Signals(signum).name} at step {step:,}, saved")
+        super().__init__(f"{signal.Signals(signum).name}, step {step:,} is saved")
         self.exit_code = 128 + signum
 
 
@@ -47,6 +52,12 @@ class Plan:
 
 
 Visit = Callable[[int, TrainState], tuple[dict[str, float], float | None]]
+Fault = Callable[[NonFiniteError], None]
+
+
+def refuse(fault: NonFiniteError) -> None:
+    """The answer to a step that is not finite that ends the run."""
+    raise fault
 
 
 def fit(
@@ -60,16 +71,20 @@ def fit(
     checkpoints: Checkpoints,
     metrics: Metrics,
     visit: Visit,
+    fault: Fault = refuse,
 ) -> TrainState:
     """Trains from state.step to plan.steps and returns the final state.
 
     batches: host arrays [n, B, ...], n steps a dispatch, the first for state.step. visit(step,
     state), every plan.every steps and at the end, returns numbers to report and the score to rank
-    the checkpoint by. Raises NonFiniteError before anything bad is saved, and
-    Stopped after saving, on SIGINT or SIGTERM; a second signal ends the process at once.
+    the checkpoint by. fault(NonFiniteError), for each step that is not finite, before anything
+    after it is saved: it raises, or returns to go on where the dispatch skips such updates. Raises
+    Stopped after saving, on SIGINT or SIGTERM; a second signal ends the process at once. Of several
+    processes a signal to any stops all at the same step, and ProcessError is raised in the
+    others when one is lost.
     """
     step = saved = int(state.step)
-    watch = _Watch(plan, step, metrics)
+    watch = _Watch(plan, step, metrics, fault)
     with _signals() as asked, watch:
         while step < plan.steps:
             batch = next(batches)
@@ -98,13 +113,13 @@ def fit(
 class _Watch:
     """Reads each dispatch's metrics one dispatch late, so that the device never waits for it."""
 
-    def __init__(self, plan: Plan, step: int, metrics: Metrics):
-        self.plan, self.metrics = plan, metrics
+    def __init__(self, plan: Plan, step: int, metrics: Metrics, fault: Fault):
+        self.plan, self.metrics, self.fault = plan, metrics, fault
         self.pending: tuple[int, int, dict[str, jax.Array]] | None = None
         self.recent: list[dict[str, float]] = []
         self.images = self.seconds = 0.0
         self.last: tuple[int, float] | None = None
-        self.speaks = jax.process_index() == 0
+        self.speaks = processes.speaks()
         self.live = self.speaks and sys.stderr.isatty()
         self.bar = tqdm(
             total=plan.steps, initial=step, unit="step", disable=not self.live, dynamic_ncols=True
@@ -131,12 +146,10 @@ class _Watch:
     def _read(self, step: int, n: int, told: dict[str, jax.Array]) -> None:
         values = {name: np.asarray(value) for name, value in told.items()}
         for i in range(n):
-            bad = [name for name, value in values.items() if not np.all(np.isfinite(value[i]))]
+            bad = [name for name, value in values.items() if not np.isfinite(value[i])]
             if bad:
-                raise NonFiniteError(
-                    f"{', '.join(sorted(bad))} not finite at step {step - n + i + 1:,}"
-                )
-        row = {name: float(value.mean()) for name, value in values.items()}
+                self.fault(NonFiniteError(step - n + i + 1, sorted(bad)))
+        row = _finite_means(values)
         self.recent.append(row)
         if step % self.plan.log < n:
             self.metrics.write(step, row)
@@ -154,7 +167,10 @@ class _Watch:
 
     def summary(self, step: int, numbers: dict[str, float]) -> None:
         """One line on what happened since the last; starts the next stretch."""
-        means = {k: float(np.mean([row[k] for row in self.recent])) for k in self.recent[-1]}
+        names = dict.fromkeys(name for row in self.recent for name in row)
+        means = _finite_means(
+            {k: np.array([row.get(k, np.nan) for row in self.recent]) for k in names}
+        )
         self.metrics.write(step, numbers)
         if self.speaks:
             epoch = step * self.plan.batch / self.plan.epoch
@@ -175,10 +191,24 @@ def _losses(row: dict[str, float]) -> str:
     return "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k.endswith("/loss"))
 
 
+def _finite_means(values: dict[str, np.ndarray]) -> dict[str, float]:
+    """Over the steps that were finite: the others are told as faults."""
+    finite = {name: value[np.isfinite(value)] for name, value in values.items()}
+    return {name: float(value.mean()) for name, value in finite.items() if len(value)}
+
+
 @contextmanager
 def _signals() -> Iterator[Callable[[], int]]:
-    """Yields a function giving the signal received so far, 0 for none."""
+    """Yields a function to call after each dispatch: the signal to stop for, 0 for none."""
     received = [0]
+    votes: list[Any] = []
+
+    def agreed() -> int:
+        if not processes.several():
+            return received[0]
+        # Read a dispatch late, like the metrics, so that the device does not wait for the host.
+        votes.append(processes.highest(received[0]))
+        return int(votes.pop(0)) if len(votes) > 1 else 0
 
     def receive(signum: int, _frame) -> None:
         received[0] = signum
@@ -189,7 +219,7 @@ def _signals() -> Iterator[Callable[[], int]]:
     for each in previous:
         signal.signal(each, receive)
     try:
-        yield lambda: received[0]
+        yield agreed
     finally:
         for each, handler in previous.items():
             signal.signal(each, handler)

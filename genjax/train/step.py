@@ -15,12 +15,14 @@ Metrics = dict[str, jax.Array]  # "player/name": scalar
 Step = Callable[[TrainState, jax.Array, Any], tuple[TrainState, Metrics]]
 
 
-def make_step(game: Game, axis: str | None) -> Step:
+def make_step(game: Game, axis: str | None, *, skip: bool = False) -> Step:
     """step(state, key, batch) -> (state, metrics), one turn of every player in order of play.
 
     key is the run's; batch is a tree of arrays [B, ...], the whole batch when axis is None, else
     this device's contiguous share of it along the mapped axis of that name. Metrics are means over
     the whole batch: what each loss reports, its value as "loss", its gradient's norm "grad_norm".
+    With `skip`, an update of which any of these is not finite leaves the state as it was, and the
+    share of such updates is told as "skipped".
     """
 
     def step(state: TrainState, key: jax.Array, batch: Any) -> tuple[TrainState, Metrics]:
@@ -31,7 +33,8 @@ def make_step(game: Game, axis: str | None) -> Step:
 
             def turn(state, keys_and_batch, name=name, player=player):
                 keys, batch = keys_and_batch
-                return _update(name, player, state, keys, batch, axis)
+                updated, told = _update(name, player, state, keys, batch, axis)
+                return _unless_finite(updated, state, told) if skip else (updated, told)
 
             state, told = _scan(turn, state, turns, player.turns)
             metrics |= {f"{name}/{k}": jnp.mean(v, axis=0) for k, v in told.items()}
@@ -104,6 +107,16 @@ def _update(
         average = optax.incremental_update(params, state.ema[name], 1 - decay)
         state = replace(state, ema={**state.ema, name: average})
     return state, metrics
+
+
+def _unless_finite(
+    updated: TrainState, before: TrainState, told: Metrics
+) -> tuple[TrainState, Metrics]:
+    # optax.apply_if_finite would let batch statistics and averages through, and its counters in the
+    # optimizer's state would keep a run that has met a NaN from resuming with this on.
+    finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(value)) for value in told.values()]))
+    state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, before)
+    return state, {**told, "skipped": 1.0 - finite}
 
 
 def _mean_floats(tree: Tree, axis: str) -> Tree:

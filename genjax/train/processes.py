@@ -1,0 +1,124 @@
+"""What the processes of one run tell each other: numbers, whole arrays, that one is lost."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+# A process is taken for dead after so long without a sign of life; most deaths show at once, as a
+# broken connection.
+HEARTBEAT_SECONDS = 15
+
+_STATUSES = (
+    "ABORTED",
+    "CANCELLED",
+    "DEADLINE_EXCEEDED",
+    "FAILED_PRECONDITION",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "UNKNOWN",
+)
+
+
+class ProcessError(Exception):
+    """Another process is gone, differs, or cannot be reached; the message is one line."""
+
+    exit_code = 1
+
+
+def join(coordinator: str | None, count: int | None, index: int | None) -> None:
+    """Joins the other processes of the run, before jax does anything else.
+
+    coordinator: host:port of process 0; count: of the processes; index: of this one. None for what
+    jax finds out by itself on a cluster it knows (TPU, Slurm, Open MPI). Raises ProcessError.
+    """
+    jax.config.update("jax_enable_preemption_service", False)  # the loop handles the signals
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            count,
+            index,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=2 * HEARTBEAT_SECONDS,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise ProcessError(f"cannot join the other processes: {_line(error)}") from error
+
+
+def several() -> bool:
+    """Whether the run has more than this process."""
+    return jax.process_count() > 1
+
+
+def speaks() -> bool:
+    """Whether this is the process that writes and prints."""
+    return jax.process_index() == 0
+
+
+def highest(number: int) -> jax.Array:
+    """The greatest of the processes' numbers, int32 []; all call it together, and none waits."""
+    devices = np.array([jax.local_devices(p)[0] for p in range(jax.process_count())])
+    mesh = Mesh(devices, ("process",))
+    given = jax.make_array_from_process_local_data(
+        NamedSharding(mesh, PartitionSpec("process")), np.array([number], np.int32)
+    )
+    return jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))(given)
+
+
+def whole(tree: Any) -> Any:
+    """The arrays on this host, each whole; all processes call it together."""
+
+    def fetch(x: jax.Array) -> np.ndarray:
+        if x.is_fully_addressable:
+            return np.array(x)  # a copy: the next dispatch is donated the buffer
+        return multihost_utils.process_allgather(x, tiled=True)
+
+    return jax.tree.map(fetch, tree)
+
+
+def spread(tree: Any, like: Any) -> Any:
+    """Process 0's host arrays on every process, each laid out as in `like`, bit for bit.
+
+    Elsewhere `tree` is only looked at for shapes and types. All processes call it together.
+    """
+    # As bytes: what broadcasts them adds zeros, which turns −0 into 0.
+    raw = jax.tree.map(lambda x: np.atleast_1d(np.asarray(x)).view(np.uint8), tree)
+    sent = multihost_utils.broadcast_one_to_all(raw)
+
+    def place(raw: np.ndarray, shape: np.ndarray, to: jax.Array) -> jax.Array:
+        array = np.asarray(raw).view(shape.dtype).reshape(shape.shape)
+        return jax.make_array_from_callback(array.shape, to.sharding, lambda index: array[index])
+
+    return jax.tree.map(place, sent, tree, like)
+
+
+def agree(what: str, text: str) -> None:
+    """Raises ProcessError unless all processes hold the same text; a barrier, too."""
+    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+    digests = multihost_utils.process_allgather(digest)
+    if np.any(digests != digests[:1]):
+        raise ProcessError(f"the processes of this run differ in {what}: start all of them alike")
+
+
+@contextmanager
+def lost() -> Iterator[None]:
+    """What a broken collective raises, in words: a ProcessError."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if not several() or not str(error).startswith(_STATUSES):
+            raise
+        raise ProcessError(
+            "lost another process of this run: start all of them again to go on from the last "
+            f"checkpoint ({_line(error)[:100]})"
+        ) from error
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
