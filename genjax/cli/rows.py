@@ -18,5 +18,10 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
                 row = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(row, dict) and type(row.get("step")) is int:
-                yield {k: v for k, v in row.items() if type(v) in (int, float)}
+            if isinstance(row, dict) and is_count(row.get("step")):
+                yield {k: v for k, v in row.items() if type(v) is float or is_count(v)}
+
+
+def is_count(value: Any) -> bool:
+    """Whether it is a whole number that fits into 64 bits."""
+    return type(value) is int and 0 <= value < 1 << 63
