@@ -33,6 +33,14 @@ class Config:
     """Draw every pixel anew from its grey value."""
 
 
+UNITS = {
+    "negative_log_likelihood": "nats",  # 5,000 importance samples
+    "negative_elbo": "nats",
+    "nll": "nats",
+    "kl": "nats",
+    "effective_samples": "of 5,000",
+}
+
 DYNAMIC = Config(
     run=Run(steps=9_840_000, batch=20, every=15_000, dispatch=3000),
     data=Data("mnist"),
@@ -47,7 +55,7 @@ def build(config: Config, spec):
     import optax
     from flax import linen as nn
 
-    from genjax.cli.system import System
+    from genjax.cli.system import Measure, System
     from genjax.cli.train import open_split
     from genjax.losses import importance, likelihoods
     from genjax.models.autoencoder import DenseDecoder, DenseEncoder, GaussianEncoder
@@ -86,17 +94,20 @@ def build(config: Config, spec):
         mean, log_sigma = parameters
         return likelihoods.gaussian_learned_variance((mean, 2 * log_sigma), h)
 
-    def minus_log_weight(params, noise, x):
-        """−log p(x, h₁, …)/q(h₁, …|x), [B], at h₁ = μ₁(x) + σ₁(x)·noise₁ and so on upwards."""
-        below, total = x, 0.0
+    def parts(params, noise, x):
+        """−log p(x|h₁) and log q(h₁, …|x)/p(h₁, …), [B] each, at h₁ = μ₁(x) + σ₁(x)·noise₁ etc."""
+        below, nll, kl = x, 0.0, 0.0
         for layer, u in enumerate(jnp.split(noise, latents[:-1], axis=-1), 1):
             mean, log_sigma = networks[f"q{layer}"].apply(params[f"q{layer}"], below)
             h = mean + jnp.exp(log_sigma) * u
-            nll = likelihoods.bernoulli if layer == 1 else gaussian_nll
-            total += nll(networks[f"p{layer}"].apply(params[f"p{layer}"], h), below)
-            total -= likelihoods.gaussian(jnp.zeros_like(u), u) + log_sigma.sum(-1)
+            above = networks[f"p{layer}"].apply(params[f"p{layer}"], h)
+            if layer == 1:
+                nll = likelihoods.bernoulli(above, x)
+            else:
+                kl += gaussian_nll(above, below)
+            kl -= likelihoods.gaussian(jnp.zeros_like(u), u) + log_sigma.sum(-1)
             below = h
-        return total + likelihoods.gaussian(jnp.zeros_like(below), below)
+        return nll, kl + likelihoods.gaussian(jnp.zeros_like(below), below)
 
     def bound(estimate, params, keys, x, samples):
         # To the losses the noise is the latent: its posterior is its prior, which leaves the
@@ -107,7 +118,7 @@ def build(config: Config, spec):
             lambda noise: noise,
             x,
             keys,
-            nll=lambda noise, x: minus_log_weight(params, noise, x),
+            nll=lambda noise, x: sum(parts(params, noise, x)),
             samples=samples,
         )
 
@@ -133,6 +144,20 @@ def build(config: Config, spec):
         return {
             "negative_iwae_50": scores(params, keys, batch, 50, importance.iwae),
             "negative_elbo": scores(params, keys, batch, 1, vae),
+        }
+
+    def measure(state, keys, batch):
+        params, keys = state.params["vae"], jax.vmap(lambda k: jax.random.split(k, 3))(keys)
+        x = binary(keys[:, 0], batch)
+        noise = jax.vmap(lambda k: jax.random.normal(k, (sum(latents),)))(keys[:, 1])
+        nll, kl = parts(params, noise, x)
+        estimate = bound(importance.log_likelihood, params, keys[:, 2], x, 5000)
+        return {
+            "negative_log_likelihood": -estimate.log_likelihood,
+            "negative_elbo": nll + kl,
+            "nll": nll,
+            "kl": kl,
+            "effective_samples": estimate.effective_samples,
         }
 
     def generate(state, key, z, label):
@@ -161,6 +186,7 @@ def build(config: Config, spec):
         generate=generate,
         validate=validate,
         encode=encode,
+        measure=Measure(measure, UNITS, alarms={"effective_samples": 10}),
     )
 
 

@@ -32,13 +32,22 @@ class Config:
     learning_rate: float = 1e-3
 
 
+UNITS = {
+    "negative_log_likelihood": "nats",
+    "negative_elbo": "nats",
+    "nll": "nats",
+    "kl": "nats",
+    "effective_samples": "of 5,000",
+}
+
+
 def build(config: Config, spec):
     import jax
     import jax.numpy as jnp
     import optax
 
-    from genjax.cli.system import System
-    from genjax.losses import likelihoods, vae
+    from genjax.cli.system import Measure, System
+    from genjax.losses import importance, likelihoods, vae
     from genjax.models import autoencoder
     from genjax.train.game import Aux, Player
 
@@ -57,14 +66,18 @@ def build(config: Config, spec):
             "vae": {"encoder": encoder.init(keys[0], x), "decoder": decoder.init(keys[1], z)}
         }, {}
 
-    def elbo(params, keys, batch):
-        return vae.elbo(
+    def bound(estimate, params, keys, batch, **options):
+        return estimate(
             lambda x: encoder.apply(params["encoder"], x),
             lambda z: decoder.apply(params["decoder"], z),
             batch["image"] / 255,
             keys,
             nll=likelihoods.bernoulli,
+            **options,
         )
+
+    def elbo(params, keys, batch):
+        return bound(vae.elbo, params, keys, batch)
 
     def loss(params, state, keys, batch):
         parts = elbo(params["vae"], keys, batch)
@@ -74,6 +87,17 @@ def build(config: Config, spec):
     def validate(state, keys, batch):
         parts = elbo(state.params["vae"], keys, batch)
         return {"negative_elbo": parts.loss(), "nll": parts.nll, "kl": parts.kl}
+
+    def measure(state, keys, batch):
+        elbo_keys, keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+        log_p, effective = bound(
+            importance.log_likelihood, state.params["vae"], keys, batch, samples=5000
+        )
+        return {
+            "negative_log_likelihood": -log_p,
+            **validate(state, elbo_keys, batch),
+            "effective_samples": effective,
+        }
 
     return System(
         convolutional=config.conv,
@@ -85,6 +109,8 @@ def build(config: Config, spec):
         ),
         encode=lambda state, image: encoder.apply(state.params["vae"]["encoder"], image / 255)[0],
         validate=validate,
+        # 5,000 importance samples; on grey values a cross entropy, not a likelihood
+        measure=Measure(measure, UNITS, alarms={"effective_samples": 10}),
     )
 
 

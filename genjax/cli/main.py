@@ -91,6 +91,9 @@ class Evaluate:
     """Of the choice of images and of the noise."""
     best: bool = False
     """Of the checkpoint of the best score instead of the latest."""
+    data: str | None = None
+    """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run
+    found them."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -22,6 +22,22 @@ class Spec:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """The scores too expensive for every visit, for the command `evaluate`.
+
+    scores(state, keys [B], batch): {name: [B]}, as `System.validate`.
+    units: {name: unit} of every one of them.
+    chunk: images at a time.
+    alarms: {name: floor}, where an image under the floor deserves a warning.
+    """
+
+    scores: Callable[[TrainState, jax.Array, Any], dict[str, jax.Array]]
+    units: Mapping[str, str]
+    chunk: int = 100
+    alarms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class System:
     """A model family at work. Every function is jit-compiled by its caller.
 
@@ -33,6 +49,7 @@ class System:
     validate(state, keys [B], batch): {name: [B]}, lower is better; the first ranks checkpoints.
     encode(state, images uint8): z with generate(state, key, z, None) close to the images, or None
         where the family has no encoder.
+    measure: the scores of the command `evaluate`, or None.
     convolutional: whether the losses convolve, which decides how many steps go in one dispatch.
     classes: how many classes `generate` takes a label of, None for none.
     name, steps: of a first stage; before: the first stage whose result this one builds upon.
@@ -44,6 +61,7 @@ class System:
     generate: Callable[[TrainState, jax.Array, jax.Array, jax.Array | None], jax.Array]
     validate: Callable[[TrainState, jax.Array, Any], dict[str, jax.Array]]
     encode: Callable[[TrainState, jax.Array], jax.Array] | None = None
+    measure: Measure | None = None
     convolutional: bool = False
     classes: int | None = None
     name: str = ""
