@@ -86,6 +86,10 @@ def test_an_experiment_trains_resumes_exactly_and_can_be_used(
     drawn = np.load(parts / "sample_1.npz")["images"]
     assert drawn.dtype == np.uint8
     assert drawn.shape[0] == 5
+    command(monkeypatch, module, "export", parts, "--to", tmp_path / "export")
+    command(monkeypatch, module, "sample", tmp_path / "export", "--n", "5", "--seed", "1")
+    again = np.load(tmp_path / "export" / "sample_1.npz")["images"]
+    np.testing.assert_array_equal(again, drawn)
     command(monkeypatch, module, "sample", parts, "--n", "3", "--seed", "1", "--best")
     command(monkeypatch, module, "interpolate", parts, "--pairs", "2", "--steps", "3")
     assert (parts / "interpolate_0.png").exists()
