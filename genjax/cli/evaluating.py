@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 import genjax
 from genjax.cli.config import ConfigError, save
+from genjax.cli.directory import open_split
 from genjax.cli.system import Build, Measure
-from genjax.cli.train import open_split
 from genjax.cli.trained import Trained
 from genjax.data import Images
 from genjax.evaluate.average import Average, average

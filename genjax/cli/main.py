@@ -113,12 +113,26 @@ class Export:
     """The checkpoint of the best score instead of the latest."""
 
 
+@dataclass(frozen=True)
+class Replay:
+    """Run a step that was not finite again, from the checkpoint before it, and tell what broke."""
+
+    dir: Dir = None
+    """The run's directory. None: runs/ and the experiment's name."""
+    step: int | None = None
+    """Which of those in DIR/faults.jsonl. None: the last."""
+    data: str | None = None
+    """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run
+    found them."""
+
+
 COMMANDS = {
     "sample": Sample,
     "reconstruct": Reconstruct,
     "interpolate": Interpolate,
     "evaluate": Evaluate,
     "export": Export,
+    "replay": Replay,
 }
 
 
@@ -137,7 +151,7 @@ def main(
             command = arguments.pop(0)
             settings: Any = _parse(COMMANDS[command], arguments, prog=f"{program} {command}")
             platform.configure()
-            from genjax.cli import commands, evaluating
+            from genjax.cli import commands, evaluating, replaying
 
             runs: dict[str, Callable[..., None]] = {
                 "sample": commands.sample,
@@ -145,6 +159,7 @@ def main(
                 "interpolate": commands.interpolate,
                 "evaluate": evaluating.evaluate,
                 "export": partial(commands.export, document=document),
+                "replay": replaying.replay,
             }
             runs[command](name, type(config), build, settings)
         else:

@@ -9,23 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-import genjax
-from genjax.cli.config import ConfigError, Data, Run, difference, load, save
-from genjax.cli.generating import Generator, labels, latents
+from genjax.cli.config import ConfigError, Run
+from genjax.cli.directory import claim, open_split, run_directory
+from genjax.cli.faults import INIT, VISIT, Faults
 from genjax.cli.system import Build, Spec, System
-from genjax.data import Images, open_images
-from genjax.report import pictures
+from genjax.cli.visit import Visit
+from genjax.data import Images
 from genjax.train import loop, processes
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.game import begin
 from genjax.train.layout import DataParallel, FullySharded, Layout, check
 from genjax.train.metrics import Metrics
 from genjax.train.state import TrainState
-
-MOST_VALIDATED = 1000  # images of the test set scored at each visit
 
 
 def train(name: str, config: Any, build: Build) -> TrainState:
@@ -64,66 +60,6 @@ def _join(run: Run) -> None:
         raise ConfigError("--run.coordinator, processes and process need --run.distributed")
 
 
-def run_directory(name: str, config: Any) -> Path:
-    return Path(config.run.dir or f"runs/{name}").absolute()
-
-
-def claim(name: str, config: Any, spec: Spec, fingerprint: str) -> None:
-    """Writes config.json into the run directory; one that holds something else is left alone."""
-    directory = run_directory(name, config)
-    values = {
-        "genjax": genjax.__version__,
-        "experiment": name,
-        "config": dataclasses.asdict(config),
-        "images": {**dataclasses.asdict(spec), "fingerprint": fingerprint},
-    }
-    values = _as_json(values)
-    path = directory / "config.json"
-    if path.exists():
-        old = load(path)
-        if old.get("experiment") != name:
-            raise ConfigError(
-                f"{directory} is a run of {old.get('experiment')}: give another --run.dir"
-            )
-        changed = difference(old.get("config", {}), values["config"])
-        if not changed and old.get("images") != values["images"]:
-            changed = "the images are others"
-        if changed:
-            raise ConfigError(
-                f"{directory} holds a run with other settings ({changed}): "
-                "repeat those, or give another --run.dir"
-            )
-    elif directory.exists() and any(directory.iterdir()):
-        raise ConfigError(f"{directory} is not empty and holds no run: give another --run.dir")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        save(path, values)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write to {directory} ({error.strerror}): give another --run.dir"
-        ) from None
-
-
-def _as_json(values: Any) -> Any:
-    """Tuples become lists, as they do in a file."""
-    if isinstance(values, dict):
-        return {key: _as_json(value) for key, value in values.items()}
-    return [_as_json(v) for v in values] if isinstance(values, list | tuple) else values
-
-
-def open_split(data: Data, split: str) -> Images:
-    return open_images(
-        data.name,
-        split=split,
-        data_dir=data.dir,
-        folder=data.folder,
-        size=data.size,
-        channels=data.channels,
-        bad=data.bad,
-        download=data.download,
-    )
-
-
 class _Trainer:
     """Trains the stages of a system one after the other, each in its own directory."""
 
@@ -138,62 +74,94 @@ class _Trainer:
         if system.before:
             before = self.train(system.before, directory / system.before.name)
             self.say(f"{system.before.name}: done; its weights stay frozen from here on")
-        run = self.config.run
-        steps = system.steps or run.steps
-        # One program draws all parameters, and runs once: not worth the compiler's effort.
-        init = jax.jit(system.init, compiler_options={"xla_backend_optimization_level": 0})
-        params, variables = init(jax.random.fold_in(self.key, 0), before)
-        state = begin(system.game, params, variables)
-        count = sum(x.size for x in jax.tree.leaves(state.params))
         for file in self.images.skipped:
             self.say(f"left out: {file}")
         self.say(
-            f"{directory.name}: {count:,} parameters, {len(self.images):,} images "
-            f"{self.images.shape[1:]} of {self.images.name}, {self.layout.devices_in_all} "
-            f"{jax.devices()[0].device_kind} device(s)"
+            f"{directory.name}: {len(self.images):,} images {self.images.shape[1:]} of "
+            f"{self.images.name}, {self.layout.devices_in_all} {jax.devices()[0].device_kind} "
+            "device(s)"
         )
         checkpoints = Checkpoints(directory / "checkpoints")
-        state = self.layout.place(state)
+        faults = Faults(directory, self.config.run, self.images, self.say)
+        try:
+            while True:
+                state = self._start(system, before, checkpoints, directory)
+                try:
+                    return self.layout.gather(
+                        self._go_on(system, state, checkpoints, faults, directory)
+                    )
+                except loop.NonFiniteError:
+                    if not faults.rolling_back:
+                        raise
+        finally:
+            checkpoints.close()
+
+    def _start(
+        self,
+        system: System,
+        before: TrainState | None,
+        checkpoints: Checkpoints,
+        directory: Path,
+    ) -> TrainState:
+        """The state of the newest intact checkpoint, or a fresh one."""
+        # One program draws all parameters, and runs once: not worth the compiler's effort.
+        init = jax.jit(system.init, compiler_options={"xla_backend_optimization_level": 0})
+        params, variables = init(jax.random.fold_in(self.key, INIT), before)
+        state = self.layout.place(begin(system.game, params, variables))
+        count = sum(x.size for x in jax.tree.leaves(params))
+        self.say(f"{count:,} parameters of {', '.join(params)}")
         restored = checkpoints.restore(state, say=self.say)
-        if restored is not None:
-            state = restored
-            if int(state.step) < steps:
-                self.say(f"resumed at step {int(state.step):,} of {steps:,} from {directory}")
-        start = int(state.step)
-        checkpoints.discard_after(start if restored is not None else None)
+        checkpoints.discard_after(None if restored is None else int(restored.step))
+        if restored is None:
+            return state
+        steps = system.steps or self.config.run.steps
+        if int(restored.step) < steps:
+            self.say(f"resumed at step {int(restored.step):,} of {steps:,} from {directory}")
+        return restored
+
+    def _go_on(
+        self,
+        system: System,
+        state: TrainState,
+        checkpoints: Checkpoints,
+        faults: Faults,
+        directory: Path,
+    ) -> TrainState:
+        run = self.config.run
+        start, steps = int(state.step), system.steps or run.steps
+        if start >= steps:
+            self.say(f"already at step {start:,} of {steps:,}; --run.steps takes it further")
+            return state
         every = run.every or max(1, round(len(self.images) / run.batch))
-        plan = loop.Plan(steps, every, max(1, every // 10), run.batch, len(self.images))
         # XLA runs a convolution's gradients many times slower inside a loop on a CPU.
         slow = system.convolutional and jax.default_backend() == "cpu"
         dispatch = run.dispatch or (1 if slow else 50)
+        key = jax.random.fold_in(self.key, VISIT)
+        visit = Visit(system, self.layout, self.held_out, run, key, directory / "samples")
         metrics = Metrics(directory, start, enabled=self.speaks)
-        visit = _Visit(self, system, directory, metrics)
         began = time.monotonic()
         try:
             state = loop.fit(
-                self.layout.compile(system.game, several=dispatch > 1),
+                self.layout.compile(
+                    system.game, several=dispatch > 1, skip=run.non_finite == "skip"
+                ),
                 self.layout,
                 state,
-                jax.random.fold_in(self.key, 1),
-                self.stream(start, steps, loop.divisor(every, dispatch)),
-                plan,
+                faults.begin(self.key, start),
+                self._stream(start, steps, loop.divisor(every, dispatch)),
+                loop.Plan(steps, every, max(1, every // 10), run.batch, len(self.images)),
                 checkpoints=checkpoints,
                 metrics=metrics,
-                visit=visit,
+                visit=lambda step, state: visit(step, state, metrics),
+                fault=faults,
             )
         finally:
             metrics.close()
-            checkpoints.close()
-        if start >= steps:
-            self.say(f"already at step {start:,} of {steps:,}; --run.steps takes it further")
-        else:
-            self.say(f"{steps - start:,} steps in {time.monotonic() - began:,.0f} s")
-            self.say(f"pictures: {directory / 'samples'}")
-        return self.layout.gather(state)
+        self.say(f"{steps - start:,} steps in {time.monotonic() - began:,.0f} s")
+        self.say(f"pictures: {directory / 'samples'}")
+        return state
 
-    def stream(self, start: int, steps: int, stack: int) -> Iterator[Any]:
-        if start >= steps:
-            return iter(())
+    def _stream(self, start: int, steps: int, stack: int) -> Iterator[Any]:
         return self.images.batches(
             self.config.run.seed,
             start,
@@ -207,51 +175,3 @@ class _Trainer:
     def say(self, line: str) -> None:
         if self.speaks:
             print(line, flush=True)
-
-
-class _Visit:
-    """Scores the held-out images and draws the fixed noise, every so many steps."""
-
-    def __init__(self, trainer: _Trainer, system: System, directory: Path, metrics: Metrics):
-        self.trainer, self.system, self.metrics = trainer, system, metrics
-        self.pictures = directory / "samples"
-        self.generator = Generator(system)
-        self.validate = jax.jit(system.validate)
-        key = jax.random.fold_in(trainer.key, 2)
-        n = trainer.config.run.samples
-        self.key, self.z, self.label = key, latents(system, key, n), labels(system, n)
-        size = min(trainer.config.run.batch, len(trainer.held_out), MOST_VALIDATED)
-        self.batches = lambda: trainer.held_out.evaluation_batches(size, limit=MOST_VALIDATED)
-
-    def __call__(self, step: int, state: TrainState) -> tuple[dict[str, float], float | None]:
-        state = self.trainer.layout.gather(state)
-        if not self.trainer.speaks:
-            return {}, None  # the others wait for the first at their next step
-        numbers = self._numbers(state)
-        self._draw(step, state)
-        return numbers, next(iter(numbers.values()), None)
-
-    def _numbers(self, state: TrainState) -> dict[str, float]:
-        # The same keys at every visit: the scores differ by the weights alone.
-        found: dict[str, list[np.ndarray]] = {}
-        for number, batch in enumerate(self.batches()):
-            mask = batch.pop("mask")
-            first = number * len(mask)
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(self.key, first + jnp.arange(len(mask)))
-            for name, values in self.validate(state, keys, batch).items():
-                found.setdefault(f"test/{name}", []).append(np.asarray(values)[mask])
-        return {name: float(np.concatenate(values).mean()) for name, values in found.items()}
-
-    def _draw(self, step: int, state: TrainState) -> None:
-        images = self.generator.images(state, self.key, self.z, self.label)
-        self._keep(step, "samples", f"step_{step}.png", pictures.grid(images))
-        if self.system.encode:
-            originals = next(self.batches())["image"][:32]
-            z = self.generator.encode(state, originals)
-            again = self.generator.images(state, self.key, z)
-            sheet = pictures.pairs(originals, again)
-            self._keep(step, "reconstructions", f"reconstructions_{step}.png", sheet)
-
-    def _keep(self, step: int, name: str, file: str, picture: np.ndarray) -> None:
-        pictures.save(self.pictures / file, picture)
-        self.metrics.picture(step, name, picture)

@@ -12,9 +12,10 @@ import numpy as np
 
 from genjax.cli import exporting
 from genjax.cli.config import ConfigError, Data, load, parse
+from genjax.cli.directory import open_split
+from genjax.cli.faults import INIT
 from genjax.cli.generating import Generator
 from genjax.cli.system import Build, Spec, System
-from genjax.cli.train import open_split
 from genjax.report import pictures
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.game import begin
@@ -27,7 +28,8 @@ class Trained:
     directory: a run's, or an export's; None for runs/ and the experiment's name. What config.json
     says of directories to write to is not heeded: everything goes where `directory` says.
     best: the checkpoint of the best score instead of the latest. data: where its images lie on
-    this machine, if not where config.json says.
+    this machine, if not where config.json says. before: as the run was before this step, counted
+    from 1: its newest checkpoint below, or its start.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Trained:
         best: bool = False,
         *,
         data: str | None = None,
+        before: int | None = None,
     ):
         self.directory = Path(directory or f"runs/{name}").absolute()
         path = self.directory / "config.json"
@@ -60,7 +63,9 @@ class Trained:
         self.generator = Generator(self.system)
         self.exported = exporting.is_export(self.directory)
         like = jax.eval_shape(lambda key: _fresh(self.system, key), jax.random.key(0))
-        self.state = self._export(like, best) if self.exported else self._checkpoint(like, best)
+        self.state = (
+            self._export(like, best) if self.exported else self._checkpoint(like, best, before)
+        )
         print(f"{self.directory.name} at step {int(self.state.step):,}")
 
     def _export(self, like: TrainState, best: bool) -> TrainState:
@@ -68,7 +73,7 @@ class Trained:
             raise ConfigError(f"{self.directory} is an export, of one step: leave out --best")
         return jax.tree.map(jnp.asarray, exporting.state(self.directory, self.values, like))
 
-    def _checkpoint(self, like: TrainState, best: bool) -> TrainState:
+    def _checkpoint(self, like: TrainState, best: bool, before: int | None) -> TrainState:
         if not (self.directory / "checkpoints").is_dir():
             raise ConfigError(f"{self.directory} has no checkpoint to use")
         checkpoints = Checkpoints(self.directory / "checkpoints", read_only=True)
@@ -78,9 +83,12 @@ class Trained:
             like = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like
             )
-            state = checkpoints.restore(like, say=print, step=step)
+            state = checkpoints.restore(like, say=print, step=step, before=before)
         finally:
             checkpoints.close()
+        if state is None and before is not None and self.system.before is None:
+            key = jax.random.fold_in(jax.random.key(self.config.run.seed), INIT)
+            return jax.jit(lambda key: _fresh(self.system, key))(key)
         if state is None:
             raise ConfigError(f"{self.directory} has no checkpoint to use")
         return state

@@ -134,26 +134,36 @@ class Checkpoints:
         return digests.damage(self.directory / str(step))
 
     def restore(
-        self, like: TrainState, say: Callable[[str], None], step: int | None = None
+        self,
+        like: TrainState,
+        say: Callable[[str], None],
+        step: int | None = None,
+        *,
+        before: int | None = None,
     ) -> TrainState | None:
         """The newest intact checkpoint, or that of a given step, laid out as `like`.
 
         like: a state with the expected shapes, types and shardings. say gets one line for each
-        damaged checkpoint that is passed over. Returns None where there is none. Raises
-        CheckpointError where the arrays have other names or shapes than expected.
+        damaged checkpoint that is passed over. before: only checkpoints of earlier steps. Returns
+        None where there is none. Raises CheckpointError where the arrays have other names or shapes
+        than expected.
         """
+        self.wait()
+        steps = (
+            [s for s in self.steps() if before is None or s < before] if step is None else [step]
+        )
         if not processes.several():
-            return self._newest(like, say, step)
+            return self._newest(like, say, steps)
         blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
-        found = self._newest(blank, say, step) if self._manager else None
+        found = self._newest(blank, say, steps) if self._manager else None
         if int(processes.highest(-1 if found is None else 0)) < 0:
             return None
         return processes.spread(blank if found is None else found, like)
 
     def _newest(
-        self, like: TrainState, say: Callable[[str], None], step: int | None
+        self, like: TrainState, say: Callable[[str], None], steps: list[int]
     ) -> TrainState | None:
-        for candidate in reversed(self.steps() if step is None else [step]):
+        for candidate in reversed(steps):
             damage = self.damage(candidate)
             if damage is None:
                 self._compare(candidate, like)

@@ -1,5 +1,7 @@
 """The step: turns, microbatches, frozen parameters, averages, keys."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,3 +133,32 @@ def test_a_game_without_parameters_or_slices_that_do_not_fit_is_refused():
         fit(turns=0)
     with pytest.raises(ValueError, match="EMA"):
         fit(ema=1.0)
+
+
+@pytest.mark.parametrize("broken", ["loss", "gradient"])
+def test_an_update_that_is_not_finite_is_left_out_whole(broken):
+    def fragile(params, state, keys, batch):
+        w = params["fit"]["w"]
+        value = jnp.mean((batch @ w - 1) ** 2)
+        bad = state.step == 1
+        if broken == "loss":
+            value = value + jnp.where(bad, jnp.inf, 0.0)
+        else:  # finite in value, 0/0 in derivative
+            value += jnp.sqrt(jnp.where(bad, jnp.sum(w - jax.lax.stop_gradient(w)), 1.0))
+        n = {"fit": {"n": state.variables["fit"]["n"] + 1}}
+        return value, Aux(variables=n)
+
+    game = {"fit": Player(fragile, optax.adam(0.1), ema=0.5)}
+    step = jax.jit(make_step(game, None, skip=True))
+    states, told = [begin(game, START, {"fit": {"n": jnp.zeros(())}})], []
+    for _ in range(3):
+        state, metrics = step(states[-1], KEY, X)
+        states.append(state)
+        told.append(float(metrics["fit/skipped"]))
+    assert told == [0, 1, 0]
+    assert [int(state.step) for state in states] == [0, 1, 2, 3]
+    jax.tree.map(
+        np.testing.assert_array_equal, replace(states[2], step=0), replace(states[1], step=0)
+    )
+    assert states[3].variables["fit"]["n"] == 2
+    assert not np.array_equal(states[3].params["fit"]["w"], states[2].params["fit"]["w"])

@@ -1,0 +1,76 @@
+"""The visit a run gets every so many steps: its scores on held-out images, and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.cli.config import Run
+from genjax.cli.generating import Generator, labels, latents
+from genjax.cli.system import System
+from genjax.data import Images
+from genjax.report import pictures
+from genjax.train import processes
+from genjax.train.layout import Layout
+from genjax.train.metrics import Metrics
+from genjax.train.state import TrainState
+
+MOST_VALIDATED = 1000  # images of the test set scored at each visit
+
+
+class Visit:
+    """Scores the held-out images and draws the fixed noise, every so many steps."""
+
+    def __init__(
+        self,
+        system: System,
+        layout: Layout,
+        held_out: Images,
+        run: Run,
+        key: jax.Array,
+        directory: Path,
+    ):
+        self.system, self.layout, self.directory = system, layout, directory
+        self.generator = Generator(system)
+        self.validate = jax.jit(system.validate)
+        self.key, self.z = key, latents(system, key, run.samples)
+        self.label = labels(system, run.samples)
+        size = min(run.batch, len(held_out), MOST_VALIDATED)
+        self.batches = lambda: held_out.evaluation_batches(size, limit=MOST_VALIDATED)
+
+    def __call__(
+        self, step: int, state: TrainState, metrics: Metrics
+    ) -> tuple[dict[str, float], float | None]:
+        """Numbers to report, and the one to rank the checkpoint by."""
+        state = self.layout.gather(state)
+        if not processes.speaks():
+            return {}, None  # the others wait for the first at their next step
+        numbers = self._numbers(state)
+        for name, file, picture in self._drawn(step, state):
+            pictures.save(self.directory / file, picture)
+            metrics.picture(step, name, picture)
+        return numbers, next(iter(numbers.values()), None)
+
+    def _numbers(self, state: TrainState) -> dict[str, float]:
+        # The same keys at every visit: the scores differ by the weights alone.
+        found: dict[str, list[np.ndarray]] = {}
+        for number, batch in enumerate(self.batches()):
+            mask = batch.pop("mask")
+            first = number * len(mask)
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(self.key, first + jnp.arange(len(mask)))
+            for name, values in self.validate(state, keys, batch).items():
+                found.setdefault(f"test/{name}", []).append(np.asarray(values)[mask])
+        return {name: float(np.concatenate(values).mean()) for name, values in found.items()}
+
+    def _drawn(self, step: int, state: TrainState) -> Iterator[tuple[str, str, np.ndarray]]:
+        images = self.generator.images(state, self.key, self.z, self.label)
+        yield "samples", f"step_{step}.png", pictures.grid(images)
+        if self.system.encode:
+            originals = next(self.batches())["image"][:32]
+            z = self.generator.encode(state, originals)
+            again = self.generator.images(state, self.key, z)
+            yield "reconstructions", f"reconstructions_{step}.png", pictures.pairs(originals, again)
