@@ -1,0 +1,157 @@
+"""Several processes on this machine are one run: its numbers, its stops, and the loss of one."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from genjax.train import processes
+from genjax.train.checkpoint import Checkpoints
+from genjax.train.metrics import read
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def start(directory, own_sets, *flags, count, devices=1, steps=6, every=3, differing=None):
+    """The processes of one VAE run, their output on pipes; `differing`: a flag that each gets its
+    own number for."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    shared = (
+        f"--run.dir {directory} --run.steps {steps} --run.every {every} --run.batch 8 "
+        f"--run.samples 4 --run.dispatch 1 --hidden 8 --data.dir {own_sets}"
+    ).split()
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+    def one(index):
+        joined = f"--run.coordinator localhost:{port} --run.processes {count} --run.process {index}"
+        joined = ["--run.distributed", *joined.split()] if count > 1 else []
+        joined += [differing, str(index)] if differing else []
+        return subprocess.Popen(
+            [sys.executable, "-m", "experiments.vae_fashion", *shared, *joined, *flags],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    return [one(index) for index in range(count)]
+
+
+def ended(running, limit=180):
+    """[(exit code, stdout, stderr)]"""
+    found = [process.communicate(timeout=limit) for process in running]
+    return [(p.returncode, *said) for p, said in zip(running, found, strict=True)]
+
+
+def wait_for(path, limit=120):
+    until = time.monotonic() + limit
+    while not path.exists():
+        assert time.monotonic() < until, f"no {path}"
+        time.sleep(0.05)
+
+
+def arrays(directory):
+    checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
+    return checkpoints._manager.restore(checkpoints.steps()[-1]).state
+
+
+def close(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), a, b)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, own_sets):
+    """Six steps in one process with two devices."""
+    directory = tmp_path_factory.mktemp("alone") / "run"
+    ((code, _, said),) = ended(start(directory, own_sets, count=1, devices=2))
+    assert code == 0, said
+    return directory
+
+
+def test_two_processes_train_save_and_resume_with_the_numbers_of_one(alone, tmp_path, own_sets):
+    directory = tmp_path / "run"
+    # Three steps by two processes that hold copies, the rest by two that share one sharded state.
+    for steps, how in ((3, ()), (6, ("--run.sharded",))):
+        first, second = ended(start(directory, own_sets, *how, count=2, steps=steps))
+        assert first[0] == second[0] == 0, first[2] + second[2]
+        assert "step      3 of 6" not in second[1]
+    assert "resumed at step 3 of 6" in first[1]
+    rows = [read(path / "metrics.jsonl") for path in (alone, directory)]
+    assert [row.keys() for row in rows[0]] == [row.keys() for row in rows[1]]
+    for one, two in zip(*rows, strict=True):
+        np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=1e-6)
+    close(arrays(alone), arrays(directory))
+    assert Checkpoints(directory / "checkpoints", read_only=True).damage(6) is None
+
+
+def test_a_signal_to_one_saves_and_stops_both_at_the_same_step(tmp_path, own_sets):
+    directory = tmp_path / "run"
+    both = start(directory, own_sets, count=2, steps=10**6, every=10**6)
+    wait_for(directory / "config.json")
+    time.sleep(3)  # somewhere in compilation or training
+    both[1].send_signal(signal.SIGTERM)
+    first, second = ended(both)
+    assert first[0] == second[0] == 143, first[2] + second[2]
+    stops = [re.search(r"SIGTERM, step ([\d,]+) is saved", end[2]).group(1) for end in ended(both)]
+    assert stops[0] == stops[1]
+    step = int(stops[0].replace(",", ""))
+    assert Checkpoints(directory / "checkpoints", read_only=True).steps() == [step]
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_lost_process_ends_the_other_at_once_and_the_last_checkpoint_stays(
+    victim, tmp_path, own_sets
+):
+    directory = tmp_path / "run"
+    both = start(directory, own_sets, count=2, steps=10**6, every=20)
+    wait_for(directory / "checkpoints" / "20" / "digests.json")
+    both[victim].kill()
+    began = time.monotonic()
+    code, _, said = ended(both)[1 - victim]
+    assert time.monotonic() - began < 20
+    assert code not in (0, None)
+    # Where the coordinator in process 0 dies between two collectives, jax itself ends the others.
+    assert "lost another process" in said or (victim == 0 and "another task died" in said)
+    saved = Checkpoints(directory / "checkpoints", read_only=True)
+    intact = [step for step in saved.steps() if saved.damage(step) is None]
+    assert intact
+    ((code, out, said),) = ended(start(directory, own_sets, count=1, steps=intact[-1] + 1))
+    assert code == 0, said
+    assert f"resumed at step {intact[-1]:,}" in out
+
+
+def test_processes_of_different_settings_refuse_each_other(tmp_path, own_sets):
+    both = start(tmp_path / "run", own_sets, count=2, differing="--run.seed")
+    for code, _, said in ended(both):
+        assert code == 1
+        assert "differ in their settings" in said
+
+
+def test_numbers_and_arrays_of_one_process_are_its_own():
+    assert processes.speaks()
+    assert not processes.several()
+    assert int(processes.highest(7)) == 7
+    tree = {"a": np.float32([-0.0, np.nan, 1]), "b": np.int32(3), "c": np.array([True, False])}
+    like = jax.device_put(tree, jax.devices()[1])
+    there = processes.spread(tree, like)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_equal(np.asarray(x).tobytes(), y.tobytes()), there, tree
+    )
+    assert all(
+        x.sharding == y.sharding for x, y in zip(*map(jax.tree.leaves, (there, like)), strict=True)
+    )
