@@ -2,7 +2,7 @@
 
 Ho et al., "Denoising Diffusion Probabilistic Models" (2020), equation 14; sampled by DDIM (Song et
 al. 2021) or along the whole chain. --classes conditions on the label (Ho & Salimans, "Classifier-
-Free Diffusion Guidance", 2022). --preset paper is Ho et al.'s network and schedule for CIFAR-10.
+Free Diffusion Guidance", 2022). The paper's own run is experiments/ddpm_cifar10.py.
 
     python -m experiments.ddpm_fashion
 
@@ -29,7 +29,15 @@ class Config:
     """Residual blocks at each level."""
     attention: tuple[int, ...] = (7,)
     """Resolutions with self-attention."""
+    head_features: int = 64
+    """Channels of an attention head."""
+    groups: int = 8
+    """Groups of the normalisation."""
     dropout: float = 0.0
+    output: Literal["velocity", "noise"] = "velocity"
+    """What the network's output stands for; the loss is that of the noise either way."""
+    flip: bool = False
+    """Mirror half of the images."""
     levels: int = 1000
     """Noise levels of the chain."""
     classes: bool = False
@@ -48,20 +56,13 @@ class Config:
     """Decay of the moving average that samples come from."""
 
 
-PAPER = Config(  # CIFAR-10: Ho et al. 2020, appendix B
-    run=Run(steps=800_000, batch=128, every=5000),
-    data=Data("cifar10"),
-    channels=128,
-    multipliers=(1, 2, 2, 2),
-    blocks=2,
-    attention=(16,),
-    dropout=0.1,
-    sampler="ancestral",
-    learning_rate=2e-4,
-    warm_up=5000,
-    decay=None,
-    ema=0.9999,
-)
+UNITS = {
+    "vlb": "bits/dim",  # an upper bound: prior + transitions + decoder
+    "prior": "bits/dim",
+    "transitions": "bits/dim",
+    "decoder": "bits/dim",
+    "ode": "bits/dim",  # at uniformly dequantised images, an upper bound in expectation
+}
 
 
 def build(config: Config, spec):
@@ -69,8 +70,10 @@ def build(config: Config, spec):
     import jax.numpy as jnp
     import optax
 
-    from genjax.cli.system import System
-    from genjax.diffusion import guidance, predictions, samplers, schedules, steps
+    from genjax.cli.system import Measure, System
+    from genjax.diffusion import guidance, likelihood, predictions, samplers, schedules, steps
+    from genjax.evaluate.dequantization import dequantized_bits_per_dim
+    from genjax.losses import augmentation, vlb
     from genjax.losses.diffusion import denoising
     from genjax.losses.times import Steps
     from genjax.models.unet import UNet
@@ -83,6 +86,8 @@ def build(config: Config, spec):
         config.multipliers,
         config.blocks,
         config.attention,
+        config.head_features,
+        config.groups,
         dropout=config.dropout,
         classes=classes,
     )
@@ -90,14 +95,19 @@ def build(config: Config, spec):
     def init(key, before):
         return {"unet": network.init(key, jnp.zeros((1, *spec.shape)), jnp.zeros(1))}, {}
 
+    # As a velocity the output F adds to the noise that z itself shows, ε̂ = σ z + α F. An error of F
+    # then moves x̂ by as much; were F itself ε̂, it would be x̂'s error over α, 150 times at t = 1.
+    output = {"velocity": predictions.velocity, "noise": predictions.noise}[config.output]
+
     def predict_noise(params, z, t, label=None, keys=None):
-        # ε̂ = σ z + α F: the network F adds to the noise that z itself shows. An error of F then
-        # moves x̂ by as much; were F itself ε̂, it would be x̂'s error over α, 150 times at t = 1.
-        output = network.apply(params, z, t, label, keys=keys)
-        return predictions.velocity.to_noise(output, z, schedule.alpha(t), schedule.sigma(t))
+        given = network.apply(params, z, t, label, keys=keys)
+        return output.to_noise(given, z, schedule.alpha(t), schedule.sigma(t))
 
     def error(params, keys, batch, train):
         keys, drop, forget = jax.vmap(jax.random.split, (0, None), 1)(keys, 3)
+        x = batch["image"] / 127.5 - 1
+        if config.flip and train:
+            x = augmentation.horizontal_flip(x, jax.vmap(jax.random.fold_in, (0, None))(keys, 1))
         label = batch["label"] if classes else None
         if classes and train:  # one in ten learns what the network does without a class
             forgotten = jax.vmap(lambda k: jax.random.bernoulli(k, 0.1))(forget)
@@ -105,7 +115,7 @@ def build(config: Config, spec):
         return (
             denoising(
                 lambda z, t: predict_noise(params, z, t, label, drop if train else None),
-                batch["image"] / 127.5 - 1,
+                x,
                 keys,
                 schedule=schedule,
                 target=predictions.noise,
@@ -141,6 +151,35 @@ def build(config: Config, spec):
         )
         return (images + 1) / 2
 
+    def measure(state, keys, batch):
+        noise, shift, probe = jax.vmap(jax.random.split, (0, None), 1)(keys, 3)
+        image, label = batch["image"], batch["label"] if classes else None
+
+        def predict(z, t):
+            return network.apply(state.ema["unet"], z, t, label)
+
+        bound = vlb.vlb(
+            predict,
+            image / 127.5 - 1,
+            noise,
+            schedule=schedule,
+            target=output,
+            steps=config.levels,
+            variance=vlb.large,
+            clip=(-1, 1),
+        )
+        bits = {"vlb": sum(bound), **bound._asdict()}
+        bits = {name: vlb.bits_per_dim(nats, image.shape) for name, nats in bits.items()}
+
+        def log_density(y):
+            # From the lowest noise that the network was trained on: the density it knows.
+            grid = steps.quadratic(100, end=1 / config.levels)
+            return likelihood.log_likelihood(
+                predict, y, schedule=schedule, target=output, steps=grid, key=probe
+            ).log_prob
+
+        return {**bits, "ode": dequantized_bits_per_dim(log_density, image, shift)}
+
     rate = optax.schedules.linear_schedule(0, config.learning_rate, config.warm_up)
     if config.decay:
         rate = optax.schedules.warmup_cosine_decay_schedule(
@@ -155,8 +194,9 @@ def build(config: Config, spec):
         generate=generate,
         validate=lambda state, keys, batch: {"mse": error(state.ema["unet"], keys, batch, False)},
         classes=classes,
+        measure=Measure(measure, UNITS, chunk=50),
     )
 
 
 if __name__ == "__main__":
-    main("ddpm_fashion", __doc__, Config(), build, {"paper": PAPER})
+    main("ddpm_fashion", __doc__, Config(), build)

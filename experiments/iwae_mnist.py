@@ -55,8 +55,8 @@ def build(config: Config, spec):
     import optax
     from flax import linen as nn
 
+    from genjax.cli.directory import open_split
     from genjax.cli.system import Measure, System
-    from genjax.cli.train import open_split
     from genjax.losses import importance, likelihoods
     from genjax.models.autoencoder import DenseDecoder, DenseEncoder, GaussianEncoder
     from genjax.train.game import Aux, Player

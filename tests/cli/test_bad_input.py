@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments import autoencoder_fashion, ddpm_fashion, gan_fashion
+from experiments import autoencoder_fashion, dcgan_fashion, ddpm_fashion, gan_fashion
 from genjax.cli.main import main
 
 ROOT = Path(__file__).parent.parent.parent
@@ -63,9 +63,9 @@ def test_a_value_of_the_wrong_kind_is_refused(refused):
 
 
 def test_an_unknown_preset_is_answered_with_those_there_are(refused):
-    presets = {"paper": ddpm_fashion.PAPER}
-    said = refused("--preset", "papre", module=ddpm_fashion, presets=presets)
-    assert "paper" in said
+    presets = {"tutorial": dcgan_fashion.TUTORIAL}
+    said = refused("--preset", "tutorail", module=dcgan_fashion, presets=presets)
+    assert "tutorial" in said
 
 
 def test_an_unknown_data_set_is_answered_with_the_nearest(refused, small, tmp_path):
@@ -146,7 +146,7 @@ def test_help_answers_within_a_second_and_loads_nothing_heavy():
     heavy = ["jax", "flax", "optax", "orbax", "tensorflow_datasets", "numpy", "PIL"]
     code = (
         "import sys, runpy; sys.argv = ['x', '--help']\n"
-        "try: runpy.run_module('experiments.ddpm_fashion', run_name='__main__')\n"
+        "try: runpy.run_module('experiments.dcgan_fashion', run_name='__main__')\n"
         f"except SystemExit: sys.exit(str([m for m in {heavy} if m in sys.modules] or '') or 0)"
     )
     times = []
@@ -161,6 +161,6 @@ def test_help_answers_within_a_second_and_loads_nothing_heavy():
         )
         times.append(time.monotonic() - began)
         assert done.returncode == 0, done.stderr
-        assert "--preset paper" in done.stdout
+        assert "--preset tutorial" in done.stdout
         assert "sample" in done.stdout
     assert min(times) < 1
