@@ -29,18 +29,22 @@ FORMATS = {
 }
 MAX_SIDE = 8192  # pixels; decoding 8192 x 8192 takes 200 MB
 MAX_BYTES = 64 << 20
+MAX_DEPTH = 64  # folders in folders
 
 
 def image_files(folder: Path) -> list[Path]:
     """The files below a folder that are images by their name, hidden ones left out, sorted.
 
-    Folders that are links are listed like files, for `check` to refuse: to follow them could
-    leave the folder or never end.
+    Folders that are links, or more than `MAX_DEPTH` deep, are listed like files, for `check` to
+    refuse: to follow them could leave the folder or never end.
     """
     found = []
     for parent, folders, names in os.walk(folder, onerror=_cannot_list):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in folders if Path(parent, name).is_symlink()]
+        deep = len(Path(parent).relative_to(folder).parts) >= MAX_DEPTH
+        found += [Path(parent, f) for f in folders if deep or Path(parent, f).is_symlink()]
+        if deep:
+            folders.clear()
         found += [
             Path(parent, name)
             for name in names
@@ -63,7 +67,8 @@ def check(path: Path, folder: Path) -> None:
             raise DataError("a link that leads out of the folder")
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise DataError("a linked folder" if path.is_dir() else "not a regular file")
+            folder_kind = "a linked folder" if path.is_symlink() else "folders nested too deeply"
+            raise DataError(folder_kind if path.is_dir() else "not a regular file")
         if status.st_size > MAX_BYTES:
             raise DataError(f"{status.st_size >> 20} MiB, over {MAX_BYTES >> 20}: make it smaller")
         with _opened(path) as image:

@@ -1,9 +1,22 @@
 """One picture: from an open file to uint8 [H, W, C]."""
 
+from typing import Any
+
 import numpy as np
 from PIL import Image, ImageOps
 
 from genjax.data.error import DataError
+
+_ORIENTATION = 0x0112  # the EXIF tag
+_TURNS: dict[Any, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def to_array(
@@ -19,11 +32,20 @@ def to_array(
         # Leaves out the frequencies that twice the wanted size does not show: 5x faster on photos.
         image.draft(None, (2 * size, 2 * size))
     if upright:
-        ImageOps.exif_transpose(image, in_place=True)
+        image = _upright(image)
     image = _flat(image, "L" if channels == 1 else "RGB")
     if size is not None and image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
     return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # broken pixels are an error, broken EXIF data are not
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # Pillow raises anything there
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def _flat(image: Image.Image, mode: str) -> Image.Image:

@@ -12,7 +12,9 @@ import tensorflow_datasets as tfds
 import tqdm
 from PIL import Image
 
+from genjax.data import manifest
 from genjax.data.error import DataError
+from genjax.data.files import MAX_SIDE
 from genjax.data.images import Batch, Images, InMemory
 from genjax.data.picture import to_array
 from genjax.data.preparation import find_or_prepare
@@ -27,7 +29,7 @@ class Records:
     features: tfds.features.FeaturesDict
     image_key: str
     label_key: str | None
-    channels: int
+    shape: tuple[int, int, int]  # of an image: H, W, C
     size: int | None
 
     def examples(self, indices: np.ndarray) -> list[dict[str, Any]]:
@@ -41,10 +43,17 @@ class Records:
             ]
             for example in found:
                 with Image.open(io.BytesIO(example[self.image_key])) as image:
-                    example[self.image_key] = to_array(image, self.channels, self.size)
+                    self._check(image)
+                    example[self.image_key] = to_array(image, self.shape[2], self.size)
         except Exception as error:  # array_record's hashes tell flipped bytes
             raise _unreadable(self.folder, error) from error
         return found
+
+    def _check(self, image: Image.Image) -> None:
+        """By its header, before a pixel is decoded."""
+        height, width, _ = self.shape
+        if max(image.size) > MAX_SIDE or (self.size is None and image.size != (width, height)):
+            raise DataError(f"an image of {image.size} pixels where {(width, height)} were told")
 
     def __getitem__(self, indices: np.ndarray) -> Batch:
         examples = self.examples(indices)
@@ -113,7 +122,7 @@ def open_tfds(
         if isinstance(feature, tfds.features.ClassLabel)
     }
     classes = names.get(label_key, ())
-    source = Records(folder, records, features, image_key, label_key, channels, size)
+    source = Records(folder, records, features, image_key, label_key, shape[1:], size)
     if not small:
         return Images(source, shape, name, split, label_key is not None, classes)
     columns = _read_all(source, shape, name)
@@ -133,6 +142,7 @@ def open_tfds(
 
 
 def _opened(folder: Path, split: str) -> tuple[tfds.core.DatasetInfo, str, Any]:
+    manifest.check(folder)
     try:
         builder = tfds.builder_from_directory(folder)
     except Exception as error:

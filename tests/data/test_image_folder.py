@@ -2,16 +2,17 @@
 
 import itertools
 import os
+import socket
 import struct
 import time
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from genjax.data import DataError, open_images
-from genjax.data.files import MAX_BYTES, MAX_SIDE
+from genjax.data.files import MAX_BYTES, MAX_DEPTH, MAX_SIDE
 
 SIZE = 8
 
@@ -203,6 +204,27 @@ def folder_by_name(path, outside):
     path.symlink_to(path.parent, target_is_directory=True)
 
 
+def socket_by_name(path, outside):
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(os.path.relpath(path))  # as an absolute path it may be too long
+
+
+def device(path, outside):
+    path.symlink_to("/dev/zero")
+
+
+def link_up(path, outside):
+    save(path.parent.parent.parent / "secret.png", plain(0))
+    path.symlink_to("../../secret.png")
+
+
+def text_bomb(path, outside):
+    raw = png_header(9, 9)
+    packed = b"zTXtx\0\0" + zlib.compress(bytes(100 << 20))
+    chunk = struct.pack(">I", len(packed) - 4) + packed + struct.pack(">I", zlib.crc32(packed))
+    path.write_bytes(raw[:33] + chunk + raw[33:])
+
+
 def link_out(path, outside):
     save(outside / "secret.png", plain(0))
     path.symlink_to(outside / "secret.png")
@@ -228,6 +250,10 @@ BAD = {
     float_pixels: "no fixed range",
     many_bytes: f"over {MAX_BYTES >> 20}",
     pipe: "not a regular file",
+    socket_by_name: "not a regular file",
+    device: "leads out",
+    link_up: "leads out",
+    text_bomb: "broken",
     folder_by_name: "linked folder",
     link_out: "leads out",
     folder_link_out: "leads out",
@@ -249,6 +275,51 @@ def test_a_bad_file_is_refused_by_name_or_skipped(twenty, tmp_path_factory, make
     assert len(images) == 20
     assert len(images.skipped) == 1
     assert str(path) in images.skipped[0]
+
+
+def test_folders_nested_too_deeply_are_refused_or_skipped(twenty):
+    deepest = twenty.joinpath(*["down"] * MAX_DEPTH)
+    save(deepest / "in.png", plain(0))
+    assert len(opened(twenty)) == 21
+    save(deepest / "down" / "out.png", plain(0))
+    with pytest.raises(DataError, match="nested too deeply"):
+        opened(twenty)
+    assert len(opened(twenty, bad="skip")) == 21
+
+
+TIFF = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12"  # one tag, the orientation
+EXIF = {
+    "no tags": b"Exif\0\0garbage",
+    "a tag cut short": TIFF,
+    "a count beyond the end": TIFF + b"\0\x02\xff\xff\xff\xff\0\0\xff\xff\0\0\0\0",
+    "an unknown turn": TIFF + b"\0\x03\0\0\0\x01\0\x4d\0\0\0\0\0\0",
+}
+
+
+@pytest.mark.parametrize("exif", EXIF)
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of the broken tags
+def test_broken_exif_data_do_not_spoil_the_pixels(tmp_path, exif, suffix):
+    save(tmp_path / f"a.{suffix}", plain(90), exif=EXIF[exif])
+    assert abs(int(values(opened(tmp_path))[0]) - 90) <= 2  # the codecs' rounding
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_every_exif_turn_is_pillows(tmp_path, turn):
+    tag = Image.Exif()
+    tag[0x0112] = turn
+    rng = np.random.default_rng(turn)
+    save(tmp_path / "a.png", rng.integers(0, 256, (SIZE, SIZE, 3)), exif=tag)
+    with Image.open(tmp_path / "a.png") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(opened(tmp_path).source.image[0], expected)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "tiff", "webp"])
+def test_of_an_animation_the_first_picture_is_taken(tmp_path, suffix):
+    first, *rest = [Image.new("RGB", (9, 9), (v, v, v)) for v in (40, 200)]
+    first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=rest)
+    assert abs(int(values(opened(tmp_path))[0]) - 40) <= 2  # WebP's rounding
 
 
 def test_a_link_inside_the_folder_is_followed(twenty):

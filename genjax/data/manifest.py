@@ -1,0 +1,60 @@
+"""A prepared set's JSON files, judged before TFDS acts on them: a set may be a stranger's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from genjax.data.error import DataError
+
+MAX_BYTES = 16 << 20
+
+
+def check(folder: Path) -> None:
+    """Raise `DataError` for a set that names code to import, or records outside its folder.
+
+    TFDS imports the module of every class that features.json names; a set from elsewhere could
+    name any. Only TFDS' own features are let through.
+    """
+    for kind, name in _strings(_loaded(folder / "features.json")):
+        names_code = kind in ("pythonClassName", "python_class_name", "type")
+        if names_code and not name.startswith("tensorflow_datasets."):
+            raise DataError(f"{folder}: features.json names the code {name[:80]!r}, not TFDS'")
+    for kind, name in _strings(_loaded(folder / "dataset_info.json")):
+        if kind in ("filepathTemplate", "filepath_template") and ("/" in name or "\\" in name):
+            raise DataError(f"{folder}: the records {name[:80]!r} lie outside of it")
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise OSError("it is no file")
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise ValueError(f"it is over {MAX_BYTES >> 20} MiB")
+        values = json.loads(text)
+        if isinstance(values, dict):
+            return values
+        first = "no description"
+    except RecursionError:
+        first = "nested too deeply"
+    except (OSError, ValueError) as error:
+        first = str(error).partition("\n")[0]
+    raise DataError(
+        f"{path.parent} cannot be read ({path.name}: {first}): delete it and prepare it again"
+    )
+
+
+def _strings(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every string in a JSON value with the name it stands under."""
+    waiting: list[Any] = [value]  # no recursion: a stranger decides how deep it is
+    while waiting:
+        value = waiting.pop()
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(item, str):
+                yield str(key), item
+            elif isinstance(item, dict | list):
+                waiting.append(item)
