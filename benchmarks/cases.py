@@ -52,6 +52,13 @@ class LucidUNet:
     multipliers: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """No network: images of a set are put into batches."""
+
+    shape: tuple[int, int, int]
+
+
 Network = Vae | ConvVae | Dcgan | UNet | LucidUNet
 
 
@@ -59,8 +66,9 @@ Network = Vae | ConvVae | Dcgan | UNet | LucidUNet
 class Player:
     """A library's way to play a case, in a process of its own.
 
-    library: "genjax" or "torch". way: for torch "eager", "channels-last" or "compile". dispatch:
-    train steps in one dispatch, genjax only. data: whether batches come from the input pipeline.
+    library: "genjax", "torch" or "numpy". way: for torch "eager", "channels-last" or "compile", or
+    a loader's workers. dispatch: train steps in one dispatch, genjax only. data: whether batches
+    come from the input pipeline.
     """
 
     library: str
@@ -76,14 +84,11 @@ class Player:
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison. unit: "train step" or "sampling"; sampler and steps of the latter.
-
-    optional: left out unless asked for by name.
-    """
+    """One comparison. sampler and steps: of a sampling. optional: left out unless asked for."""
 
     name: str
     title: str
-    network: Network
+    network: Network | Pixels
     batch: int
     players: tuple[Player, ...]
     sampler: str | None = None
@@ -91,14 +96,28 @@ class Case:
     optional: bool = False
 
     @property
+    def kind(self) -> str:
+        if isinstance(self.network, Pixels):
+            return "feeding"
+        return "sampling" if self.sampler else "training"
+
+    @property
     def unit(self) -> str:
-        return "sampling" if self.sampler else "train step"
+        return {"feeding": "image", "sampling": "sampling", "training": "train step"}[self.kind]
 
 
 GENJAX = Player("genjax")
 WAYS = tuple(Player("torch", way) for way in ("eager", "channels-last", "compile"))
 DENSE_WAYS = (WAYS[0], WAYS[2])  # no image layout in a dense network
 LOOPS = WAYS[:2]
+
+LOADERS = (
+    Player("genjax", dispatch=50),
+    GENJAX,
+    Player("numpy", "indexing"),
+    Player("torch", "DataLoader"),
+    Player("torch", "DataLoader, 2 workers"),
+)
 
 SAMPLED = UNet((28, 28, 1), 32, (1, 2, 2), (7,))
 CHEAP = UNet((28, 28, 1), 16, (1, 2), (), head_features=32)
@@ -188,4 +207,18 @@ CASES = (
         )
         for batch in (16, 1)
     ),
+    *(
+        Case(f"feeding-{shape[0]}", f"batches of uint8 {h}x{w}x{c}", Pixels(shape), 128, LOADERS)
+        for shape in ((28, 28, 1), (32, 32, 3))
+        for h, w, c in (shape,)
+    ),
+)
+
+# What a newcomer's first command trains, for the time until its first step.
+FIRST = Case(
+    "first-step",
+    "from the command to the first step, ddpm_fashion",
+    UNet((28, 28, 1), 16, (1, 2, 4), (7,)),
+    32,
+    (),
 )

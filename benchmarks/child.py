@@ -15,31 +15,20 @@ from benchmarks.cases import CASES, Player
 class Child:
     """Answers requests, {"do": name of a method, other arguments}, with a dict each."""
 
-    def __init__(self, case: str, player: Player, *, threads: int, bfloat16: bool):
+    def __init__(self, case: str, player: Player, *, bfloat16: bool):
         self.case = next(c for c in CASES if c.name == case)
-        self.player, self.threads, self.bfloat16 = player, threads, bfloat16
+        self.player, self.bfloat16 = player, bfloat16
 
     def build(self) -> dict[str, Any]:
         """Imports, builds, takes the first step."""
         began = time.monotonic()
-        kind = "sampling" if self.case.sampler else "training"
-        if self.player.library == "genjax":
-            from genjax.cli import platform
-
-            platform.configure()
-            module = importlib.import_module(f"benchmarks.jax_{kind}")
-        else:
-            import torch
-
-            torch.set_num_threads(self.threads)
-            torch.set_float32_matmul_precision("high")  # as XLA does by default on a GPU
-            torch.manual_seed(0)
-            module = importlib.import_module(f"benchmarks.torch_{kind}")
+        kind = self.case.kind
+        prepare(self.player.library)
+        prefix = "" if kind == "feeding" else {"genjax": "jax_"}.get(self.player.library, "torch_")
+        module = importlib.import_module(f"benchmarks.{prefix}{kind}")
         imported = time.monotonic()
         self.baseline, self.device_baseline = memory.resident(), _device_memory(self.player)
-        self.subject = getattr(module, kind.title())(
-            self.case, self.player, bfloat16=self.bfloat16
-        )
+        self.subject = getattr(module, kind.title())(self.case, self.player, bfloat16=self.bfloat16)
         built = time.monotonic()
         self.subject.run(1)
         return {
@@ -74,8 +63,24 @@ class Child:
         return {"values": self.subject.values(Path(path))}
 
 
+def prepare(library: str) -> None:
+    """The settings under which a library works best and as a user would have it."""
+    if library == "genjax":
+        from genjax.cli import platform
+
+        platform.configure()
+    if library == "torch":
+        import torch
+
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_float32_matmul_precision("high")  # as XLA does by default on a GPU
+        torch.manual_seed(0)
+
+
 def _device_memory(player: Player) -> float | None:
     """MiB of the GPU at most so far, by the library's allocator; None on a CPU."""
+    if player.library == "numpy":
+        return None
     if player.library == "genjax":
         import jax
 
@@ -91,14 +96,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     given = json.loads(sys.argv[1])
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, given["cores"])
-    child = Child(
-        given["case"],
-        Player(**given["player"]),
-        threads=len(given["cores"]),
-        bfloat16=given["bfloat16"],
-    )
+    child = Child(given["case"], Player(**given["player"]), bfloat16=given["bfloat16"])
     for line in sys.stdin:
         request = json.loads(line)
         try:

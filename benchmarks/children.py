@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ class ChildError(Exception):
 
 @dataclass(frozen=True)
 class Machine:
-    """cores: those that every child is pinned to. gpu: whether the libraries use one. caches:
-    folder of the compilers' persistent caches. bfloat16: the compute type of networks.
+    """What all children share.
+
+    cores: those that this process and its children are pinned to. gpu: whether the libraries use
+    one. caches: folder of the compilers' persistent caches. bfloat16: what networks compute in.
     """
 
     cores: tuple[int, ...]
@@ -47,6 +50,17 @@ class Machine:
         return {**os.environ, **fixed}
 
 
+def once(machine: Machine, module: str, *arguments: str) -> dict[str, Any]:
+    """What `python -m benchmarks.MODULE` prints as JSON; raises ChildError where it fails."""
+    command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{module}", *arguments]
+    environment = machine.environment() | {"BENCHMARK_BEGAN": repr(time.time())}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ChildError(f"{module} {' '.join(arguments)}: {last[:300]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
 class Handle:
     """A running child."""
 
@@ -55,7 +69,6 @@ class Handle:
         given = {
             "case": case.name,
             "player": dataclasses.asdict(player),
-            "cores": machine.cores,
             "bfloat16": machine.bfloat16,
         }
         self.process = subprocess.Popen(
@@ -69,7 +82,8 @@ class Handle:
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Raises ChildError where the child says so, or has died."""
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         try:
             self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self.process.stdin.flush()
@@ -84,7 +98,8 @@ class Handle:
         return answer
 
     def stop(self) -> None:
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
         try:
             self.process.wait(10)

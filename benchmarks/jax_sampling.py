@@ -45,8 +45,6 @@ class Sampling:
             target=predictions.noise,
             steps=steps.uniform(self.case.steps),
             start=start,
-            # The peer's DPM-Solver++ does not clip.
-            clip=None if self.case.sampler == "dpm" else (-1, 1),
         )
 
     def run(self, units: int) -> int:

@@ -32,8 +32,8 @@ class Training:
         self.layout = DataParallel(1)
         began = time.monotonic()
         # As genjax.cli.train does.
-        init = jax.jit(self.timed.init, compiler_options={"xla_backend_optimization_level": 0})
-        params, variables = init(jax.random.key(0))
+        self.init = jax.jit(self.timed.init, compiler_options={"xla_backend_optimization_level": 0})
+        params, variables = self.init(jax.random.key(0))
         state = begin(self.timed.game, params, variables)
         self.parameters = sum(x.size for x in jax.tree.leaves(params))
         self.state: TrainState = self.layout.place(state)
@@ -80,8 +80,9 @@ class Training:
         def move(x: jax.Array) -> np.ndarray:
             return (x + SPREAD * draw.standard_normal(x.shape)).astype(np.float32)
 
-        state = jax.tree.map(np.asarray, self.layout.gather(self.state))
-        params = jax.tree.map(move, state.params)
+        params, variables = self.init(jax.random.key(0))
+        params = jax.tree.map(move, params)
+        state = begin(timed.game, params, variables)
         images = pictures(self.case, self.case.batch)
         keys = jax.random.split(jax.random.key(2), self.case.batch)
         values = {}

@@ -16,8 +16,8 @@ from benchmarks.torch_training import device, load, synchronise
 # "trailing" visits the times that genjax.diffusion.steps.uniform does.
 BETAS = {"beta_start": 1e-4, "beta_end": 0.02, "timestep_spacing": "trailing"}
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "ddpm": (diffusers.DDPMScheduler, {}),
-    "ddim": (diffusers.DDIMScheduler, {}),
+    "ddpm": (diffusers.DDPMScheduler, {"clip_sample": False}),
+    "ddim": (diffusers.DDIMScheduler, {"clip_sample": False}),
     "dpm": (diffusers.DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
 }
 

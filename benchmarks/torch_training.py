@@ -99,7 +99,9 @@ class Training:
         for layer in model.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = 0.0
-        drawn = {n[5:]: torch.from_numpy(arrays[n]).to(device()) for n in arrays if n[:5] == "draw:"}
+        drawn = {
+            n[5:]: torch.from_numpy(arrays[n]).to(device()) for n in arrays if n[:5] == "draw:"
+        }
         x = _channels_first(pictures(self.case, self.case.batch))
         if isinstance(self.case.network, Dcgan):
             x = x.flip(2, 3)  # see weights.py

@@ -197,6 +197,8 @@ def _lucid_attention(place: str, layer: Any) -> Arrays:
         named |= _conv(f"{place}.to_out.0", layer["to_out"])
         named[f"{place}.to_out.1.g"] = layer["norm_out"]["g"][None, :, None, None]
         return named | {f"{place}.mem_kv": memory.transpose(0, 2, 3, 1)}
-    return named | _conv(f"{place}.to_out", layer["to_out"]) | {
-        f"{place}.mem_kv": memory.transpose(0, 2, 1, 3)
-    }
+    return (
+        named
+        | _conv(f"{place}.to_out", layer["to_out"])
+        | {f"{place}.mem_kv": memory.transpose(0, 2, 1, 3)}
+    )

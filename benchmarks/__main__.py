@@ -1,0 +1,111 @@
+"""The command: python -m benchmarks; --help lists its flags."""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import duel, page, starting
+from benchmarks.cases import CASES
+from benchmarks.children import ChildError, Machine, once
+from benchmarks.environment import environment
+
+PARTS = ("peak", "first-step")
+RESULTS = Path(__file__).parent / "results.json"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Times genjax and its peers in turns on this machine, which must be idle.",
+    )
+    names = ", ".join([*PARTS, *(c.name + ("*" if c.optional else "") for c in CASES)])
+    parser.add_argument(
+        "parts", nargs="*", help=f"{names}; a beginning stands for all; none: all but *"
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each player, at most")
+    parser.add_argument("--seconds", type=float, default=0.8, help="of a turn, about")
+    parser.add_argument(
+        "--limit", type=float, default=75.0, help="seconds of all turns of a part, about"
+    )
+    parser.add_argument(
+        "--ways", default="eager,channels-last,compile", help="of PyTorch; default: %(default)s"
+    )
+    parser.add_argument("--cores", type=int, help="how many cores to use; default: all")
+    parser.add_argument("--gpu", action="store_true", help="both libraries on the GPU")
+    parser.add_argument("--bfloat16", action="store_true", help="networks compute in bfloat16")
+    parser.add_argument("--json", type=Path, help="where the results go")
+    parser.add_argument(
+        "--write", action="store_true", help=f"{RESULTS.name} and docs/performance.md as well"
+    )
+    parser.add_argument("--page", type=Path, help="only write the page, from a file of results")
+    return parser.parse_args()
+
+
+def chosen(parts: list[str]) -> list[str]:
+    """The names meant, in the table's order; SystemExit where one means nothing."""
+    names = [*PARTS, *(c.name for c in CASES)]
+    if not parts:
+        return [n for n in names if not any(c.name == n and c.optional for c in CASES)]
+    for part in parts:
+        if not any(name.startswith(part) for name in names):
+            raise SystemExit(f"error: no part {part!r}; there are: {', '.join(names)}")
+    exact = set(parts) & set(names)
+    return [n for n in names if n in exact or any(n.startswith(p) for p in set(parts) - exact)]
+
+
+def main() -> None:
+    given = arguments()
+    if given.page:
+        page.write(json.loads(given.page.read_text()))
+        return
+    names, began = chosen(given.parts), time.monotonic()
+    cores = sorted(os.sched_getaffinity(0))[: given.cores]
+    os.sched_setaffinity(0, cores)
+    results: dict[str, Any] = {"environment": environment(gpu=given.gpu), "cases": []}
+    results["environment"]["bfloat16"] = given.bfloat16
+    plan = duel.Plan(given.rounds, given.seconds, given.limit)
+    ways = set(given.ways.split(","))
+    with tempfile.TemporaryDirectory(prefix="genjax-benchmarks-") as caches:
+        machine = Machine(tuple(cores), given.gpu, Path(caches), given.bfloat16)
+        if "peak" in names:
+            results["peak"] = peak(machine)
+        for case in CASES:
+            if case.name in names:
+                if played := duel.play(case, machine, plan, ways):
+                    results["cases"].append(played)
+                _keep(results, given.json)
+        if "first-step" in names:
+            results["first_step"] = starting.measure(machine, given.rounds, ways)
+    results["minutes"] = (time.monotonic() - began) / 60
+    _keep(results, given.json)
+    if given.write:
+        _keep(results, RESULTS)
+        page.write(results)
+    print(page.text(results))
+
+
+def _keep(results: dict[str, Any], path: Path | None) -> None:
+    if path:
+        path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def peak(machine: Machine) -> dict[str, float]:
+    """The matrix-multiply rate by each library, in operations a second."""
+    rates = {}
+    kind = "bfloat16" if machine.bfloat16 else "float32"
+    for library in ("genjax", "torch"):
+        try:
+            rates[library] = once(machine, "peak", library, kind)["flops"]
+        except ChildError as error:
+            duel.say(f"peak by {library} left out: {error}")
+            continue
+        duel.say(f"{kind} matrix multiply by {library}: {rates[library] / 1e9:,.0f} GFLOP/s")
+    return rates
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""docs/performance.md from a run's results."""
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.duel import TOLERANCE
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "performance.md"
+NOTES = Path(__file__).parent / "notes.md"
+BUSY = 0.05
+
+HOW = """\
+Each player is a process of its own, pinned to the same cores and the same number of threads, and works only
+in its turn: A B C, C B A, … A *ratio* is PyTorch's time over genjax's in the same round, the median over the
+rounds, with a 95 % bootstrap interval: **above 1 genjax is faster**. Training is forward, backward, Adam and the
+moving average of the parameters, by the experiments' own train step (`genjax.train.layout.DataParallel`) and
+settings (`genjax.cli.platform`), against PyTorch's fused Adam and multi-tensor average. Both have equal parameters
+and, given the same weights and noise, equal losses, gradient norms or drawn pixels: the largest relative difference
+is in the table. Operations are counted by PyTorch's and by genjax's jaxpr, convolutions and matrix products only;
+genjax convolves doubled images in 4/9 of the work, and trains a GAN's generator without the critic's weight
+gradients. GFLOP/s are PyTorch's count over each one's time. Memory is the most that the process held in RAM while it
+was timed, less what it held after its imports.
+"""
+
+
+def write(results: dict[str, Any]) -> None:
+    PAGE.write_text(text(results))
+
+
+def text(results: dict[str, Any]) -> str:
+    head = ["# Speed", "", "<!-- Written by `python -m benchmarks --write`. -->", ""]
+    parts = [_environment(results), HOW, _ratios(results), _details(results)]
+    parts += [_feeding(results), _first_step(results)]
+    parts += [NOTES.read_text()] if NOTES.exists() else []
+    return "\n".join(head) + "\n".join(part for part in parts if part)
+
+
+def _environment(results: dict[str, Any]) -> str:
+    given = results["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in given["versions"].items())
+    kind = "bfloat16" if given.get("bfloat16") else "float32"
+    device = given["gpu"] or f"{given['cpu']}, {given['cores']} cores"
+    changed = " with uncommitted changes" if given["changed"] else ""
+    lines = [
+        f"Measured {given['date']} on {device}, {given['system']}, Python {given['python']}, "
+        f"in {kind}, at commit {given['commit']}{changed}:",
+        *("", f"    {given['command']}", "", f"{versions}."),
+    ]
+    if peak := results.get("peak"):
+        rates = ", ".join(f"{rate / 1e9:,.0f} by {name}" for name, rate in peak.items())
+        lines.append(f"Matrix multiplication, {kind}: {rates} GFLOP/s; the better is the peak.")
+    busy = max((case["busy"] for case in results["cases"]), default=0.0)
+    if busy > BUSY:
+        lines += [
+            "",
+            f"**Other work took up to {busy:.0%} of the cores: these numbers say little.**",
+        ]
+    return "\n".join([*lines, ""])
+
+
+def _compared(results: dict[str, Any]) -> list[dict[str, Any]]:
+    return [case for case in results["cases"] if case["unit"] != "image"]
+
+
+def _ratios(results: dict[str, Any]) -> str:
+    rows = [
+        "| | | genjax, ms | to eager | to channels-last | to compile | difference |",
+        "|" + "---|" * 7,
+    ]
+    for case in _compared(results):
+        for name, against in case["ratios"].items():
+            row = [case["title"], f"B{case['batch']}{name.removeprefix('genjax')}"]
+            row.append(_milliseconds(case["players"][name]["seconds"]["median"]))
+            row += [
+                _ratio(against.get(f"torch {way}")) for way in ("eager", "channels-last", "compile")
+            ]
+            rows.append(_row([*row, _agreement(case)]))
+    return "\n".join(["## Ratios", "", *rows, ""]) if len(rows) > 2 else ""
+
+
+def _agreement(case: dict[str, Any]) -> str:
+    if not case["same_parameters"]:
+        return "**not a pair: parameters differ**"
+    differences = case["differences"].values()
+    if any(d is None or d > TOLERANCE for d in differences):
+        return "**not a pair: values differ**"
+    return f"{max(differences):.0e}" if differences else "not compared"
+
+
+def _details(results: dict[str, Any]) -> str:
+    rows = ["| | | ms | quartiles | GFLOP/s | of peak | MiB | first, s |", "|" + "---|" * 8]
+    peak = max(results.get("peak", {}).values(), default=None)
+    for case in _compared(results):
+        counted = case["flops"].get("torch", case["flops"].get("genjax", {})).get("products")
+        for name, told in case["players"].items():
+            seconds = told["seconds"]
+            rate = counted / seconds["median"] if counted else None
+            rows.append(
+                _row(
+                    [
+                        case["title"],
+                        name,
+                        _milliseconds(seconds["median"]),
+                        f"{_milliseconds(seconds['q1'])} to {_milliseconds(seconds['q3'])}",
+                        f"{rate / 1e9:,.0f}" if rate else "",
+                        f"{rate / peak:.0%}" if rate and peak else "",
+                        f"{told['mib']:,.0f}",
+                        f"{told['init'] + told['first']:.1f}",
+                    ]
+                )
+            )
+    counts = [
+        f"- {case['title']}: {next(iter(case['players'].values()))['parameters']:,} parameters; "
+        + ", ".join(
+            f"{name} {counted['products'] / 1e9:,.2f}"
+            + (
+                f" (XLA's cost analysis, all operations, {counted['xla'] / 1e9:,.2f})"
+                if "xla" in counted
+                else ""
+            )
+            for name, counted in case["flops"].items()
+        )
+        + f" GFLOP a {case['unit']}"
+        for case in _compared(results)
+        if case["players"]
+    ]
+    left_out = [
+        f"- {case['title']}: {name} left out: {why}"
+        for case in results["cases"]
+        for name, why in case["left_out"].items()
+    ]
+    return "\n".join(["## Times, rates and memory", "", *rows, "", *counts, *left_out, ""])
+
+
+def _feeding(results: dict[str, Any]) -> str:
+    rows = [
+        _row([case["title"], name, f"{1 / told['seconds']['median']:,.0f}", f"{told['mib']:,.0f}"])
+        for case in results["cases"]
+        if case["unit"] == "image"
+        for name, told in case["players"].items()
+    ]
+    head = ["## Input pipelines", "", "| | | images/s | MiB |", "|---|---|---|---|"]
+    return "\n".join([*head, *rows, ""]) if rows else ""
+
+
+def _first_step(results: dict[str, Any]) -> str:
+    found = results.get("first_step")
+    if not found:
+        return ""
+    phases = ("total", "import", "set_up", "trace", "lower", "compile")
+    rows = [
+        _row([name, *(f"{told[p]:.1f}" if p in told else "" for p in phases)])
+        for name, told in found.items()
+    ]
+    head = [
+        "## From the command to the first step",
+        "",
+        "`python -m experiments.ddpm_fashion` with nothing set, seconds; PyTorch: the same network.",
+        "set-up is data, network and state; trace, lower and compile are the train step's.",
+        "",
+        "| | total | import | set-up | trace | lower | compile |",
+        "|" + "---|" * 7,
+    ]
+    return "\n".join([*head, *rows, ""])
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:,.{0 if seconds >= 0.1 else 1 if seconds >= 0.01 else 2}f}"
+
+
+def _ratio(found: dict[str, float] | None) -> str:
+    return f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})" if found else ""
