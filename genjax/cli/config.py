@@ -97,6 +97,7 @@ C = TypeVar("C")
 
 def save(path: Path, values: dict[str, Any]) -> None:
     half = path.with_suffix(".half")
+    half.unlink(missing_ok=True)  # a link there would lead elsewhere
     half.write_text(json.dumps(values, indent=2) + "\n")
     half.replace(path)
 

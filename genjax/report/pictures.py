@@ -52,5 +52,6 @@ def save(path: Path, picture: np.ndarray) -> None:
     """Writes a PNG, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_suffix(".half")
+    half.unlink(missing_ok=True)  # a link there would lead elsewhere
     Image.fromarray(picture).save(half, "PNG", optimize=True)
     half.replace(path)
