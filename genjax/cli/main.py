@@ -173,16 +173,17 @@ def main(
             platform.configure()
             from genjax.cli.train import train
 
-            train(name, settings, build)
+            with platform.background():
+                train(name, settings, build)
     except Exception as error:
         # 2: what the user can mend, 1: a run gone wrong, 128 + n: signal n. Anything else is a bug.
         code = getattr(error, "exit_code", None)
         if code is None:
             traceback.print_exc()
-            platform.leave(1)
+            platform.leave(1, at_once=False)
         print(f"{'stopped' if code > 2 else 'error'}: {_line(error)}", file=sys.stderr)
         if code <= 2:
-            platform.leave(code)
+            platform.leave(code, at_once=getattr(error, "at_once", False))
         sys.exit(code)
 
 

@@ -3,6 +3,9 @@
 import logging
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
@@ -19,8 +22,9 @@ def configure() -> None:
     Compiled programs are kept in $JAX_COMPILATION_CACHE_DIR, else in ~/.cache/genjax/xla, so that
     a second start is quick.
     """
-    # Orbax and TFDS warn of what is meant so.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Orbax and TFDS warn of what is meant so, and log the whole stack of what they raise as well.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     flags = os.environ.get("XLA_FLAGS", "")
     jaxlib = tuple(int(part) for part in version("jaxlib").split(".")[:3] if part.isdigit())
     known = _KNOWN_FROM <= jaxlib < _KNOWN_BEFORE
@@ -35,10 +39,38 @@ def configure() -> None:
         os.environ.setdefault("PJRT_NPROC", str(max(2 * int(count), os.cpu_count() or 1)))
 
 
-def leave(code: int) -> NoReturn:
-    """Exits after an error; at once in a run of several processes, as jax would wait for them."""
+@contextmanager
+def background() -> Iterator[None]:
+    """One line for what a library's own threads raise, in place of their stacks.
+
+    What matters of it reaches the main thread, which ends the run.
+    """
+    told: set[str] = set()
+
+    def tell(kind: type[BaseException], error: BaseException | None) -> None:
+        line = f"{kind.__name__}: {str(error).strip().splitlines()[0][:200] if error else ''}"
+        if line not in told:
+            print(f"in the background: {line}", file=sys.stderr)
+        told.add(line)
+
+    hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
+    sys.excepthook = lambda kind, error, _: tell(kind, error)
+    sys.unraisablehook = lambda raised: tell(raised.exc_type, raised.exc_value)
+    threading.excepthook = lambda raised: tell(raised.exc_type, raised.exc_value)
+    try:
+        yield
+    finally:
+        sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
+
+
+def leave(code: int, *, at_once: bool) -> NoReturn:
+    """Exits after an error.
+
+    at_once: not waiting for threads, which fail once more at a disk that is full. Nor does a run of
+    several processes wait: jax would, for those that are gone.
+    """
     jax = sys.modules.get("jax")
-    if jax and jax.distributed.is_initialized():
+    if at_once or (jax and jax.distributed.is_initialized()):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

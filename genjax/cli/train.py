@@ -24,11 +24,24 @@ from genjax.train.metrics import Metrics
 from genjax.train.state import TrainState
 
 
+class WriteError(Exception):
+    """The run directory cannot be written to any more."""
+
+    exit_code = 1
+    at_once = True
+
+
 def train(name: str, config: Any, build: Build) -> TrainState:
     """Trains an experiment in its run directory, or goes on where it stopped."""
     _join(config.run)
-    with processes.lost():
-        return _train(name, config, build)
+    try:
+        with processes.lost():
+            return _train(name, config, build)
+    except OSError as error:
+        raise WriteError(
+            f"cannot write to {run_directory(name, config)}: {error.strerror or error}; "
+            "what was saved before stays"
+        ) from error
 
 
 def _train(name: str, config: Any, build: Build) -> TrainState:

@@ -1,9 +1,12 @@
 """Checkpoints of a run: Orbax underneath, sha256 digests on top, the latest and the best kept."""
 
+import errno
 import math
+import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,12 @@ class CheckpointError(Exception):
     """A checkpoint cannot be saved or restored; the message is one line."""
 
     exit_code = 2
+
+
+class SaveError(CheckpointError):
+    """A checkpoint could not be written; the earlier ones are as they were."""
+
+    at_once = True  # the threads of the failed save fail once more at a normal exit
 
 
 class Checkpoints:
@@ -82,7 +91,7 @@ class Checkpoints:
         """Starts an asynchronous save; score is lower for better.
 
         A score that is not finite is left out, as Orbax would rank a NaN above the true best.
-        Raises CheckpointError when this save, or the one before it, failed.
+        Raises SaveError when this save, or the one before it, failed.
         """
         if processes.several():
             state = processes.whole(state)
@@ -91,7 +100,7 @@ class Checkpoints:
         metrics = {"score": float(score)} if score is not None and math.isfinite(score) else None
         self.wait()
         if not self.directory.is_dir():  # or else Orbax waits for it, for minutes
-            raise CheckpointError(f"saving step {step} failed: {self.directory} is gone")
+            raise self._failed(FileNotFoundError("the folder is gone"))
         try:
             self._manager.save(
                 step,
@@ -100,26 +109,30 @@ class Checkpoints:
                 force=True,
             )
         except Exception as error:
-            raise CheckpointError(f"saving step {step} failed: {_line(error)}") from error
+            raise self._failed(error) from error
         self._finishing = self._pool.submit(self._finish, step)
 
     def wait(self) -> None:
-        """Waits for the save under way. Raises CheckpointError when it failed."""
+        """Waits for the save under way. Raises SaveError when it failed."""
         finishing, self._finishing = self._finishing, None
         try:
             if finishing:
                 finishing.result()
         except Exception as error:
-            raise CheckpointError(f"a save failed: {_line(error)}") from error
+            raise self._failed(error) from error
 
     def close(self) -> None:
-        """Waits, then releases the threads. A program that skips this can lose its last save."""
+        """Waits, then releases the threads. A program that skips this can lose its last save.
+
+        Raises SaveError when that save failed.
+        """
         try:
             self.wait()
         finally:
             self._pool.shutdown()
             if self._manager is not None:
-                self._manager.close()
+                with suppress(Exception):  # it raises once more what wait has told
+                    self._manager.close()
 
     def steps(self) -> list[int]:
         """The steps saved, damaged ones included, oldest first."""
@@ -216,6 +229,11 @@ class Checkpoints:
             if folder.is_dir() and not (folder / digests.NAME).exists():
                 shutil.rmtree(folder)
 
+    def _failed(self, error: Exception) -> SaveError:
+        return SaveError(
+            f"a save to {self.directory} failed: {_line(error)}; earlier ones are as they were"
+        )
+
     def _finish(self, step: int) -> None:
         assert self._manager is not None
         self._manager.wait_until_finished()
@@ -231,4 +249,7 @@ def _score(metrics: dict[str, float]) -> float:
 
 def _line(error: BaseException) -> str:
     """The first line of an error: Orbax' run to hundreds."""
+    full = os.strerror(errno.ENOSPC)
+    if full in str(error):
+        return full
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -44,9 +44,10 @@ class Metrics:
             self._board.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
-        if self._file is not None and self._board is not None:
-            self._file.close()
-            self._board.close()
+        if self._file is None or self._board is None:
+            return
+        self._file.close()
+        self._board.close()
 
 
 def read(path: Path) -> list[dict[str, float]]:
