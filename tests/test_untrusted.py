@@ -144,6 +144,9 @@ def harmed(values, place, value):
         ("images", None),
         ("experiment", {"a": "\x1b"}),
         ("config.more", 1),
+        ("config.hidden", 0),
+        ("config.latent", -1),
+        ("config.latent", 10**13),
     ],
 )
 def test_settings_that_do_not_fit_give_one_line(

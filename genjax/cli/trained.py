@@ -59,10 +59,14 @@ class Trained:
         images = dict(images) if isinstance(images, dict) else {}
         images.pop("fingerprint", None)
         self.spec = parse(Spec, images, str(path))
-        self.system = build(self.config, self.spec)
+        try:  # settings of the right types may still be nonsense, such as no layer at all
+            self.system = build(self.config, self.spec)
+            like = jax.eval_shape(lambda key: _fresh(self.system, key), jax.random.key(0))
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            first = str(error).partition("\n")[0]
+            raise ConfigError(f"{path} describes no network: {first}") from error
         self.generator = Generator(self.system)
         self.exported = exporting.is_export(self.directory)
-        like = jax.eval_shape(lambda key: _fresh(self.system, key), jax.random.key(0))
         self.state = (
             self._export(like, best) if self.exported else self._checkpoint(like, best, before)
         )
