@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from genjax.cli.config import ConfigError, Run
 from genjax.cli.directory import claim, open_split, run_directory
@@ -22,6 +23,8 @@ from genjax.train.game import begin
 from genjax.train.layout import DataParallel, FullySharded, Layout, check
 from genjax.train.metrics import Metrics
 from genjax.train.state import TrainState
+
+MOST_HELD = 1 << 30  # bytes of a data set kept on each device
 
 
 class WriteError(Exception):
@@ -156,12 +159,15 @@ class _Trainer:
         try:
             state = loop.fit(
                 self.layout.compile(
-                    system.game, several=dispatch > 1, skip=run.non_finite == "skip"
+                    system.game,
+                    several=dispatch > 1,
+                    skip=run.non_finite == "skip",
+                    held=self._held(dispatch),
                 ),
                 self.layout,
                 state,
                 faults.begin(self.key, start),
-                self._stream(start, steps, loop.divisor(every, dispatch)),
+                self._stream(start, steps, loop.divisor(every, dispatch), dispatch),
                 loop.Plan(steps, every, max(1, every // 10), run.batch, len(self.images)),
                 checkpoints=checkpoints,
                 metrics=metrics,
@@ -174,8 +180,16 @@ class _Trainer:
         self.say(f"pictures: {directory / 'samples'}")
         return state
 
-    def _stream(self, start: int, steps: int, stack: int) -> Iterator[Any]:
-        return self.images.batches(
+    def _held(self, dispatch: int) -> dict[str, np.ndarray] | None:
+        """The data set, where it is to lie on the devices: gathers cost less than transfers."""
+        whole = self.images.arrays
+        if dispatch == 1 or whole is None or sum(x.nbytes for x in whole.values()) > MOST_HELD:
+            return None
+        return whole
+
+    def _stream(self, start: int, steps: int, stack: int, dispatch: int) -> Iterator[Any]:
+        read = self.images.batches if self._held(dispatch) is None else self.images.index_batches
+        return read(
             self.config.run.seed,
             start,
             self.config.run.batch,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -116,16 +116,7 @@ class Images:
         """
         from genjax.data.prefetch import prefetched
 
-        def rows(b: int) -> np.ndarray:
-            return batch_indices(
-                seed,
-                b,
-                size,
-                len(self),
-                stack=min(stack or 1, sys.maxsize if stop is None else stop - b),
-                process_index=process_index,
-                process_count=process_count,
-            )
+        rows = self._rows(seed, size, stack, stop, process_index, process_count)
 
         def read(b: int) -> Batch:
             indices = rows(b)
@@ -137,6 +128,51 @@ class Images:
         if stop is None or start < stop:
             rows(start)  # a batch that cannot be had is refused here, not inside a thread
         return prefetched(read, start, stop, stack or 1, light=self.in_memory)
+
+    @property
+    def arrays(self) -> Batch | None:
+        """The whole set as `batch` names it, [N, …] each, where it is in memory."""
+        if not isinstance(self.source, InMemory):
+            return None
+        whole = {"image": self.source.image}
+        return whole if self.source.label is None else {**whole, "label": self.source.label}
+
+    def index_batches(
+        self,
+        seed: int,
+        start: int,
+        size: int,
+        *,
+        stack: int,
+        stop: int,
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> Iterator[np.ndarray]:
+        """What `batches` reads: int32 [n, size / P] into `arrays`, for data on the device."""
+        rows = self._rows(seed, size, stack, stop, process_index, process_count)
+        return (rows(b).astype(np.int32) for b in range(start, stop, stack))
+
+    def _rows(
+        self,
+        seed: int,
+        size: int,
+        stack: int | None,
+        stop: int | None,
+        process_index: int,
+        process_count: int,
+    ) -> Callable[[int], np.ndarray]:
+        def rows(b: int) -> np.ndarray:
+            return batch_indices(
+                seed,
+                b,
+                size,
+                len(self),
+                stack=min(stack or 1, sys.maxsize if stop is None else stop - b),
+                process_index=process_index,
+                process_count=process_count,
+            )
+
+        return rows
 
     def evaluation_batches(
         self, size: int, *, limit: int | None = None, process_index: int = 0, process_count: int = 1

@@ -21,30 +21,41 @@ Dispatch = Callable[[TrainState, jax.Array, Any], tuple[TrainState, Metrics]]
 
 class Layout(Protocol):
     """devices_in_all: over every process. compile(game): (state, key, fed batches) -> (state,
-    metrics [n]), the state donated. place(state): the state on the devices. feed(batches): host
-    arrays [n, B, ...] of n steps, this process' share of the batch, onto the devices.
-    gather(state): whole arrays on one of this process' devices; all processes call it together.
+    metrics [n]), the state donated; with `held`, a data set {name: [N, ...]} that is kept on the
+    devices, batches are indices [n, B] into it. place(state): the state on the devices.
+    feed(batches): host arrays [n, B, ...] of n steps, this process' share of the batch, onto the
+    devices. gather(state): whole arrays on one of this process' devices; all processes call it
+    together.
     """
 
     @property
     def devices_in_all(self) -> int: ...
-    def compile(self, game: Game, *, several: bool = True, skip: bool = False) -> Dispatch: ...
+    def compile(
+        self, game: Game, *, several: bool = True, skip: bool = False, held: Any = None
+    ) -> Dispatch: ...
     def place(self, state: TrainState) -> TrainState: ...
     def feed(self, batches: Any) -> Any: ...
     def gather(self, state: TrainState) -> TrainState: ...
 
 
-def _dispatch(step: Step, several: bool) -> Dispatch:
+def _dispatch(step: Step, several: bool) -> Callable[..., tuple[TrainState, Metrics]]:
     """n steps in one dispatch over batches [n, B, ...], so that the host is not the bottleneck.
 
     Without `several` n is 1 and there is no loop around the step.
     """
 
-    def dispatch(state: TrainState, key: jax.Array, batches: Any) -> tuple[TrainState, Metrics]:
+    def dispatch(
+        state: TrainState, key: jax.Array, batches: Any, held: Any
+    ) -> tuple[TrainState, Metrics]:
+        def one(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+            if held is not None:
+                batch = jax.tree.map(lambda x: x[batch], held)
+            return step(state, key, batch)
+
         if not several:
-            state, metrics = step(state, key, jax.tree.map(lambda x: x[0], batches))
+            state, metrics = one(state, jax.tree.map(lambda x: x[0], batches))
             return state, jax.tree.map(lambda m: m[None], metrics)
-        return jax.lax.scan(lambda s, batch: step(s, key, batch), state, batches)
+        return jax.lax.scan(one, state, batches)
 
     return dispatch
 
@@ -97,18 +108,26 @@ class DataParallel:
     def devices_in_all(self) -> int:
         return self.mesh.size * jax.process_count()
 
-    def compile(self, game: Game, *, several: bool = True, skip: bool = False) -> Dispatch:
-        return jax.pmap(
+    def compile(
+        self, game: Game, *, several: bool = True, skip: bool = False, held: Any = None
+    ) -> Dispatch:
+        dispatch = jax.pmap(
             _dispatch(make_step(game, AXIS, skip=skip), several),
             axis_name=AXIS,
-            in_axes=(None, None, 0),
+            in_axes=(None, None, 0, None),
             out_axes=(None, None),
             donate_argnums=0,
             devices=None if self.devices is None else _first_of_each_process(self.devices),
         )
+        held = jax.device_put(held, self._copied)
+        return lambda state, key, batches: dispatch(state, key, batches, held)
+
+    @property
+    def _copied(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec())
 
     def place(self, state: TrainState) -> TrainState:
-        return jax.device_put(state, NamedSharding(self.mesh, PartitionSpec()))
+        return jax.device_put(state, self._copied)
 
     def feed(self, batches: Any) -> Any:
         count = self.mesh.size
@@ -149,7 +168,9 @@ class FullySharded:
         largest = max(fitting, key=lambda a: x.shape[a])
         return NamedSharding(self.mesh, PartitionSpec(*[None] * largest, AXIS))
 
-    def compile(self, game: Game, *, several: bool = True, skip: bool = False) -> Dispatch:
+    def compile(
+        self, game: Game, *, several: bool = True, skip: bool = False, held: Any = None
+    ) -> Dispatch:
         step = make_step(game, None, skip=skip)
 
         def pinned(state, key, batch):
@@ -157,7 +178,9 @@ class FullySharded:
             shardings = jax.tree.map(self._sharding, state)
             return jax.lax.with_sharding_constraint(state, shardings), metrics
 
-        return jax.jit(_dispatch(pinned, several), donate_argnums=0)
+        dispatch = jax.jit(_dispatch(pinned, several), donate_argnums=0)
+        held = jax.device_put(held, NamedSharding(self.mesh, PartitionSpec()))
+        return lambda state, key, batches: dispatch(state, key, batches, held)
 
     def place(self, state: TrainState) -> TrainState:
         return jax.device_put(state, jax.tree.map(self._sharding, state))

@@ -126,3 +126,14 @@ def test_the_fingerprint_tells_sets_apart(images):
 def test_arrays_that_are_no_images_are_refused(image, label):
     with pytest.raises(DataError):
         from_arrays(image, label)
+
+
+def test_index_batches_are_the_batches_as_indices_into_the_arrays():
+    images = from_arrays(np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2, 1), np.arange(7))
+    how = {"stack": 2, "stop": 7, "process_index": 1, "process_count": 2}
+    indices = list(images.index_batches(3, 2, 4, **how))
+    assert [i.shape for i in indices] == [(2, 2), (2, 2), (1, 2)]
+    for index, batch in zip(indices, images.batches(3, 2, 4, **how), strict=True):
+        assert batch.keys() == images.arrays.keys() == {"image", "label"}
+        for name, array in images.arrays.items():
+            np.testing.assert_array_equal(array[index], batch[name])
