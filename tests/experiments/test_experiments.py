@@ -1,5 +1,6 @@
 """Every experiment, end to end on the embedded data: train, stop, resume, use."""
 
+import json
 import sys
 from dataclasses import replace
 
@@ -11,12 +12,18 @@ from PIL import Image
 from experiments import (
     autoencoder_fashion,
     dcgan_fashion,
+    ddpm_cifar10,
     ddpm_fashion,
+    ddpm_mnist,
+    flow_cifar10,
     gan_fashion,
+    iwae_mnist,
     latent_shapes,
+    vae_cifar10,
     vae_fashion,
 )
 from genjax.cli.main import main
+from genjax.cli.system import Spec
 from genjax.cli.train import train
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.metrics import read
@@ -30,13 +37,24 @@ EXPERIMENTS = {
     "dcgan_fashion": (dcgan_fashion, "--widths 16 8 8"),
     "ddpm_fashion": (
         ddpm_fashion,
-        "--channels 8 --multipliers 1 1 --attention 14 --sampling-steps 2 --classes",
+        "--channels 8 --multipliers 1 1 --attention 14 --sampling-steps 2 --classes --levels 10",
     ),
     "latent_shapes": (
         latent_shapes,
         "--autoencoder-steps 2 --widths 8 8 8 --width 16 --blocks 1 --sampling-steps 2",
     ),
+    "iwae_mnist": (iwae_mnist, "--data.name fashion_mnist_6k --dynamic --layers 2 --k 2"),
+    "vae_cifar10": (
+        vae_cifar10,
+        "--data.name shapes64 --data.size 16 --widths 8 8 --latent 4 --mixture 2",
+    ),
+    "flow_cifar10": (
+        flow_cifar10,
+        "--data.name shapes64 --data.size 8 --channels 8 --multipliers 1 --blocks 1 --groups 4 "
+        "--attention 8 --sampling-steps 2 --warm-up 2",
+    ),
 }
+MEASURED = {"vae_fashion", "ddpm_fashion", "iwae_mnist", "vae_cifar10", "flow_cifar10"}
 
 
 def command(monkeypatch, module, *arguments):
@@ -100,6 +118,34 @@ def test_an_experiment_trains_resumes_exactly_and_can_be_used(
         with pytest.raises(SystemExit) as stop:
             command(monkeypatch, module, "reconstruct", parts)
         assert stop.value.code == 2
+    if experiment in MEASURED:
+        command(monkeypatch, module, "evaluate", parts, "--n", "3", "--seed", "1")
+        said = capsys.readouterr().out
+        evaluation = json.loads((parts / "evaluation.json").read_text())
+        assert (evaluation["n"], evaluation["seed"], evaluation["step"]) == (3, 1, 4)
+        for name, score in evaluation["scores"].items():
+            assert np.isfinite([score["value"], score["error"]]).all()
+            assert f"\n{name} " in said
+
+
+@pytest.mark.parametrize("experiment", [ddpm_cifar10, flow_cifar10])
+def test_the_network_for_cifar10_is_as_large_as_the_paper_says(experiment):
+    system = experiment.build(experiment.Config(), Spec((32, 32, 3), 10, 50_000))
+    params, _ = jax.eval_shape(lambda key: system.init(key, None), jax.random.key(0))
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert round(count / 1e6, 1) == 35.7  # Ho et al. 2020, section 4
+
+
+def test_the_network_for_mnist_takes_its_images():
+    system = ddpm_mnist.build(ddpm_mnist.Config(), Spec((28, 28, 1), 10, 60_000))
+    key = jax.random.key(0)
+    params, _ = jax.eval_shape(lambda key: system.init(key, None), key)
+    batch = {"image": jax.ShapeDtypeStruct((4, 28, 28, 1), np.uint8)}
+    loss = system.game["unet"].loss
+    value, _ = jax.eval_shape(
+        lambda params, batch: loss(params, None, jax.random.split(key, 4), batch), params, batch
+    )
+    assert value.shape == ()
 
 
 LEARNT = {
