@@ -19,11 +19,16 @@ def _bound(axis: str) -> bool:
     return True
 
 
+def _wide(x: jax.Array) -> jax.Array:
+    """At least float32: moments in bfloat16 would lose the answer."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 class GroupNorm(nn.Module):
     """y = (x − mean) / √(var + ε) · scale + bias over each group of channels and all pixels.
 
     The parameters, shapes and values of linen's GroupNorm (Wu & He 2018); x is [B, ..., C] and the
-    statistics are float32.
+    statistics at least float32.
     """
 
     groups: int = 32
@@ -39,7 +44,7 @@ class GroupNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
         pixels = tuple(range(1, x.ndim - 1))
-        f = x.astype(jnp.float32)
+        f = _wide(x)
 
         # To channels first, to groups on [B, C] after: XLA's CPU backend is several times slower
         # on the reduction of the five-dimensional array, and if the two moments are stacked.
@@ -77,7 +82,7 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
         mean_ = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var_ = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
-        f = x.astype(jnp.float32)
+        f = _wide(x)
         if train:
             others = tuple(range(x.ndim - 1))
             moments = f.mean(others), jnp.square(f).mean(others)  # [C]
@@ -115,7 +120,7 @@ class MinibatchStddev(nn.Module):
             mean = f.mean(0)
             return lax.pmean(mean, self.axis_name) if bound else mean
 
-        f = x.astype(jnp.float32)
+        f = _wide(x)
         var = over_batch(jnp.square(f - over_batch(f)[None]))  # [..., C]
         deviation = jnp.sqrt(var + self.epsilon).mean()
         channel = jnp.full((*x.shape[:-1], 1), deviation, x.dtype)

@@ -1,0 +1,111 @@
+"""A small game of every family, with all that could tie a result to devices or interruptions.
+
+    python -m tests.families "gan turns 2" --run.steps 3 ...
+
+is the command line of an experiment whose players cut their batches into slices.
+"""
+
+import sys
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import (
+    autoencoder_fashion,
+    dcgan_fashion,
+    ddpm_fashion,
+    gan_fashion,
+    latent_shapes,
+    vae_fashion,
+)
+from genjax.cli.main import main
+from genjax.cli.system import Spec
+from genjax.train.game import begin
+
+BATCH = 16
+SPEC = Spec((8, 8, 3), 4, 100)
+
+
+@dataclass(frozen=True)
+class Family:
+    """experiment: its module. config: small. flags: those of the same network on the command line.
+    slices: {player: settings} that no flag gives.
+    """
+
+    experiment: ModuleType
+    config: Any
+    flags: str
+    slices: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def build(self, config, spec):
+        system = self.experiment.build(config, spec)
+        game = {
+            name: replace(player, **self.slices.get(name, {}))
+            for name, player in system.game.items()
+        }
+        return replace(system, game=game)
+
+    def system(self):
+        return self.build(self.config, SPEC)
+
+
+_VAE = Family(vae_fashion, vae_fashion.Config(latent=4, hidden=16), "--latent 4 --hidden 16")
+_GAN = Family(gan_fashion, gan_fashion.Config(hidden=16), "--hidden 16")
+_WIDTHS = (16, 8, 8)
+
+# Noise, dropout, synchronised BatchNorm, spectral norm, deviations over the minibatch, statistics
+# of codes, labels left out, slices of a batch.
+FAMILIES = {
+    "autoencoder": Family(autoencoder_fashion, autoencoder_fashion.Config(latent=4), "--latent 4"),
+    "vae": _VAE,
+    "vae microbatches 2": replace(_VAE, slices={"vae": {"microbatches": 2}}),
+    "vae conv": Family(vae_fashion, vae_fashion.Config(latent=4, conv=True), "--latent 4 --conv"),
+    "gan": _GAN,
+    "gan turns 2": replace(_GAN, slices={"critic": {"turns": 2}}),
+    "dcgan": Family(dcgan_fashion, dcgan_fashion.Config(widths=_WIDTHS), "--widths 16 8 8"),
+    "dcgan spectral minibatch": Family(
+        dcgan_fashion,
+        dcgan_fashion.Config(widths=_WIDTHS, spectral_norm=True, minibatch_stddev=True),
+        "--widths 16 8 8 --spectral-norm --minibatch-stddev",
+    ),
+    "ddpm": Family(
+        ddpm_fashion,
+        ddpm_fashion.Config(channels=8, multipliers=(1,), attention=(), dropout=0.1, classes=True),
+        "--channels 8 --multipliers 1 --attention --dropout 0.1 --classes --sampling-steps 2",
+    ),
+    "latent": Family(
+        latent_shapes,
+        latent_shapes.Config(latent=8, widths=(8, 8), width=16, blocks=1),
+        "--latent 8 --widths 8 8 --width 16 --blocks 1 --autoencoder-steps 4 --sampling-steps 2",
+    ),
+}
+
+
+def start(system, key):
+    """The state before the first step, on top of an untrained first stage."""
+    before = start(system.before, key) if system.before else None
+    return begin(system.game, *system.init(key, before))
+
+
+def initial(system):
+    """start, as NumPy arrays that every layout can place."""
+    drawn = jax.jit(lambda key: start(system, key))(jax.random.key(0))
+    return jax.tree.map(np.asarray, drawn)
+
+
+def batches(steps):
+    """Arrays [steps, BATCH, ...] of noise."""
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (steps, BATCH, *SPEC.shape), np.uint8),
+        "label": rng.integers(0, SPEC.classes, (steps, BATCH), np.int32),
+    }
+
+
+if __name__ == "__main__":
+    family = FAMILIES[sys.argv.pop(1)]
+    name = family.experiment.__name__.split(".")[-1]
+    main(name, family.experiment.__doc__, family.experiment.Config(), family.build)

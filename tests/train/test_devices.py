@@ -1,0 +1,58 @@
+"""One device or eight, copied or sharded, or moved in between: the same losses, for each family."""
+
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tests.families import FAMILIES
+from tests.measure_devices import Trial, copied, difference, moves, sharded
+from tests.verify import STEPS, TARGET
+
+# The others, in the long test, add no further way to depend on the devices.
+SHORT = ["gan turns 2", "dcgan spectral minibatch", "ddpm", "latent"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_compilation():
+    """Compiling takes all the time here, and the claim holds of any program."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@lru_cache
+def trial(family):
+    return Trial(FAMILIES[family], STEPS)
+
+
+@pytest.mark.parametrize("family", SHORT)
+def test_the_losses_do_not_depend_on_the_devices_or_the_layout(family):
+    _, one = trial(family).run(copied(1))
+    assert np.ptp(one, axis=0).min() > 1e-4  # it does train
+    for layout in (copied(8), sharded(8)):
+        _, losses = trial(family).run(layout)
+        assert difference(losses, one) < TARGET, layout
+
+
+def test_a_run_goes_on_wherever_it_is_restored():
+    moving = trial("gan turns 2")
+    _, expected = moving.run(copied(8))
+    for layout, found in moves(moving, expected, [copied(8), copied(1), sharded(8), copied(8)], 5):
+        assert found < TARGET, layout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_tables_of_verify_have_no_miss(family):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.verify", family],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,134 @@
+"""Three tables, a row a family, of what a run must not depend on: devices, moves and stops.
+
+    python -m tests.verify [FAMILY ...]
+
+Exits 1 where a figure misses its target.
+"""
+
+import os
+
+# Before jax starts: eight simulated devices need two threads each, or they deadlock.
+os.environ["PJRT_NPROC"] = "16"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the partitioner's hints
+
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests import measure_resume as resume
+from tests.families import FAMILIES
+from tests.measure_devices import (
+    Trial,
+    copied,
+    difference,
+    moves,
+    parameters_difference,
+    sharded,
+)
+
+TARGET = 1e-6  # of a loss's difference over max(1, |loss|)
+STEPS = 50
+COUNTS = (1, 2, 4, 8)
+LEGS = [f(n) for f, n in zip([copied] * 4 + [sharded] * 4, [8, 1, 2, 4, 8, 1, 2, 4], strict=True)]
+LEGS += [copied(8), copied(1)]
+STOPS = ([7], [3, 11], [1, 6])
+
+
+def main(names: list[str]) -> int:
+    """Prints the tables, each cell as soon as it is known, and gives the number of misses."""
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    trials: dict[str, Trial] = {}
+    return sum(
+        _table(title, columns, names, row)
+        for title, columns, row in [
+            (
+                f"Losses of {STEPS} steps against one device's, over max(1, |loss|): at most "
+                f"{TARGET:g}. The last two for information: the parameters, the losses in float64.",
+                [f"copied {n}" for n in COUNTS[1:]]
+                + [f"sharded {n}" for n in COUNTS]
+                + ["params", "float64"],
+                lambda name: _devices(trials, name),
+            ),
+            (
+                f"Losses of a run saved, ended and restored every {STEPS // len(LEGS)} steps, "
+                f"against one that stays on 8: at most {TARGET:g}.",
+                [f"{kind(leg)} {leg.devices}" for leg in LEGS],
+                lambda name: _moves(trials, name),
+            ),
+            (
+                f"{resume.STEPS} steps of the experiment's command, 5 in a dispatch, against the "
+                "same stopped and resumed in other processes: the same bits of parameters, "
+                "optimizer, moving average, statistics, rows of metrics and images.",
+                [f"stop at {', '.join(map(str, stops))}" for stops in STOPS],
+                _resume,
+            ),
+        ]
+    )
+
+
+def kind(layout) -> str:
+    return "sharded" if layout == sharded(layout.devices) else "copied"
+
+
+def _table(title, columns, names, row) -> int:
+    """row(name) yields (text, whether it is a miss) for each column."""
+    print(f"\n{title}\n\n{'':26}" + "".join(f"{column:>12}" for column in columns), flush=True)
+    misses = 0
+    for name in names:
+        began, missed = time.monotonic(), 0
+        print(f"{name:26}", end="", flush=True)
+        for text, miss in row(name):
+            missed += miss
+            print(f"{text:>12}", end="", flush=True)
+        print(f"   {'MISS' if missed else 'ok'}  {time.monotonic() - began:.0f} s", flush=True)
+        misses += missed
+    return misses
+
+
+def _judged(figure):
+    return f"{figure:.1e}", not figure <= TARGET  # NaN is a miss
+
+
+def _devices(trials, name):
+    trial = trials[name] = Trial(FAMILIES[name], STEPS)
+    one, expected = trial.run(copied(1))
+    parameters = 0.0
+    for layout in [*map(copied, COUNTS[1:]), *map(sharded, COUNTS)]:
+        state, losses = trial.run(layout)
+        parameters = max(parameters, parameters_difference(state, one))
+        yield _judged(difference(losses, expected))
+    yield f"{parameters:.1e}", False
+    exact = Trial(FAMILIES[name], STEPS, float64=True)
+    _, expected = exact.run(copied(1))
+    far = max(difference(exact.run(layout)[1], expected) for layout in (copied(8), sharded(8)))
+    yield f"{far:.1e}", False
+
+
+def _moves(trials, name):
+    _, expected = trials[name].run(copied(8))
+    for _, figure in moves(trials[name], expected, LEGS, STEPS // len(LEGS)):
+        yield _judged(figure)
+
+
+def _resume(name):
+    family = FAMILIES[name]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        images = resume.draw_images(place / "images")
+        whole = resume.stopped(name, family, images, place / "whole", [])
+        for number, stops in enumerate(STOPS):
+            parts = resume.stopped(name, family, images, place / f"parts{number}", stops)
+            found = resume.compare(whole, parts, stops)
+            found["images"] = "" if resume.batches_resume(images, stops) else "differ"
+            bad = [f"{part}: {text}" for part, text in found.items() if text]
+            yield "; ".join(bad) or "same bits", bool(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main(sys.argv[1:] or list(FAMILIES)) else 0)
