@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import genjax
-from genjax.cli.config import ConfigError, Data, difference, load, save
+from genjax.cli.config import ConfigError, Data, difference, load, parse, save
 from genjax.cli.system import Spec
 from genjax.data import Images, open_images
 
@@ -33,7 +33,8 @@ def claim(name: str, config: Any, spec: Spec, fingerprint: str) -> None:
             raise ConfigError(
                 f"{directory} is a run of {old.get('experiment')}: give another --run.dir"
             )
-        changed = difference(old.get("config", {}), values["config"])
+        before = parse(type(config), old.get("config"), str(path))
+        changed = difference(_as_json(dataclasses.asdict(before)), values["config"])
         if not changed and old.get("images") != values["images"]:
             changed = "the images are others"
         if changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,8 @@ class Visit:
     ):
         self.system, self.layout, self.directory = system, layout, directory
         self.generator = Generator(system)
-        self.validate = jax.jit(system.validate)
+        self.names: list[str] = []
+        self.validate = jax.jit(self._values)
         self.key, self.z = key, latents(system, key, run.samples)
         self.label = labels(system, run.samples)
         size = min(run.batch, len(held_out), MOST_VALIDATED)
@@ -62,9 +64,16 @@ class Visit:
             mask = batch.pop("mask")
             first = number * len(mask)
             keys = jax.vmap(jax.random.fold_in, (None, 0))(self.key, first + jnp.arange(len(mask)))
-            for name, values in self.validate(state, keys, batch).items():
+            told = self.validate(state, keys, batch)
+            for name, values in zip(self.names, told, strict=True):
                 found.setdefault(f"test/{name}", []).append(np.asarray(values)[mask])
         return {name: float(np.concatenate(values).mean()) for name, values in found.items()}
+
+    def _values(self, state: TrainState, keys: jax.Array, batch: Any) -> list[jax.Array]:
+        # jit sorts the keys of a dict, and the first of these ranks the checkpoint.
+        found = self.system.validate(state, keys, batch)
+        self.names = list(found)
+        return list(found.values())
 
     def _drawn(self, step: int, state: TrainState) -> Iterator[tuple[str, str, np.ndarray]]:
         images = self.generator.images(state, self.key, self.z, self.label)

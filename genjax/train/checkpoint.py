@@ -179,9 +179,11 @@ class Checkpoints:
         for candidate in reversed(steps):
             damage = self.damage(candidate)
             if damage is None:
-                self._compare(candidate, like)
                 try:
+                    self._compare(candidate, like)
                     return self._load(candidate, like)
+                except CheckpointError:
+                    raise
                 except Exception as error:
                     damage = _line(error)
             say(f"checkpoint {candidate} is passed over: {damage}")
@@ -209,11 +211,13 @@ class Checkpoints:
     def _compare(self, step: int, like: TrainState) -> None:
         assert self._manager is not None
         saved = {
-            leaf.name: tuple(leaf.shape)
+            leaf.name: f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
             for leaf in jax.tree.leaves(self._manager.item_metadata(step).state.tree)
         }
         expected = {
-            jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape)
+            jax.tree_util.keystr(
+                path, simple=True, separator="."
+            ): f"{leaf.dtype}{list(leaf.shape)}"
             for path, leaf in jax.tree_util.tree_leaves_with_path(like)
         }
         for name in sorted(saved.keys() | expected.keys()):
@@ -226,7 +230,7 @@ class Checkpoints:
     def _remove_halves(self) -> None:
         """A save that was killed before its digests, or a half-deleted one, is no checkpoint."""
         for folder in self.directory.glob("[0-9]*"):
-            if folder.is_dir() and not (folder / digests.NAME).exists():
+            if folder.name.isdecimal() and folder.is_dir() and not (folder / digests.NAME).exists():
                 shutil.rmtree(folder)
 
     def _failed(self, error: Exception) -> SaveError:

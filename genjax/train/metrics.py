@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,14 +51,17 @@ class Metrics:
         self._board.close()
 
 
-def read(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics.jsonl; a last line cut short by a kill is left out."""
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file such as metrics.jsonl, up to the first that a kill cut short."""
     if not path.exists():
         return []
     rows = []
     for line in path.read_text().splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             break
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            break
+        rows.append(row)
     return rows

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -105,8 +106,25 @@ def test_a_passed_over_step_can_be_saved_again(tmp_path):
 
 def test_another_architecture_is_refused_in_one_line(tmp_path):
     checkpoints = saved(tmp_path, [1])
-    with pytest.raises(CheckpointError, match=r"ema\.a\.w is \(1000,\) there and \(7,\) here"):
+    with pytest.raises(
+        CheckpointError, match=r"a\.w is float32\[1000\] there and float32\[7\] here"
+    ):
         checkpoints.restore(state(0, 7), print)
+
+
+def test_arrays_of_another_type_are_refused(tmp_path):
+    checkpoints = saved(tmp_path, [1])
+    halves = jax.tree.map(lambda x: x.astype(jnp.bfloat16), state(0).params)
+    with pytest.raises(
+        CheckpointError, match=r"is float32\[1000\] there and bfloat16\[1000\] here"
+    ):
+        checkpoints.restore(replace(state(0), params=halves), print)
+
+
+def test_a_folder_that_only_looks_like_a_step_is_left_alone(tmp_path):
+    (tmp_path / "2024-thesis").mkdir()
+    Checkpoints(tmp_path)
+    assert (tmp_path / "2024-thesis").exists()
 
 
 # In a process of its own: the threads of a failed save leave warnings behind, some of them later.

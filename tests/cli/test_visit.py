@@ -1,0 +1,37 @@
+"""The visit: what it scores by, and on what."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.cli.config import Run
+from genjax.cli.system import System
+from genjax.cli.visit import Visit
+from genjax.data import from_arrays
+from genjax.train.game import begin
+from genjax.train.layout import DataParallel
+from genjax.train.metrics import Metrics, read
+
+
+def test_the_first_of_the_scores_ranks_the_checkpoint_whatever_its_name(tmp_path):
+    images = from_arrays(np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1))
+    system = System(
+        game={},
+        init=None,
+        latent=(1,),
+        generate=lambda state, key, z, label: jnp.zeros((len(z), 1, 1, 1)),
+        validate=lambda state, keys, batch: {
+            "zeal": batch["image"][:, 0, 0, 0].astype(jnp.float32),
+            "apathy": jnp.ones(len(keys)),
+        },
+    )
+    run = Run(steps=1, batch=8, samples=2)  # 20 images in batches of 8: the last is filled up
+    visit = Visit(system, DataParallel(1), images, run, jax.random.key(0), tmp_path)
+    metrics = Metrics(tmp_path, 0, enabled=True)
+    numbers, score = visit(1, begin({}, {}, {}), metrics)
+    metrics.close()
+    assert list(numbers) == ["test/zeal", "test/apathy"]
+    assert numbers == {"test/zeal": 9.5, "test/apathy": 1}
+    assert score == 9.5
+    assert (tmp_path / "step_1.png").exists()
+    assert read(tmp_path / "metrics.jsonl") == []
