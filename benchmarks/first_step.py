@@ -44,7 +44,6 @@ def genjax(directory: str) -> None:
                 spent[EVENTS[event]] += seconds
 
         jax.monitoring.register_event_duration_secs_listener(listen)
-        import genjax.cli.train
         from genjax.train.layout import DataParallel
 
         imported = since_command()

@@ -18,7 +18,9 @@ from genjax.data import from_arrays
 from genjax.train.game import begin
 from genjax.train.layout import DataParallel
 from genjax.train.state import TrainState
+from genjax.train.step import make_step
 
+FOREVER = 10**9  # steps
 SPREAD = 0.02  # of what is added to parameters that two libraries compare
 
 
@@ -40,14 +42,18 @@ class Training:
         jax.block_until_ready(self.state)
         self.init_seconds = time.monotonic() - began
         self.key = jax.random.key(1)
-        self.dispatch = self.layout.compile(self.timed.game, several=player.dispatch > 1)
+        several = player.dispatch > 1
+        # As genjax.cli.train does: a set in memory lies on the device where steps are scanned.
+        held = {"image": pictures(case, IMAGES)} if player.data and several else None
+        self.dispatch = self.layout.compile(self.timed.game, several=several, held=held)
         self.batches = self._batches()
 
     def _batches(self) -> Iterator[Any]:
         n, batch = self.player.dispatch, self.case.batch
         if self.player.data:
             images = from_arrays(pictures(self.case, IMAGES))
-            return map(self.layout.feed, images.batches(0, 0, batch, stack=n))
+            read = images.index_batches if n > 1 else images.batches
+            return map(self.layout.feed, read(0, 0, batch, stack=n, stop=FOREVER))
         same = {"image": np.stack([pictures(self.case, batch)] * n)}
         return itertools.repeat(self.layout.feed(same))
 
@@ -65,10 +71,10 @@ class Training:
 
     def flops(self) -> dict[str, float]:
         """Of one step: of its convolutions and products by the jaxpr, and of all by XLA."""
-        arguments = (self.state, self.key, next(self.batches))
-        counted = {"products": count(self.dispatch, *arguments) / self.player.dispatch}
-        # XLA counts the body of a loop once.
-        if analysis := self.dispatch.lower(*arguments).cost_analysis():
+        step = make_step(self.timed.game, None)
+        batch = {"image": pictures(self.case, self.case.batch)}
+        counted = {"products": count(step, self.state, self.key, batch)}
+        if analysis := jax.jit(step).lower(self.state, self.key, batch).cost_analysis():
             counted["xla"] = analysis["flops"]
         return counted
 

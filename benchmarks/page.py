@@ -11,16 +11,18 @@ NOTES = Path(__file__).parent / "notes.md"
 BUSY = 0.05
 
 HOW = """\
-Each player is a process of its own, pinned to the same cores and the same number of threads, and works only
-in its turn: A B C, C B A, … A *ratio* is PyTorch's time over genjax's in the same round, the median over the
-rounds, with a 95 % bootstrap interval: **above 1 genjax is faster**. Training is forward, backward, Adam and the
-moving average of the parameters, by the experiments' own train step (`genjax.train.layout.DataParallel`) and
-settings (`genjax.cli.platform`), against PyTorch's fused Adam and multi-tensor average. Both have equal parameters
-and, given the same weights and noise, equal losses, gradient norms or drawn pixels: the largest relative difference
-is in the table. Operations are counted by PyTorch's and by genjax's jaxpr, convolutions and matrix products only;
-genjax convolves doubled images in 4/9 of the work, and trains a GAN's generator without the critic's weight
-gradients. GFLOP/s are PyTorch's count over each one's time. Memory is the most that the process held in RAM while it
-was timed, less what it held after its imports.
+Each player is a process of its own, pinned to the same cores and the same number of threads, and
+works only in its turn: A B C, C B A, … A *ratio* is PyTorch's time over genjax's in the same
+round, the median over the rounds, with a 95 % bootstrap interval: **above 1 genjax is faster**.
+Training is forward, backward, Adam and the moving average of the parameters, by the experiments'
+own train step (`genjax.train.layout.DataParallel`) and settings (`genjax.cli.platform`), against
+PyTorch's fused Adam and multi-tensor average. Both have equal parameters and, given the same
+weights and noise, equal losses, gradient norms or drawn pixels: the largest relative difference
+is in the table. Operations are counted by PyTorch's and by genjax's jaxpr, convolutions and
+matrix products only; genjax convolves doubled images in 4/9 of the work, and trains a GAN's
+generator without the critic's weight gradients. GFLOP/s are PyTorch's count over each one's time.
+Memory is the most that the process held in RAM while it was timed, less what it held after its
+imports.
 """
 
 
@@ -156,7 +158,7 @@ def _first_step(results: dict[str, Any]) -> str:
     head = [
         "## From the command to the first step",
         "",
-        "`python -m experiments.ddpm_fashion` with nothing set, seconds; PyTorch: the same network.",
+        "`python -m experiments.ddpm_fashion`, no flag set, seconds; PyTorch: the same network.",
         "set-up is data, network and state; trace, lower and compile are the train step's.",
         "",
         "| | total | import | set-up | trace | lower | compile |",

@@ -5,7 +5,6 @@ import importlib.util
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from benchmarks.children import ChildError, Machine, once
 from benchmarks.duel import say

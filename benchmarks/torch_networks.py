@@ -1,6 +1,7 @@
 """The PyTorch twins, written as PyTorch is usually written, and the peers' own networks."""
 
 import importlib.util
+import itertools
 import sys
 import types
 from typing import Any
@@ -53,7 +54,7 @@ def _conv_vae(network: ConvVae) -> nn.Module:
         nn.Unflatten(1, (widths[-1], h, w)),
     ]
     up = (*widths[::-1], channels)
-    for before, after in zip(up, up[1:], strict=False):
+    for before, after in itertools.pairwise(up):
         decoder += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
     return nn.ModuleDict(
         {"encoder": nn.Sequential(*encoder), "decoder": nn.Sequential(*decoder[:-1])}
@@ -74,7 +75,7 @@ class _Generator(nn.Module):
             + [nn.BatchNorm2d(width, momentum=0.01) for width in widths[1:]]
         )
         plain = {"kernel_size": 5, "padding": 2, "bias": False}
-        ends = [*zip(widths, widths[1:], strict=False), (widths[-1], network.shape[2])]
+        ends = [*itertools.pairwise(widths), (widths[-1], network.shape[2])]
         self.convs = nn.ModuleList(
             nn.ConvTranspose2d(a, b, stride=2 if i else 1, output_padding=1 if i else 0, **plain)
             for i, (a, b) in enumerate(ends)
