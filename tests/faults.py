@@ -94,7 +94,7 @@ class Runs:
 def newest(directory: Path) -> dict[str, int]:
     """{folder of checkpoints: the newest intact step}, a first stage's too."""
     found = {}
-    for folder in directory.rglob("checkpoints"):
+    for folder in [*directory.glob("checkpoints"), *directory.glob("*/checkpoints")]:
         steps = sorted((int(p.name) for p in folder.iterdir() if p.name.isdigit()), reverse=True)
         whole = (step for step in steps if digests.damage(folder / str(step)) is None)
         found[str(folder.relative_to(directory))] = next(whole, 0)

@@ -19,8 +19,15 @@ def write(folder: Path, half: Path) -> None:
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint's files, in words, or None.
 
-    A link is damage: it could lead to a file of someone else's.
+    A link is damage: it could lead to a file of someone else's. So is what is being deleted.
     """
+    try:
+        return _damage(folder)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+
+
+def _damage(folder: Path) -> str | None:
     if links := sorted(path for path in folder.rglob("*") if path.is_symlink()):
         return f"{links[0].relative_to(folder)} is a link"
     if not (folder / NAME).is_file():
