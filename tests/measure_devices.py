@@ -34,6 +34,8 @@ class Trial:
             self.initial = jax.tree.map(
                 lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, self.initial
             )
+            # Else the division to 0..1 rounds in float32, in its own way in each program.
+            self.batches["image"] = self.batches["image"].astype(np.float64)
         self.dispatches = {}
 
     def run(self, layout, state=None, first=0, last=None):
