@@ -9,6 +9,8 @@ from genjax.train.checkpoint import Checkpoints
 from genjax.train.layout import DataParallel, FullySharded
 from tests.families import batches, initial
 
+TARGET = 1e-6  # of the difference of losses, over max(1, |loss|)
+STEPS = 50
 KEY = jax.random.key(1)
 
 

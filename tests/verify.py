@@ -24,6 +24,8 @@ from pathlib import Path
 from tests import measure_resume as resume
 from tests.families import FAMILIES
 from tests.measure_devices import (
+    STEPS,
+    TARGET,
     Trial,
     copied,
     difference,
@@ -32,8 +34,6 @@ from tests.measure_devices import (
     sharded,
 )
 
-TARGET = 1e-6  # of a loss's difference over max(1, |loss|)
-STEPS = 50
 COUNTS = (1, 2, 4, 8)
 LEGS = [f(n) for f, n in zip([copied] * 4 + [sharded] * 4, [8, 1, 2, 4, 8, 1, 2, 4], strict=True)]
 LEGS += [copied(8), copied(1)]
@@ -65,7 +65,7 @@ def main(names: list[str]) -> int:
                 f"{resume.STEPS} steps of the experiment's command, 5 in a dispatch, against the "
                 "same stopped and resumed in other processes: the same bits of parameters, "
                 "optimizer, moving average, statistics, rows of metrics and images.",
-                [f"stop at {', '.join(map(str, stops))}" for stops in STOPS],
+                [f"stop {', '.join(map(str, stops))}" for stops in STOPS],
                 _resume,
             ),
         ]
@@ -78,14 +78,14 @@ def kind(layout) -> str:
 
 def _table(title, columns, names, row) -> int:
     """row(name) yields (text, whether it is a miss) for each column."""
-    print(f"\n{title}\n\n{'':26}" + "".join(f"{column:>12}" for column in columns), flush=True)
+    print(f"\n{title}\n\n{'':26}" + "".join(f" {column:>10}" for column in columns), flush=True)
     misses = 0
     for name in names:
         began, missed = time.monotonic(), 0
         print(f"{name:26}", end="", flush=True)
         for text, miss in row(name):
             missed += miss
-            print(f"{text:>12}", end="", flush=True)
+            print(f" {text:>10}", end="", flush=True)
         print(f"   {'MISS' if missed else 'ok'}  {time.monotonic() - began:.0f} s", flush=True)
         misses += missed
     return misses

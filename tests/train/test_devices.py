@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from tests.families import FAMILIES
-from tests.measure_devices import Trial, copied, difference, moves, sharded
-from tests.verify import STEPS, TARGET
+from tests.measure_devices import STEPS, TARGET, Trial, copied, difference, moves, sharded
 
 # The others, in the long test, add no further way to depend on the devices.
 SHORT = ["gan turns 2", "dcgan spectral minibatch", "ddpm", "latent"]
