@@ -193,7 +193,7 @@ CASES = (
     *(
         Case(
             f"{sampler}-{steps}-b{batch}",
-            f"{title}, batch {batch}",
+            title,
             network,
             batch,
             (GENJAX, *LOOPS),

@@ -27,7 +27,7 @@ class Child:
         prefix = "" if kind == "feeding" else {"genjax": "jax_"}.get(self.player.library, "torch_")
         module = importlib.import_module(f"benchmarks.{prefix}{kind}")
         imported = time.monotonic()
-        self.baseline, self.device_baseline = memory.resident(), _device_memory(self.player)
+        self.baseline = memory.resident()
         self.subject = getattr(module, kind.title())(self.case, self.player, bfloat16=self.bfloat16)
         built = time.monotonic()
         self.subject.run(1)
@@ -51,10 +51,9 @@ class Child:
 
     def memory(self) -> dict[str, Any]:
         """MiB at most since `watch`, more than after the imports; a GPU's where there is one."""
-        on_device = _device_memory(self.player)
-        if on_device is not None:
-            return {"mib": on_device}
-        return {"mib": memory.peak() - self.baseline}
+        on_host = memory.peak() - self.baseline
+        on_device = None if self.case.kind == "feeding" else _device_memory(self.player.library)
+        return {"mib": on_host if on_device is None else on_device}
 
     def flops(self) -> dict[str, Any]:
         return {"flops": self.subject.flops()}
@@ -77,11 +76,9 @@ def prepare(library: str) -> None:
         torch.manual_seed(0)
 
 
-def _device_memory(player: Player) -> float | None:
+def _device_memory(library: str) -> float | None:
     """MiB of the GPU at most so far, by the library's allocator; None on a CPU."""
-    if player.library == "numpy":
-        return None
-    if player.library == "genjax":
+    if library == "genjax":
         import jax
 
         statistics = jax.local_devices()[0].memory_stats() or {}

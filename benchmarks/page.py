@@ -72,7 +72,7 @@ def _ratios(results: dict[str, Any]) -> str:
     ]
     for case in _compared(results):
         for name, against in case["ratios"].items():
-            row = [case["title"], f"B{case['batch']}{name.removeprefix('genjax')}"]
+            row = [_title(case), name.removeprefix("genjax").removeprefix(", ")]
             row.append(_milliseconds(case["players"][name]["seconds"]["median"]))
             row += [
                 _ratio(against.get(f"torch {way}")) for way in ("eager", "channels-last", "compile")
@@ -101,7 +101,7 @@ def _details(results: dict[str, Any]) -> str:
             rows.append(
                 _row(
                     [
-                        case["title"],
+                        _title(case),
                         name,
                         _milliseconds(seconds["median"]),
                         f"{_milliseconds(seconds['q1'])} to {_milliseconds(seconds['q3'])}",
@@ -113,7 +113,7 @@ def _details(results: dict[str, Any]) -> str:
                 )
             )
     counts = [
-        f"- {case['title']}: {next(iter(case['players'].values()))['parameters']:,} parameters; "
+        f"- {_title(case)}: {next(iter(case['players'].values()))['parameters']:,} parameters; "
         + ", ".join(
             f"{name} {counted['products'] / 1e9:,.2f}"
             + (
@@ -128,7 +128,7 @@ def _details(results: dict[str, Any]) -> str:
         if case["players"]
     ]
     left_out = [
-        f"- {case['title']}: {name} left out: {why}"
+        f"- {_title(case)}: {name} left out: {why}"
         for case in results["cases"]
         for name, why in case["left_out"].items()
     ]
@@ -137,7 +137,7 @@ def _details(results: dict[str, Any]) -> str:
 
 def _feeding(results: dict[str, Any]) -> str:
     rows = [
-        _row([case["title"], name, f"{1 / told['seconds']['median']:,.0f}", f"{told['mib']:,.0f}"])
+        _row([_title(case), name, f"{1 / told['seconds']['median']:,.0f}", f"{told['mib']:,.0f}"])
         for case in results["cases"]
         if case["unit"] == "image"
         for name, told in case["players"].items()
@@ -165,6 +165,10 @@ def _first_step(results: dict[str, Any]) -> str:
         "|" + "---|" * 7,
     ]
     return "\n".join([*head, *rows, ""])
+
+
+def _title(case: dict[str, Any]) -> str:
+    return f"{case['title']}, batch {case['batch']}"
 
 
 def _row(cells: list[str]) -> str:
