@@ -154,7 +154,12 @@ class _Trainer:
         dispatch = run.dispatch or (1 if slow else 50)
         key = jax.random.fold_in(self.key, VISIT)
         visit = Visit(system, self.layout, self.held_out, run, key, directory / "samples")
-        metrics = Metrics(directory, start, enabled=self.speaks)
+
+        def kept(row: dict[str, Any]) -> bool:
+            """Not the visit of a run that ended in between, and now goes on."""
+            return row["step"] % every == 0 or not any(name.startswith("test/") for name in row)
+
+        metrics = Metrics(directory, start, self.speaks, kept)
         began = time.monotonic()
         try:
             state = loop.fit(
@@ -189,15 +194,19 @@ class _Trainer:
 
     def _stream(self, start: int, steps: int, stack: int, dispatch: int) -> Iterator[Any]:
         read = self.images.batches if self._held(dispatch) is None else self.images.index_batches
-        return read(
-            self.config.run.seed,
-            start,
-            self.config.run.batch,
-            stack=stack,
-            stop=steps,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
+        # A run resumed in the midst of a dispatch goes back to the grid of the whole run's.
+        grid = min(steps, -(-start // stack) * stack)
+        for first, last in ((start, grid), (grid, steps)):
+            if first < last:
+                yield from read(
+                    self.config.run.seed,
+                    first,
+                    self.config.run.batch,
+                    stack=stack,
+                    stop=last,
+                    process_index=jax.process_index(),
+                    process_count=jax.process_count(),
+                )
 
     def say(self, line: str) -> None:
         if self.speaks:

@@ -40,8 +40,8 @@ class Stopped(Exception):  # noqa: N818, a request, not an error
 @dataclass(frozen=True)
 class Plan:
     """steps: where training ends. every: steps between visits (summary, pictures, checkpoint).
-    log: steps between rows of metrics, rounded up to whole dispatches. batch: images in a step,
-    over all processes; epoch: images in an epoch.
+    log: steps between rows of metrics, each of one step, so that no stop changes a row. batch:
+    images in a step, over all processes; epoch: images in an epoch.
     """
 
     steps: int
@@ -75,13 +75,12 @@ def fit(
 ) -> TrainState:
     """Trains from state.step to plan.steps and returns the final state.
 
-    batches: host arrays [n, B, ...], n steps a dispatch, the first for state.step. visit(step,
-    state), every plan.every steps and at the end, returns numbers to report and the score to rank
-    the checkpoint by. fault(NonFiniteError), for each step that is not finite, before anything
-    after it is saved: it raises, or returns to go on where the dispatch skips such updates. Raises
-    Stopped after saving, on SIGINT or SIGTERM; a second signal ends the process at once. Of several
-    processes a signal to any stops all at the same step, and ProcessError is raised in the
-    others when one is lost.
+    batches: host arrays [n, B, ...], n steps a dispatch, the first for state.step; a multiple of
+    plan.every ends one. visit(step, state), every plan.every steps and at the end, returns numbers
+    to report and the score to rank the checkpoint by. fault(NonFiniteError), for each step that is
+    not finite, before anything after it is saved: it raises, or returns to go on where the dispatch
+    skips such updates. Raises Stopped after saving, on SIGINT or SIGTERM; a second signal ends the
+    process at once. Of several processes a signal to any stops all at the same step.
     """
     step = saved = int(state.step)
     watch = _Watch(plan, step, metrics, fault)
@@ -92,7 +91,7 @@ def fit(
             state, told = dispatch(state, key, layout.feed(batch))
             step += n
             watch.dispatched(step, n, told)
-            visiting = step % plan.every < n or step == plan.steps
+            visiting = step % plan.every == 0 or step == plan.steps
             stopping = asked()
             if visiting or stopping:
                 watch.settle()
@@ -146,13 +145,14 @@ class _Watch:
     def _read(self, step: int, n: int, told: dict[str, jax.Array]) -> None:
         values = {name: np.asarray(value) for name, value in told.items()}
         for i in range(n):
-            bad = [name for name, value in values.items() if not np.isfinite(value[i])]
-            if bad:
-                self.fault(NonFiniteError(step - n + i + 1, sorted(bad)))
+            this = step - n + i + 1
+            finite = {name: float(v[i]) for name, v in values.items() if np.isfinite(v[i])}
+            if bad := sorted(values.keys() - finite.keys()):
+                self.fault(NonFiniteError(this, bad))
+            if this % self.plan.log == 0:
+                self.metrics.write(this, finite)
         row = _finite_means(values)
         self.recent.append(row)
-        if step % self.plan.log < n:
-            self.metrics.write(step, row)
         now = time.monotonic()
         if self.last:  # the first interval after a pause holds compilation or a visit
             self.images += n * self.plan.batch

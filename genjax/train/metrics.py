@@ -1,7 +1,7 @@
 """The numbers and pictures of a run: metrics.jsonl and TensorBoard events."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,24 @@ class Metrics:
     """Writes rows {"step": …, name: number, …} to metrics.jsonl and TensorBoard.
 
     directory: the run's. step: where the run (re)starts; later rows, of a run that was killed
-    after its last checkpoint, are dropped, so that a resumed run leaves the rows of one
-    uninterrupted. enabled: False on every process but the first.
+    after its last checkpoint, are dropped, and so are those that `kept(row)` denies, so that a
+    resumed run leaves the rows of one uninterrupted. enabled: False on every process but the first.
     """
 
-    def __init__(self, directory: Path, step: int, enabled: bool):
+    def __init__(
+        self,
+        directory: Path,
+        step: int,
+        enabled: bool,
+        kept: Callable[[dict[str, Any]], bool] = lambda row: True,
+    ):
         self._file = self._board = None
         if not enabled:
             return
         from tensorboardX import SummaryWriter
 
         path = directory / "metrics.jsonl"
-        rows = [row for row in read(path) if row["step"] <= step]
+        rows = [row for row in read(path) if row["step"] <= step and kept(row)]
         half = path.with_suffix(".half")
         half.write_text("".join(json.dumps(row) + "\n" for row in rows))
         half.replace(path)
