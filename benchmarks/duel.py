@@ -124,13 +124,14 @@ def _agree(result: dict[str, Any], children: dict[str, Handle], path: Path) -> N
             say(f"  NOT A PAIR: {error}")
             result["differences"][child.player.name] = None
             continue
-        difference = max(_difference(expected[name], found[name]) for name in expected)
+        difference = max(relative_difference(expected[name], found[name]) for name in expected)
         result["differences"][child.player.name] = difference
         verdict = "" if difference < TOLERANCE else "NOT A PAIR: "
         say(f"  {verdict}{child.player.name} differs by {difference:.1e} at the same weights")
 
 
-def _difference(ours: Any, theirs: Any) -> float:
+def relative_difference(ours: Any, theirs: Any) -> float:
+    """max |ours − theirs| / max |ours| of two numbers or two lists."""
     a, b = (x if isinstance(x, list) else [x] for x in (ours, theirs))
     scale = max(abs(x) for x in a)
     return max(abs(x - y) for x, y in zip(a, b, strict=True)) / scale

@@ -104,4 +104,5 @@ def test_the_pytorch_twin_computes_the_same(name, tmp_path):
     for key, value in expected.items():
         assert np.isfinite(value)
         assert value > 0
-        assert duel._difference(value, found[key]) < 1e-4, key  # float32 through some 50 layers
+        # float32 through some fifty layers
+        assert duel.relative_difference(value, found[key]) < 1e-4, key
