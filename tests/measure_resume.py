@@ -75,15 +75,11 @@ def _arrays(directory):
     return found
 
 
-def _rows(directory, leaving_out):
-    """Of the metrics, but for those of the visits that only a run's end makes."""
-    return {
-        path.relative_to(directory): [row for row in read(path) if row["step"] not in leaving_out]
-        for path in directory.rglob("metrics.jsonl")
-    }
+def _rows(directory):
+    return {path.relative_to(directory): read(path) for path in directory.rglob("metrics.jsonl")}
 
 
-def compare(whole, parts, stops):
+def compare(whole, parts):
     """{part of the run: what differs, "" for nothing}, by bits."""
     one, other = _arrays(whole), _arrays(parts)
     assert one.keys() == other.keys()
@@ -93,7 +89,7 @@ def compare(whole, parts, stops):
         bad = [name for name in names if one[name].tobytes() != other[name].tobytes()]
         far = max((float(np.max(np.abs(one[n] - other[n]))) for n in bad), default=0)
         found[part] = f"{len(bad)} of {len(names)} by {far:.0e}" if bad else ""
-    rows, others = _rows(whole, stops), _rows(parts, stops)
+    rows, others = _rows(whole), _rows(parts)
     same = rows == others and any(rows.values())
     found["rows"] = "" if same else _first_difference(rows, others)
     return found

@@ -124,7 +124,7 @@ def _resume(name):
         whole = resume.stopped(name, family, images, place / "whole", [])
         for number, stops in enumerate(STOPS):
             parts = resume.stopped(name, family, images, place / f"parts{number}", stops)
-            found = resume.compare(whole, parts, stops)
+            found = resume.compare(whole, parts)
             found["images"] = "" if resume.batches_resume(images, stops) else "differ"
             bad = [f"{part}: {text}" for part, text in found.items() if text]
             yield "; ".join(bad) or "same bits", bool(bad)

@@ -20,7 +20,7 @@ def found(tmp_path_factory):
     whole = resume.stopped(name, FAMILIES[name], images, place / "whole", [])
     parts = resume.stopped(name, FAMILIES[name], images, place / "parts", STOPS)
     assert resume.batches_resume(images, STOPS)
-    return resume.compare(whole, parts, STOPS)
+    return resume.compare(whole, parts)
 
 
 @pytest.mark.parametrize("part", ["params", "opt_state", "ema", "variables"])
