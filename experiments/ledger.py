@@ -188,7 +188,7 @@ def verdict(row: dict) -> str:
     gap = row["ours"]["value"] - target(row)
     if not missed(row):
         return "hit"
-    whole = "" if row["expected"] or not row["shortened"] else ", of the whole schedule"
+    whole = "" if row["expected"] or not row["shortened"] else " against the whole schedule"
     return f"**miss** by {gap:.2f}{whole}"
 
 

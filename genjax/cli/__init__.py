@@ -1,1 +1,1 @@
-"""The commands every experiment shares: train, sample, reconstruct, interpolate."""
+"""The commands every experiment shares: train, sample, reconstruct, interpolate, evaluate."""
