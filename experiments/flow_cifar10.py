@@ -114,7 +114,7 @@ def build(config: Config, spec):
                 y,
                 schedule=schedule,
                 target=target,
-                steps=steps.uniform(100),
+                steps=steps.quadratic(50),
                 key=probe,
             ).log_prob
 
