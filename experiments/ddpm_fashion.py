@@ -172,8 +172,8 @@ def build(config: Config, spec):
         bits = {name: vlb.bits_per_dim(nats, image.shape) for name, nats in bits.items()}
 
         def log_density(y):
-            # From the lowest noise that the network was trained on: the density it knows. Of a trained
-            # network 200 steps gave the same to 0.001 bits/dim.
+            # From the lowest noise that the network was trained on: the density it knows.
+            # With a trained network 200 steps gave the same to 0.001 bits/dim.
             grid = steps.quadratic(50, end=1 / config.levels)
             return likelihood.log_likelihood(
                 predict, y, schedule=schedule, target=output, steps=grid, key=probe

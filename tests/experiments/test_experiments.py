@@ -152,11 +152,14 @@ def test_the_network_for_cifar10_is_as_large_as_the_paper_says(experiment):
     assert round(count / 1e6, 1) == 35.7  # Ho et al. 2020, section 4
 
 
-def test_the_network_for_mnist_takes_its_images():
-    system = ddpm_mnist.build(ddpm_mnist.Config(), Spec((28, 28, 1), 10, 60_000))
+@pytest.mark.parametrize(
+    ("experiment", "shape"), [(ddpm_mnist, (28, 28, 1)), (ddpm_cifar10, (32, 32, 3))]
+)
+def test_the_loss_of_the_full_size_takes_the_images_of_its_set(experiment, shape):
+    system = experiment.build(experiment.Config(), Spec(shape, 10, 50_000))
     key = jax.random.key(0)
     params, _ = jax.eval_shape(lambda key: system.init(key, None), key)
-    batch = {"image": jax.ShapeDtypeStruct((4, 28, 28, 1), np.uint8)}
+    batch = {"image": jax.ShapeDtypeStruct((4, *shape), np.uint8)}
     loss = system.game["unet"].loss
     value, _ = jax.eval_shape(
         lambda params, batch: loss(params, None, jax.random.split(key, 4), batch), params, batch
