@@ -51,7 +51,8 @@ class Run:
     every: int | None = None
     """Steps between summaries, pictures and checkpoints. None: an epoch."""
     dispatch: int | None = None
-    """The most steps in one dispatch to the device. None: 50, but 1 for convolutions on a CPU."""
+    """The most steps in one dispatch to the device. None: 50, but 1 for convolutions on a CPU. A
+    convolutional run that goes on with 1 after more, or the reverse, rounds differently."""
     samples: int = 64
     """Images in samples/step_N.png."""
     sharded: bool = False
@@ -69,6 +70,12 @@ class Run:
     """How many processes there are in all. None: found out."""
     process: int | None = None
     """Which of them this is, from 0. None: found out."""
+
+    def __post_init__(self) -> None:
+        least = {"steps": 0, "seed": 0, "batch": 1, "every": 1, "dispatch": 1, "samples": 1}
+        for name, low in {**least, "devices": 1, "processes": 1, "process": 0}.items():
+            if (value := getattr(self, name)) is not None and value < low:
+                raise ConfigError(f"--run.{name} must be at least {low}, not {value}")
 
 
 # A resumed run may differ in these: they change how far, how often and where, not what is computed.

@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 
-from genjax.train.game import Game
+from genjax.cli.config import ConfigError
+from genjax.train.game import Game, begin
 from genjax.train.state import TrainState, Tree
 
 
@@ -70,3 +71,22 @@ class System:
 
 
 Build = Callable[[Any, Spec], System]
+
+
+def fresh(system: System, key: jax.Array) -> TrainState:
+    """The state before the first step, on untrained stages."""
+    before = fresh(system.before, key) if system.before else None
+    return begin(system.game, *system.init(key, before))
+
+
+def built(build: Build, config: Any, spec: Spec, where: str) -> tuple[System, TrainState]:
+    """The system, and its state's shapes; ConfigError where settings of the right types make none.
+
+    where: what the settings are called in that message.
+    """
+    try:
+        system = build(config, spec)
+        return system, jax.eval_shape(lambda key: fresh(system, key), jax.random.key(0))
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        first = str(error).partition("\n")[0]
+        raise ConfigError(f"{where} no network: {first}") from error

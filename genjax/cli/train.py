@@ -14,7 +14,7 @@ import numpy as np
 from genjax.cli.config import ConfigError, Run
 from genjax.cli.directory import claim, open_split, run_directory
 from genjax.cli.faults import INIT, VISIT, Faults
-from genjax.cli.system import Build, Spec, System
+from genjax.cli.system import Build, Spec, System, built
 from genjax.cli.visit import Visit
 from genjax.data import Images
 from genjax.train import loop, processes
@@ -50,7 +50,11 @@ def train(name: str, config: Any, build: Build) -> TrainState:
 def _train(name: str, config: Any, build: Build) -> TrainState:
     images, held_out = open_split(config.data, "train"), open_split(config.data, "test")
     spec = Spec(images.shape[1:], images.num_classes, len(images))
-    system = build(config, spec)
+    system, _ = built(build, config, spec, "these settings describe")
+    if (config.run.devices or 0) > jax.local_device_count():
+        raise ConfigError(
+            f"--run.devices {config.run.devices}: there are {jax.local_device_count()} here"
+        )
     layout: Layout = (
         FullySharded(config.run.devices) if config.run.sharded else DataParallel(config.run.devices)
     )
@@ -71,7 +75,13 @@ def _train(name: str, config: Any, build: Build) -> TrainState:
 def _join(run: Run) -> None:
     given = (run.coordinator, run.processes, run.process)
     if run.distributed:
-        processes.join(*given)
+        try:
+            processes.join(*given)
+        except processes.ProcessError as error:
+            raise ConfigError(
+                f"{error}; where jax finds no cluster, give --run.coordinator HOST:PORT, "
+                "--run.processes and --run.process"
+            ) from error
     elif given != (None, None, None):
         raise ConfigError("--run.coordinator, processes and process need --run.distributed")
 

@@ -15,10 +15,9 @@ from genjax.cli.config import ConfigError, Data, load, parse
 from genjax.cli.directory import open_split
 from genjax.cli.faults import INIT
 from genjax.cli.generating import Generator
-from genjax.cli.system import Build, Spec, System
+from genjax.cli.system import Build, Spec, built, fresh
 from genjax.report import pictures
 from genjax.train.checkpoint import Checkpoints
-from genjax.train.game import begin
 from genjax.train.state import TrainState
 
 
@@ -59,12 +58,7 @@ class Trained:
         images = dict(images) if isinstance(images, dict) else {}
         images.pop("fingerprint", None)
         self.spec = parse(Spec, images, str(path))
-        try:  # settings of the right types may still be nonsense, such as no layer at all
-            self.system = build(self.config, self.spec)
-            like = jax.eval_shape(lambda key: _fresh(self.system, key), jax.random.key(0))
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            first = str(error).partition("\n")[0]
-            raise ConfigError(f"{path} describes no network: {first}") from error
+        self.system, like = built(build, self.config, self.spec, f"{path} describes")
         self.generator = Generator(self.system)
         self.exported = exporting.is_export(self.directory)
         self.state = (
@@ -92,7 +86,7 @@ class Trained:
             checkpoints.close()
         if state is None and before is not None and self.system.before is None:
             key = jax.random.fold_in(jax.random.key(self.config.run.seed), INIT)
-            return jax.jit(lambda key: _fresh(self.system, key))(key)
+            return jax.jit(lambda key: fresh(self.system, key))(key)
         if state is None:
             raise ConfigError(f"{self.directory} has no checkpoint to use")
         return state
@@ -117,8 +111,3 @@ class Trained:
             np.savez_compressed(opened, **arrays)
         half.replace(path)
         return path
-
-
-def _fresh(system: System, key: jax.Array) -> TrainState:
-    before: Any = _fresh(system.before, key) if system.before else None
-    return begin(system.game, *system.init(key, before))

@@ -62,6 +62,25 @@ def test_a_value_of_the_wrong_kind_is_refused(refused):
     assert "--hidden" in refused("--hidden", "many")
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("--run.every 0", "--run.every must be at least 1, not 0"),
+        ("--run.samples 0", "--run.samples must be at least 1"),
+        ("--run.seed -1", "--run.seed must be at least 0"),
+        ("--run.devices 99", "there are 8 here"),
+        ("--hidden 0", "these settings describe no network"),
+        ("--latent -1", "these settings describe no network"),
+        ("--run.process 0", "need --run.distributed"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused_before_anything_is_written(
+    refused, small, tmp_path, flags, told
+):
+    assert told in refused(*small, *flags.split())
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_unknown_preset_is_answered_with_those_there_are(refused):
     presets = {"tutorial": dcgan_fashion.TUTORIAL}
     said = refused("--preset", "tutorail", module=dcgan_fashion, presets=presets)
