@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.cli.system import fresh
 from genjax.train.layout import DataParallel, FullySharded, LayoutError, check
 from tests.families import BATCH, FAMILIES, SPEC, initial
 
