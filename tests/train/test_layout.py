@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.cli.system import fresh
 from genjax.train.layout import DataParallel, FullySharded, LayoutError, check
 from tests.families import BATCH, FAMILIES, SPEC, initial
 
