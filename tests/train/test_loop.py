@@ -41,7 +41,7 @@ class Run:
         self.plan = Plan(steps, every, log=1, batch=4, epoch=20)
         self.visits = []
 
-    def go(self, **faults):
+    def go(self, stream=None, **faults):
         layout = DataParallel(1)
         checkpoints = Checkpoints(self.directory / "checkpoints")
         state = layout.place(begin(GAME, {"p": jnp.zeros(())}, {}))
@@ -59,7 +59,7 @@ class Run:
                 layout,
                 state,
                 jax.random.key(0),
-                batches(start, self.plan.steps, self.stack, **faults),
+                stream or batches(start, self.plan.steps, self.stack, **faults),
                 self.plan,
                 checkpoints=checkpoints,
                 metrics=metrics,
@@ -113,6 +113,21 @@ def test_a_signal_saves_stops_and_the_run_goes_on_from_there(tmp_path, number, c
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     rows = [read(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")]
     assert rows[0] == rows[1]
+
+
+def test_a_second_signal_is_not_waited_for(tmp_path):
+    """While the first is heeded, the next has its default effect: the process ends."""
+
+    def twice():
+        for batch in batches(0, 10):
+            if batch["x"][0, 0] == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+                assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+                assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+            yield batch
+
+    with pytest.raises(Stopped):
+        Run(tmp_path).go(stream=twice())
 
 
 def test_divisor_is_the_largest_that_fits():

@@ -83,13 +83,15 @@ def alone(tmp_path_factory, own_sets):
     return directory
 
 
-def test_two_processes_train_save_and_resume_with_the_numbers_of_one(alone, tmp_path, own_sets):
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_processes_train_save_and_resume_with_the_numbers_of_one(count, alone, tmp_path, own_sets):
     directory = tmp_path / "run"
-    # Three steps by two processes that hold copies, the rest by two that share one sharded state.
+    # Three steps by processes that hold copies, the rest by some that share one sharded state.
     for steps, how in ((3, ()), (6, ("--run.sharded",))):
-        first, second = ended(start(directory, own_sets, *how, count=2, steps=steps))
-        assert first[0] == second[0] == 0, first[2] + second[2]
-        assert "step      3 of 6" not in second[1]
+        first, *others = ended(start(directory, own_sets, *how, count=count, steps=steps))
+        for code, out, said in (first, *others):
+            assert code == 0, said
+            assert ("step " in out) == (out is first[1])
     assert "resumed at step 3 of 6" in first[1]
     rows = [read(path / "metrics.jsonl") for path in (alone, directory)]
     assert [row.keys() for row in rows[0]] == [row.keys() for row in rows[1]]
