@@ -66,10 +66,18 @@ def _train(name: str, config: Any, build: Build) -> TrainState:
     if processes.speaks():
         claim(name, config, spec, images.fingerprint)
     if processes.several():
-        same = dataclasses.replace(config, run=dataclasses.replace(config.run, process=None))
-        processes.agree("their settings", repr(same))
+        processes.agree("their settings", repr(_alike(config)))
         processes.agree("their images", images.fingerprint)
     return _Trainer(config, images, held_out, layout).train(system, directory)
+
+
+def _alike(config: Any) -> Any:
+    """The settings without those that each host may have its own of."""
+    return dataclasses.replace(
+        config,
+        run=dataclasses.replace(config.run, process=None, dir=None),
+        data=dataclasses.replace(config.data, dir=None),
+    )
 
 
 def _join(run: Run) -> None:
