@@ -17,6 +17,7 @@ from experiments import (
     autoencoder_fashion,
     dcgan_fashion,
     ddpm_fashion,
+    flow_cifar10,
     gan_fashion,
     latent_shapes,
     vae_fashion,
@@ -57,7 +58,7 @@ _GAN = Family(gan_fashion, gan_fashion.Config(hidden=16), "--hidden 16")
 _WIDTHS = (16, 8, 8)
 
 # Noise, dropout, synchronised BatchNorm, spectral norm, deviations over the minibatch, statistics
-# of codes, labels left out, slices of a batch.
+# of codes, labels left out, noises paired within the batch, slices of a batch.
 FAMILIES = {
     "autoencoder": Family(autoencoder_fashion, autoencoder_fashion.Config(latent=4), "--latent 4"),
     "vae": _VAE,
@@ -75,6 +76,11 @@ FAMILIES = {
         ddpm_fashion,
         ddpm_fashion.Config(channels=8, multipliers=(1,), attention=(), dropout=0.1, classes=True),
         "--channels 8 --multipliers 1 --attention --dropout 0.1 --classes --sampling-steps 2",
+    ),
+    "flow": Family(
+        flow_cifar10,
+        flow_cifar10.Config(channels=8, multipliers=(1, 1), attention=(), groups=4),
+        "--channels 8 --multipliers 1 1 --attention --groups 4 --sampling-steps 2",
     ),
     "latent": Family(
         latent_shapes,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 # These are quantities of a batch: with one key per example, example i's noise still depends on
-# the other examples, and on several devices each couples its own part of the batch.
+# the other examples. `over_devices` makes it the whole batch where devices share one.
 
 
 def independent(x, eps, key):
@@ -40,6 +40,34 @@ def sinkhorn(regularization, iterations=100) -> Callable:
         return eps[draw(key, logits)]
 
     return couple
+
+
+def over_devices(couple, axis_name="data") -> Callable:
+    """`couple` on the whole batch, also where a pmap has split it along the axis of that name.
+
+    Each device couples all of it and keeps its own part, so that the number of devices changes
+    nothing. key: one per example, [B], or the same one on every device.
+    """
+
+    def whole(x, eps, key):
+        try:
+            jax.lax.axis_size(axis_name)
+        except NameError:  # nothing is split
+            return couple(x, eps, key)
+        typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        raw = jax.random.key_data(key) if typed else key
+
+        def gather(array):
+            return jax.lax.all_gather(array, axis_name, tiled=True)
+
+        if raw.ndim == 2:
+            raw = gather(raw)
+        key = jax.random.wrap_key_data(raw, impl=jax.random.key_impl(key)) if typed else raw
+        first = jax.lax.axis_index(axis_name) * len(x)
+        coupled = couple(gather(x), gather(eps), key)
+        return jax.lax.dynamic_slice_in_dim(coupled, first, len(x))
+
+    return whole
 
 
 def _cost(x, eps):

@@ -98,3 +98,28 @@ def test_shapes_must_agree():
 def test_independent_noise_stays_where_it_was_drawn():
     x, eps = jnp.zeros((5, 2)), jax.random.normal(jax.random.key(1), (5, 2))
     np.testing.assert_array_equal(couplings.independent(x, eps, jax.random.key(2)), eps)
+
+
+@pytest.mark.parametrize("typed", [True, False])
+@pytest.mark.parametrize("one_key", [True, False])
+@pytest.mark.parametrize("couple", [couplings.optimal_transport, couplings.sinkhorn(0.5)])
+def test_devices_that_share_a_batch_couple_it_as_one(couple, one_key, typed):
+    rng = np.random.default_rng(0)
+    x, eps = jnp.asarray(rng.normal(size=(2, 16, 3)), jnp.float32)
+    key = jax.random.key(0) if typed else jax.random.PRNGKey(0)
+    if not one_key:
+        key = jax.random.split(key, 16)
+    whole = couplings.over_devices(couple)
+    expected = whole(x, eps, key)
+    np.testing.assert_array_equal(expected, couple(x, eps, key))
+
+    def share(array):
+        return array.reshape(4, 4, *array.shape[1:])
+
+    found = jax.pmap(whole, axis_name="data", in_axes=(0, 0, None if one_key else 0))(
+        share(x), share(eps), key if one_key else share(key)
+    )
+    np.testing.assert_array_equal(found.reshape(eps.shape), expected)
+    assert not np.array_equal(
+        found[:2].reshape(8, 3), couple(x[:8], eps[:8], key if one_key else key[:8])
+    )
