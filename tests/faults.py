@@ -308,7 +308,12 @@ def harm(options: Options, work: Path, shown: bool = True) -> list[Row]:
     names = options.families
     share = lambda total, i: total // len(names) + (i < total % len(names))  # noqa: E731
     total = options.kills + options.damages + options.terminations + options.disks + options.peers
-    rows = []
+    rows: list[Row] = []
+
+    def told(row: Row) -> None:
+        rows.append(row)
+        bar.write(f"{'  '.join(map(str, row))}{'' if row.good else '  MISS'}", file=sys.stderr)
+
     with tqdm(total=total, unit="harm", disable=not shown) as bar:
         for i, name in enumerate(names):
             folder = work / name.replace(" ", "_")
@@ -317,15 +322,15 @@ def harm(options: Options, work: Path, shown: bool = True) -> list[Row]:
             runs.tick = bar.update
             bar.set_description(name)
             if n := share(options.kills, i):
-                rows.append(kills(runs, n, rng))
+                told(kills(runs, n, rng))
             if n := share(options.damages, i):
-                rows.append(damages(runs, n, rng))
+                told(damages(runs, n, rng))
             if n := share(options.terminations, i):
-                rows.append(terminations(runs, n, rng))
+                told(terminations(runs, n, rng))
             if i == 0 and options.disks:
-                rows.append(full_disks(runs, sizes(runs, options.disks)))
+                told(full_disks(runs, sizes(runs, options.disks)))
             if i == 0 and options.peers:
-                rows.append(lost_peers(runs, options.peers, rng))
+                told(lost_peers(runs, options.peers, rng))
     return rows
 
 

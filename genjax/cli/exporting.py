@@ -139,7 +139,7 @@ def _public(config: Any) -> Any:
     """The settings without the names of this machine's folders and processes."""
     machine = ("dir", "distributed", "coordinator", "processes", "process")
     names = {field.name for field in dataclasses.fields(Run)}
-    run = {name: getattr(Run(0, 0), name) for name in machine if name in names}
+    run = {name: getattr(Run(0, 1), name) for name in machine if name in names}
     data: Data = config.data
     folder = None if data.folder is None else Path(data.folder).absolute().name
     return dataclasses.replace(

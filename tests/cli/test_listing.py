@@ -41,6 +41,11 @@ def run(tmp_path):
     return run
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 def said(capsys, *arguments):
     with pytest.raises(SystemExit) as stop:
         listing.main([str(a) for a in arguments])

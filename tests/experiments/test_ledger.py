@@ -89,6 +89,7 @@ def test_a_row_runs_from_scratch_and_a_miss_exits_with_1(
         if words[0] != sys.executable:
             return true_run(words, **options)
         monkeypatch.setattr(sys, "argv", words[2:])
+        monkeypatch.delitem(sys.modules, words[2], raising=False)  # as in a new process
         runpy.run_module(words[2], run_name="__main__")
         return subprocess.CompletedProcess(words, 0)
 

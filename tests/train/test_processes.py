@@ -103,16 +103,15 @@ def test_processes_train_save_and_resume_with_the_numbers_of_one(count, alone, t
 
 def test_a_signal_to_one_saves_and_stops_both_at_the_same_step(tmp_path, own_sets):
     directory = tmp_path / "run"
-    both = start(directory, own_sets, count=2, steps=10**6, every=10**6)
-    wait_for(directory / "config.json")
-    time.sleep(3)  # somewhere in compilation or training
+    both = start(directory, own_sets, count=2, steps=10**6, every=200)
+    wait_for(directory / "checkpoints" / "200" / "digests.json")
     both[1].send_signal(signal.SIGTERM)
     first, second = ended(both)
     assert first[0] == second[0] == 143, first[2] + second[2]
     stops = [re.search(r"SIGTERM, step ([\d,]+) is saved", end[2]).group(1) for end in ended(both)]
     assert stops[0] == stops[1]
     step = int(stops[0].replace(",", ""))
-    assert Checkpoints(directory / "checkpoints", read_only=True).steps() == [step]
+    assert Checkpoints(directory / "checkpoints", read_only=True).steps()[-1] == step
 
 
 @pytest.mark.parametrize("victim", [0, 1])
