@@ -1,6 +1,7 @@
 """Checkpoints of a run: Orbax underneath, sha256 digests on top, the latest and the best kept."""
 
 import errno
+import json
 import math
 import os
 import shutil
@@ -17,6 +18,8 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from genjax.train import digests, processes
 from genjax.train.state import TrainState
+
+SCORE = "metrics/metrics"  # where in a checkpoint Orbax writes it
 
 
 class CheckpointError(Exception):
@@ -55,21 +58,22 @@ class Checkpoints:
             primary_host=0, active_processes={0}, barrier_sync_key_prefix="genjax"
         )
         several = {"multiprocessing_options": alone} if processes.several() else {}
+        kept = policies.AnyPreservationPolicy(
+            [
+                policies.LatestN(keep),
+                policies.BestN(
+                    get_metric_fn=lambda metrics: -_score(metrics),
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
         options = ocp.CheckpointManagerOptions(
             # LatestN beside BestN: alone, max_to_keep with best_fn deletes the latest, and BestN
             # without best_fn forgets its metrics at a restart.
             best_fn=_score,
             best_mode="min",
-            preservation_policy=policies.AnyPreservationPolicy(
-                [
-                    policies.LatestN(keep),
-                    policies.BestN(
-                        get_metric_fn=lambda metrics: -_score(metrics),
-                        n=1,
-                        keep_checkpoints_without_metrics=False,
-                    ),
-                ]
-            ),
+            preservation_policy=kept,
             read_only=read_only,
             create=False,
             cleanup_tmp_directories=not read_only,
@@ -79,7 +83,7 @@ class Checkpoints:
             if self.writer:
                 self.directory.mkdir(parents=True, exist_ok=True)
                 self._remove_halves()
-            return ocp.CheckpointManager(
+            return _Manager(
                 self.directory,
                 options=options,
                 item_handlers={"state": ocp.StandardCheckpointHandler(**several)},
@@ -139,8 +143,13 @@ class Checkpoints:
         return sorted(self._manager.all_steps()) if self._manager else []
 
     def best(self) -> int | None:
-        """The step of the lowest score, None where no checkpoint has one."""
-        return self._manager.best_step() if self._manager else None
+        """The step of the lowest score, None where no intact checkpoint has one."""
+        scores = {}
+        for step in self.steps():
+            path = self.directory / str(step) / SCORE
+            if path.is_file() and self.damage(step) is None:
+                scores[step] = _score(json.loads(path.read_text()))
+        return min(scores, key=scores.__getitem__, default=None)
 
     def damage(self, step: int) -> str | None:
         """What is wrong with a checkpoint's files, in words, or None."""
@@ -245,6 +254,13 @@ class Checkpoints:
         if self.writer:
             half = self.directory / f"{digests.NAME}.half"
             digests.write(self.directory / str(step), half)
+
+
+class _Manager(ocp.CheckpointManager):
+    def metrics(self, step: int) -> Any:
+        """A damaged score is none: it would end the manager's start, or rank the checkpoint."""
+        folder = Path(self.directory) / str(step)
+        return None if digests.damage(folder, SCORE) else super().metrics(step)
 
 
 def _score(metrics: dict[str, float]) -> float:

@@ -16,18 +16,19 @@ def write(folder: Path, half: Path) -> None:
     half.rename(folder / NAME)
 
 
-def damage(folder: Path) -> str | None:
+def damage(folder: Path, part: str = "") -> str | None:
     """What is wrong with a checkpoint's files, in words, or None.
 
     A link is damage: it could lead to a file of someone else's. So is what is being deleted.
+    part: only the files whose names, from the folder, begin so.
     """
     try:
-        return _damage(folder)
+        return _damage(folder, part)
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
 
 
-def _damage(folder: Path) -> str | None:
+def _damage(folder: Path, part: str) -> str | None:
     if links := sorted(path for path in folder.rglob("*") if path.is_symlink()):
         return f"{links[0].relative_to(folder)} is a link"
     if not (folder / NAME).is_file():
@@ -39,6 +40,7 @@ def _damage(folder: Path) -> str | None:
         return f"{NAME} is damaged"
     if not isinstance(digests, dict):
         return f"{NAME} is damaged"
+    digests = {name: digest for name, digest in digests.items() if name.startswith(part)}
     found = {str(path.relative_to(folder)) for path in _files(folder)}
     if missing := sorted(digests.keys() - found):
         return f"{missing[0]} is missing"

@@ -78,8 +78,27 @@ def test_a_missing_file_and_damaged_digests_are_found(tmp_path):
     (tmp_path / "2" / "state" / "manifest.ocdbt").unlink()
     found, lines = restored(Checkpoints(tmp_path))
     assert int(found.step) == 1
+    assert len(lines) == 2
     assert "digests.json is damaged" in lines[0]
-    assert "state/manifest.ocdbt is missing" in lines[1]
+    assert "2 is passed over: state/manifest.ocdbt is missing" in lines[1]
+
+
+@pytest.mark.parametrize("score", ['{"score" 0.3}', '{"score": 0.0}'])
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_damaged_score_ranks_nothing_and_does_not_stop_the_others(tmp_path, read_only, score):
+    saved(tmp_path, [1, 2, 3], [0.2, 0.1, 0.3]).close()
+    (tmp_path / "3" / "metrics" / "metrics").write_text(score)
+    checkpoints = Checkpoints(tmp_path, read_only=read_only)
+    found, lines = restored(checkpoints)
+    assert int(found.step) == checkpoints.best() == 2
+    assert len(lines) == 1
+    assert "metrics/metrics is damaged" in lines[0]
+
+
+def test_a_damaged_checkpoint_is_never_the_best(tmp_path):
+    saved(tmp_path, [1, 2], [0.2, 0.1]).close()
+    (tmp_path / "2" / "state" / "manifest.ocdbt").unlink()
+    assert Checkpoints(tmp_path, read_only=True).best() == 1
 
 
 def test_what_was_never_completed_is_removed_but_not_by_a_reader(tmp_path):
