@@ -23,6 +23,8 @@ MOST = 1.02
 # The run without: everything else, the summaries and pictures too, stays.
 WITHOUT = """
 import sys, runpy
+from genjax.cli import platform
+platform.configure()  # before jax is imported, as in the run that saves
 from genjax.train.checkpoint import Checkpoints
 Checkpoints.save = lambda *_: None
 name = sys.argv.pop(1)
