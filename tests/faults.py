@@ -30,6 +30,7 @@ from tqdm import tqdm  # noqa: E402
 
 from genjax.train import digests  # noqa: E402
 from genjax.train.checkpoint import Checkpoints  # noqa: E402
+from tests.checkpointed import arrays  # noqa: E402
 from tests.families import FAMILIES  # noqa: E402
 
 EVERY = 5
@@ -101,14 +102,6 @@ def newest(directory: Path) -> dict[str, int]:
     return found
 
 
-def arrays(folder: Path, step: int):
-    checkpoints = Checkpoints(folder, read_only=True)
-    try:
-        return jax.tree.map(np.asarray, checkpoints._manager.restore(step).state)
-    finally:
-        checkpoints.close()
-
-
 def same(a, b) -> bool:
     leaves = [jax.tree.leaves(tree) for tree in (a, b)]
     return jax.tree.structure(a) == jax.tree.structure(b) and all(
@@ -145,7 +138,7 @@ def kills(runs: Runs, count: int, rng: random.Random) -> Row:
     runs.finish(whole, end)
     silent = 0
     for folder, step in newest(whole).items():
-        silent += not same(arrays(whole / folder, step), arrays(directory / folder, step))
+        silent += not same(*(arrays((path / folder).parent, step) for path in (whole, directory)))
         rows = [(path / folder).parent / "metrics.jsonl" for path in (whole, directory)]
         silent += rows[0].read_text() != rows[1].read_text()
     return Row("kill -9", runs.name, tried, survived, lost, silent, f"{end:,} steps, bit for bit")
@@ -158,7 +151,7 @@ def damages(runs: Runs, count: int, rng: random.Random) -> Row:
         runs.finish(source, 2 * EVERY)
     folder = source / "checkpoints"
     steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
-    true = {step: arrays(folder, step) for step in steps}
+    true = {step: arrays(source, step) for step in steps}
     reader = Checkpoints(folder, read_only=True)
     like = _like(true[steps[-1]])
     reader.close()

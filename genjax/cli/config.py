@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from genjax import untrusted_json
+
 
 class ConfigError(Exception):
     """Settings that cannot be used; the message is one line that says what to do."""
@@ -97,7 +99,6 @@ FREE = {
     "data": ("dir", "download"),
 }
 
-MAX_BYTES = 1 << 20  # of a config.json: some hundred times what ours take
 
 C = TypeVar("C")
 
@@ -111,22 +112,11 @@ def save(path: Path, values: dict[str, Any]) -> None:
 
 def load(path: Path) -> dict[str, Any]:
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            raise ValueError("it is no file")
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
-            raise ValueError(f"it is over {MAX_BYTES >> 20} MiB")
-        values = json.loads(text)
+        return untrusted_json.read(path)
     except FileNotFoundError:
         raise ConfigError(f"{path.parent} is no run directory: it has no {path.name}") from None
-    except RecursionError:
-        raise ConfigError(f"{path} cannot be read: it is nested too deeply") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} is damaged: it holds no settings")
-    return values
 
 
 def parse(kind: type[C], values: Any, where: str) -> C:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 import genjax
@@ -17,7 +14,7 @@ from genjax.cli.directory import open_split
 from genjax.cli.system import Build, Measure
 from genjax.cli.trained import Trained
 from genjax.data import Images
-from genjax.evaluate.average import Average, average
+from genjax.evaluate.average import Average, average, ordered_jit
 
 if TYPE_CHECKING:
     from genjax.cli.main import Evaluate
@@ -33,17 +30,16 @@ def evaluate(name: str, kind: type, build: Build, settings: Evaluate) -> None:
         raise ConfigError("--n and --seed are not negative; --n 0 takes every image")
     images = open_split(run.data, settings.split)
     n = min(settings.n or len(images), len(images))
-    score = jax.jit(measure.scores)
+    score = ordered_jit(measure.scores)
     began = time.monotonic()
     with tqdm(total=n, unit="image", disable=None) as bar:
         found = average(
             lambda keys, batch: score(run.state, keys, batch),
-            _batches(images, settings.seed, n, min(measure.chunk, n)),
+            images.evaluation_batches(min(measure.chunk, n), limit=n, seed=settings.seed),
             jax.random.key(settings.seed),
             told=lambda done: bar.update(done - bar.n),
         )
     seconds = time.monotonic() - began
-    found = {key: found[key] for key in measure.units}  # jit sorts by name
     _table(found, measure, images, settings.seed)
     path = run.directory / "evaluation.json"
     values = {
@@ -66,13 +62,6 @@ def evaluate(name: str, kind: type, build: Build, settings: Evaluate) -> None:
     }
     save(path, values)
     print(path)
-
-
-def _batches(images: Images, seed: int, n: int, size: int) -> Iterator[dict[str, Any]]:
-    """n images in the random order of a seed; in order they would be no fair sample."""
-    for b in range(math.ceil(n / size)):
-        mask = np.arange(b * size, (b + 1) * size) < n
-        yield {**images.batch(seed, b, size), "mask": mask}
 
 
 def _table(found: dict[str, Average], measure: Measure, images: Images, seed: int) -> None:

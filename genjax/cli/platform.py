@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
+from genjax.train.errors import first_line
+
 # jaxlib 0.10.2 and later send convolutions to YNNPACK on the CPU, which is slower at training by
 # half; an option that a jaxlib does not know aborts the process.
 _CPU_OPTION = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
@@ -48,7 +50,8 @@ def background() -> Iterator[None]:
     told: set[str] = set()
 
     def tell(kind: type[BaseException], error: BaseException | None) -> None:
-        line = f"{kind.__name__}: {str(error).strip().splitlines()[0][:200] if error else ''}"
+        text = first_line(error) if error else ""
+        line = kind.__name__ if text in ("", kind.__name__) else f"{kind.__name__}: {text}"
         if line not in told:
             print(f"in the background: {line}", file=sys.stderr)
         told.add(line)

@@ -178,6 +178,8 @@ class _Trainer:
             return row["step"] % every == 0 or not any(name.startswith("test/") for name in row)
 
         metrics = Metrics(directory, start, self.speaks, kept)
+        held = self._held(dispatch)
+        stack = loop.divisor(every, dispatch)
         began = time.monotonic()
         try:
             state = loop.fit(
@@ -185,12 +187,12 @@ class _Trainer:
                     system.game,
                     several=dispatch > 1,
                     skip=run.non_finite == "skip",
-                    held=self._held(dispatch),
+                    held=held,
                 ),
                 self.layout,
                 state,
                 faults.begin(self.key, start),
-                self._stream(start, steps, loop.divisor(every, dispatch), dispatch),
+                self._stream(start, steps, stack, as_indices=held is not None),
                 loop.Plan(steps, every, max(1, every // 10), run.batch, len(self.images)),
                 checkpoints=checkpoints,
                 metrics=metrics,
@@ -210,8 +212,8 @@ class _Trainer:
             return None
         return whole
 
-    def _stream(self, start: int, steps: int, stack: int, dispatch: int) -> Iterator[Any]:
-        read = self.images.batches if self._held(dispatch) is None else self.images.index_batches
+    def _stream(self, start: int, steps: int, stack: int, *, as_indices: bool) -> Iterator[Any]:
+        read = self.images.index_batches if as_indices else self.images.batches
         # A run resumed in the midst of a dispatch goes back to the grid of the whole run's.
         grid = min(steps, -(-start // stack) * stack)
         for first, last in ((start, grid), (grid, steps)):

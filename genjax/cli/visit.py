@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from genjax.cli.config import Run
 from genjax.cli.generating import Generator, labels, latents
 from genjax.cli.system import System
 from genjax.data import Images
+from genjax.evaluate.average import average, ordered_jit
 from genjax.report import pictures
 from genjax.train import processes
 from genjax.train.layout import Layout
@@ -37,8 +37,7 @@ class Visit:
     ):
         self.system, self.layout, self.directory = system, layout, directory
         self.generator = Generator(system)
-        self.names: list[str] = []
-        self.validate = jax.jit(self._values)
+        self.validate = ordered_jit(system.validate)
         self.key, self.z = key, latents(system, key, run.samples)
         self.label = labels(system, run.samples)
         size = min(run.batch, len(held_out), MOST_VALIDATED)
@@ -51,29 +50,13 @@ class Visit:
         state = self.layout.gather(state)
         if not processes.speaks():
             return {}, None  # the others wait for the first at their next step
-        numbers = self._numbers(state)
+        # The same keys at every visit: the scores differ by the weights alone.
+        found = average(partial(self.validate, state), self.batches(), self.key)
+        numbers = {f"test/{name}": score.mean for name, score in found.items()}
         for name, file, picture in self._drawn(step, state):
             pictures.save(self.directory / file, picture)
             metrics.picture(step, name, picture)
         return numbers, next(iter(numbers.values()), None)
-
-    def _numbers(self, state: TrainState) -> dict[str, float]:
-        # The same keys at every visit: the scores differ by the weights alone.
-        found: dict[str, list[np.ndarray]] = {}
-        for number, batch in enumerate(self.batches()):
-            mask = batch.pop("mask")
-            first = number * len(mask)
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(self.key, first + jnp.arange(len(mask)))
-            told = self.validate(state, keys, batch)
-            for name, values in zip(self.names, told, strict=True):
-                found.setdefault(f"test/{name}", []).append(np.asarray(values)[mask])
-        return {name: float(np.concatenate(values).mean()) for name, values in found.items()}
-
-    def _values(self, state: TrainState, keys: jax.Array, batch: Any) -> list[jax.Array]:
-        # jit sorts the keys of a dict, and the first of these ranks the checkpoint.
-        found = self.system.validate(state, keys, batch)
-        self.names = list(found)
-        return list(found.values())
 
     def _drawn(self, step: int, state: TrainState) -> Iterator[tuple[str, str, np.ndarray]]:
         images = self.generator.images(state, self.key, self.z, self.label)

@@ -175,9 +175,15 @@ class Images:
         return rows
 
     def evaluation_batches(
-        self, size: int, *, limit: int | None = None, process_index: int = 0, process_count: int = 1
+        self,
+        size: int,
+        *,
+        limit: int | None = None,
+        seed: int = 0,
+        process_index: int = 0,
+        process_count: int = 1,
     ) -> Iterator[Batch]:
-        """Each image once, in one random order that never changes, for scores.
+        """Each image once, in the random order of a seed, for scores.
 
         A random order because the first n images of a test set are not a fair sample of it;
         `limit=n` stops after n images. All batches have the same shape: where the images run out
@@ -187,7 +193,7 @@ class Images:
         n = min(len(self), limit or len(self))
         for b in range(-(-n // size)):
             rows = batch_indices(
-                0,
+                seed,
                 b,
                 size,
                 len(self),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from genjax import untrusted_json
 from genjax.data.error import DataError
-
-MAX_BYTES = 16 << 20
 
 
 def check(folder: Path) -> None:
@@ -29,23 +27,12 @@ def check(folder: Path) -> None:
 
 def _loaded(path: Path) -> dict[str, Any]:
     try:
-        if not path.is_file():  # opening a pipe would wait for ever
-            raise OSError("it is no file")
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
-            raise ValueError(f"it is over {MAX_BYTES >> 20} MiB")
-        values = json.loads(text)
-        if isinstance(values, dict):
-            return values
-        first = "no description"
-    except RecursionError:
-        first = "nested too deeply"
+        return untrusted_json.read(path)
     except (OSError, ValueError) as error:
         first = str(error).partition("\n")[0]
-    raise DataError(
-        f"{path.parent} cannot be read ({path.name}: {first}): delete it and prepare it again"
-    )
+        raise DataError(
+            f"{path.parent} cannot be read ({path.name}: {first}): delete it and prepare it again"
+        ) from None
 
 
 def _strings(value: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -50,9 +50,9 @@ def average(
 
     batches: trees of arrays [B, ...]; "mask" [B], where there is one, is taken out and says which
     examples count, so that the last batch can be filled up. key: one; the example at place i gets
-    fold_in(key, i), whatever B is. score is called as it is: hand over a jitted one. told(n) hears
-    after each batch how many examples are done. Raises ValueError where there are no examples or
-    a score is not [B].
+    fold_in(key, i), whatever B is. score is called as it is: hand over `ordered_jit` of one.
+    told(n) hears after each batch how many examples are done. Raises ValueError where there are no
+    examples or a score is not [B].
     """
     found: dict[str, list[np.ndarray]] = {}
     place = done = 0
@@ -73,3 +73,23 @@ def average(
     if not done:
         raise ValueError("there is nothing to average: give at least one example")
     return {name: Average(np.concatenate(values)) for name, values in found.items()}
+
+
+def ordered_jit(
+    score: Callable[..., Mapping[str, jax.Array]],
+) -> Callable[..., dict[str, jax.Array]]:
+    """jax.jit of a function to {name: array} that keeps the order of the names: jit sorts them."""
+    names: list[str] = []
+
+    def values(*given: Any) -> list[jax.Array]:
+        found = score(*given)
+        names[:] = found
+        return list(found.values())
+
+    jitted = jax.jit(values)
+
+    def ordered(*given: Any) -> dict[str, jax.Array]:
+        found = jitted(*given)
+        return dict(zip(names, found, strict=True))
+
+    return ordered

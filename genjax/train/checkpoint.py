@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from genjax.train import digests, processes
+from genjax.train.errors import first_line
 from genjax.train.state import TrainState
 
 SCORE = "metrics/metrics"  # where in a checkpoint Orbax writes it
@@ -268,8 +269,7 @@ def _score(metrics: dict[str, float]) -> float:
 
 
 def _line(error: BaseException) -> str:
-    """The first line of an error: Orbax' run to hundreds."""
     full = os.strerror(errno.ENOSPC)
     if full in str(error):
         return full
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return first_line(error)

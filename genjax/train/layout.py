@@ -193,6 +193,9 @@ class FullySharded:
 
         return jax.tree.map(put, batches)
 
+    @cached_property
+    def _whole(self) -> Callable[[TrainState], TrainState]:
+        return jax.jit(lambda s: s, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
+
     def gather(self, state: TrainState) -> TrainState:
-        whole = jax.jit(lambda s: s, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
-        return _first_copy(whole(state))
+        return _first_copy(self._whole(state))

@@ -1,8 +1,9 @@
 """What the processes of one run tell each other: numbers, whole arrays, that one is lost."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import jax
@@ -10,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from genjax.train.errors import first_line
 
 # A process is taken for dead after so long without a sign of life; most deaths show at once, as a
 # broken connection.
@@ -48,7 +51,7 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> None:
             shutdown_timeout_seconds=2 * HEARTBEAT_SECONDS,
         )
     except (ValueError, RuntimeError) as error:
-        raise ProcessError(f"cannot join the other processes: {_line(error)}") from error
+        raise ProcessError(f"cannot join the other processes: {first_line(error)}") from error
 
 
 def several() -> bool:
@@ -63,12 +66,16 @@ def speaks() -> bool:
 
 def highest(number: int) -> jax.Array:
     """The greatest of the processes' numbers, int32 []; all call it together, and none waits."""
+    each, greatest = _over_processes()
+    return greatest(jax.make_array_from_process_local_data(each, np.array([number], np.int32)))
+
+
+@cache
+def _over_processes() -> tuple[NamedSharding, Callable[[jax.Array], jax.Array]]:
     devices = np.array([jax.local_devices(p)[0] for p in range(jax.process_count())])
     mesh = Mesh(devices, ("process",))
-    given = jax.make_array_from_process_local_data(
-        NamedSharding(mesh, PartitionSpec("process")), np.array([number], np.int32)
-    )
-    return jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))(given)
+    greatest = jax.jit(jnp.max, out_shardings=NamedSharding(mesh, PartitionSpec()))
+    return NamedSharding(mesh, PartitionSpec("process")), greatest
 
 
 def whole(tree: Any) -> Any:
@@ -116,9 +123,5 @@ def lost() -> Iterator[None]:
             raise
         raise ProcessError(
             "lost another process of this run: start all of them again to go on from the last "
-            f"checkpoint ({_line(error)[:100]})"
+            f"checkpoint ({first_line(error)[:100]})"
         ) from error
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -10,6 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from genjax.train.errors import first_line
 from genjax.train.state import Tree
 
 _DTYPES = {
@@ -37,7 +38,7 @@ def save(path: Path, tree: Tree, metadata: Mapping[str, str]) -> None:
         save_file(arrays, path, dict(metadata))
         path.chmod(mode)  # the writer makes files that nobody else can read
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} cannot be written: {_line(error)}") from error
+        raise WeightsError(f"{path} cannot be written: {first_line(error)}") from error
 
 
 def load(path: Path, like: Tree) -> tuple[Tree, dict[str, str]]:
@@ -105,8 +106,4 @@ def _opened(path: Path):
         with safe_open(path, "numpy") as file:
             yield file
     except (OSError, SafetensorError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path} is damaged: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise WeightsError(f"{path} is damaged: {first_line(error)}") from error

@@ -15,26 +15,6 @@ IMAGES = from_arrays(np.arange(N, dtype=np.uint8).reshape(N, 1, 1, 1), split="te
 MEASURE = Measure(lambda state, keys, batch: {}, {"bits": "bits/dim", "ess": "of 9"}, chunk=16)
 
 
-def chosen(seed, n, size):
-    """The images that count, each its own number."""
-    batches = list(evaluating._batches(IMAGES, seed, n, size))
-    assert {len(b["image"]) for b in batches} == {size}  # one shape, one program
-    return np.concatenate([b["image"][b["mask"]].ravel() for b in batches])
-
-
-def test_n_images_are_drawn_at_random_without_repetition():
-    first, other = chosen(0, 25, 16), chosen(1, 25, 16)
-    assert len(set(first.tolist())) == 25
-    assert set(first.tolist()) != set(other.tolist())
-    np.testing.assert_array_equal(first, chosen(0, 25, 5))  # whatever the chunk
-    # No prefix of the set: the mean of 25 of 0 … 59 is 29.5 ± 2.7 drawn at random, and 12 in order.
-    assert abs(first.mean() - 29.5) < 4 * 2.7
-
-
-def test_all_images_count_once():
-    assert sorted(chosen(3, N, 16).tolist()) == list(range(N))
-
-
 def test_the_table_has_error_bars_and_warns_of_few_effective_samples(capsys):
     found = {"bits": Average(np.array([1.0, 3.0])), "ess": Average(np.array([5.0, 50.0]))}
     evaluating._table(found, MEASURE, IMAGES, 7)

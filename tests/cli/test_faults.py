@@ -14,8 +14,8 @@ from experiments import vae_fashion
 from genjax.cli import faults
 from genjax.cli.main import main
 from genjax.data import open_images
-from genjax.train.checkpoint import Checkpoints
 from genjax.train.metrics import read
+from tests.checkpointed import arrays
 
 
 def breaking(when):
@@ -60,11 +60,6 @@ def at(*steps):
     return breaking(lambda step, key: jnp.any(jnp.array(steps) == step))
 
 
-def restored(directory):
-    checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
-    return checkpoints._manager.restore(checkpoints.steps()[-1]).state
-
-
 def test_a_fault_stops_the_run_and_its_record_is_the_batch_and_key_of_that_step(run, own_sets):
     code, said = run(at(5))
     assert code == 1
@@ -100,10 +95,10 @@ def test_without_a_fault_there_is_nothing_to_replay(run):
 def test_a_stopped_run_goes_on_where_the_fault_is_mended_as_if_it_had_never_been(run, tmp_path):
     run(at(5))
     assert run(at())[0] == 0
-    cut = restored(run.directory)
+    cut = arrays(run.directory)
     os.rename(run.directory, tmp_path / "cut")
     run(at())
-    jax.tree.map(np.testing.assert_array_equal, cut, restored(run.directory))
+    jax.tree.map(np.testing.assert_array_equal, cut, arrays(run.directory))
 
 
 def test_a_skipped_step_leaves_the_state_and_the_rest_of_the_run_alone(run):

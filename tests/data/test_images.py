@@ -91,6 +91,19 @@ def test_evaluation_keeps_its_order_but_not_the_files(images):
     assert labels[0].tolist() != (np.arange(10) % 7).tolist()
 
 
+def test_evaluation_draws_at_random_by_a_seed_whatever_the_batch():
+    images = from_arrays(np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1))
+
+    def chosen(seed, size):
+        batches = images.evaluation_batches(size, limit=25, seed=seed)
+        return np.concatenate([batch["image"][batch["mask"]].ravel() for batch in batches])
+
+    np.testing.assert_array_equal(chosen(1, 16), chosen(1, 5))
+    assert set(chosen(0, 16).tolist()) != set(chosen(1, 16).tolist())
+    # No prefix of the set: the mean of 25 of 0 … 59 is 29.5 ± 2.7 drawn at random, and 12 in order.
+    assert abs(chosen(0, 16).mean() - 29.5) < 4 * 2.7
+
+
 def test_processes_share_the_evaluation(images):
     whole = [batch["image"][batch["mask"]] for batch in images.evaluation_batches(8)]
     parts = [list(images.evaluation_batches(8, process_index=k, process_count=2)) for k in (0, 1)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genjax.evaluate.average import Average, average
+from genjax.evaluate.average import Average, average, ordered_jit
 
 DATA = np.random.default_rng(0).exponential(size=23).astype(np.float32)
 
@@ -64,3 +64,13 @@ def test_a_score_that_is_no_number_an_example_is_refused():
 
 def test_the_share_below_a_bound():
     assert Average(np.arange(10.0)).below(3) == 3 / 10
+
+
+def test_the_names_keep_the_order_that_jit_sorts_away():
+    def score(keys, batch):
+        return {"z": batch["x"], "a": batch["x"] + 1, "m": batch["x"] * 2}
+
+    found = average(ordered_jit(score), batches(5), jax.random.key(0))
+    plain = average(score, batches(5), jax.random.key(0))
+    assert list(found) == ["z", "a", "m"] != list(jax.jit(score)(None, {"x": DATA}))
+    assert {k: v.mean for k, v in found.items()} == {k: v.mean for k, v in plain.items()}

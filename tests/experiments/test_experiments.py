@@ -25,8 +25,8 @@ from experiments import (
 from genjax.cli.main import main
 from genjax.cli.system import Spec
 from genjax.cli.train import train
-from genjax.train.checkpoint import Checkpoints
 from genjax.train.metrics import read
+from tests.checkpointed import arrays
 
 EXPERIMENTS = {
     "autoencoder_fashion": (autoencoder_fashion, ""),
@@ -73,11 +73,6 @@ def flags(directory, own_sets, steps):
         f"--run.dir {directory} --run.steps {steps} --run.every 2 --run.batch 8 --run.samples 4 "
         f"--run.dispatch 1 --run.devices 2 --data.dir {own_sets}"
     ).split()
-
-
-def arrays(directory):
-    checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
-    return checkpoints._manager.restore(checkpoints.steps()[-1]).state
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -16,6 +16,7 @@ import pytest
 from genjax.train import processes
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.metrics import read
+from tests.checkpointed import arrays
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -63,11 +64,6 @@ def wait_for(path, limit=120):
     while not path.exists():
         assert time.monotonic() < until, f"no {path}"
         time.sleep(0.05)
-
-
-def arrays(directory):
-    checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
-    return checkpoints._manager.restore(checkpoints.steps()[-1]).state
 
 
 def close(a, b):

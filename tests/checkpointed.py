@@ -1,0 +1,18 @@
+"""The arrays of a checkpoint as they were saved, without the system that they belong to."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from genjax.train.checkpoint import Checkpoints
+
+
+def arrays(folder: Path, step: int | None = None):
+    """NumPy arrays of a run's (or a stage's) checkpoint; the newest where no step is given."""
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    try:
+        step = checkpoints.steps()[-1] if step is None else step
+        return jax.tree.map(np.asarray, checkpoints._manager.restore(step).state)
+    finally:
+        checkpoints.close()
