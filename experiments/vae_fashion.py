@@ -17,7 +17,7 @@ from genjax.cli.main import main
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=4000, batch=128, every=400)
+    run: Run = Run(steps=4000, batch=128, every=1000)
     data: Data = Data()
     conv: bool = False
     """Convolutions instead of dense layers."""
