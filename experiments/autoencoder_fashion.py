@@ -18,7 +18,7 @@ from genjax.cli.main import main
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=10_000, batch=128, every=1000)
+    run: Run = Run(steps=10_000, batch=128, every=2500)
     data: Data = Data()
     conv: bool = False
     """Convolutions instead of dense layers."""
