@@ -34,6 +34,7 @@ from tests.checkpointed import arrays  # noqa: E402
 from tests.families import FAMILIES  # noqa: E402
 
 EVERY = 5
+EMBEDDED = ("fashion_mnist_6k", "shapes64")  # need no download
 FOREVER = 10**7
 
 
@@ -72,6 +73,8 @@ class Runs:
             f"--run.dir {directory} --run.steps {steps} --run.every {EVERY} --run.batch 8 "
             f"--run.samples 4 --run.devices 1 {self.family.flags}"
         )
+        if self.family.config.data.name not in EMBEDDED:
+            flags += f" --data.name {EMBEDDED[0]}"
         return [sys.executable, "-u", "-m", *module, *flags.split(), *more]
 
     def start(self, directory: Path, steps: int, *more: str) -> subprocess.Popen:
