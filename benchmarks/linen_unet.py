@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from genjax.models.attention import attend
 from genjax.models.layers import Conv, UpsampleConv, time_embedding
 
 HEADS, HEAD_FEATURES, MEMORIES = 4, 32, 4
@@ -65,7 +66,7 @@ class Attention(nn.Module):
             context = jnp.einsum("bnhd,bnhe->bhde", jax.nn.softmax(k, 1), v)
             y = jnp.einsum("bhde,bnhd->bnhe", context, q)
         else:
-            y = jax.nn.dot_product_attention(q, k, v)
+            y = attend(q, k, v)
         y = Conv(c, (1, 1), name="to_out", dtype=self.dtype)(y.reshape(b, h, w, inside))
         return RMSNorm(name="norm_out")(y) if self.linear else y
 

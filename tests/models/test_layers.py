@@ -35,6 +35,7 @@ SUMS = {"rtol": 1e-4, "atol": 1e-4}
     [
         (layers.Conv(5, (3, 3), (2, 2)), nn.Conv(5, (3, 3), (2, 2))),
         (layers.Conv(5, (1, 1), use_bias=False), nn.Conv(5, (1, 1), use_bias=False)),
+        (layers.Projection(5), nn.Dense(5)),
         (
             layers.ConvTranspose(5, (4, 4), (2, 2), padding="VALID"),
             nn.ConvTranspose(5, (4, 4), (2, 2), padding="VALID"),

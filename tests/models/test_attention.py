@@ -1,0 +1,75 @@
+"""Attention on the CPU: jax.nn's values and derivatives, of any order and mode."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax.models.attention import attend
+
+
+def drawn(t=7, s=11, scale=1.0, dtype=jnp.float32):
+    keys = jax.random.split(jax.random.key(0), 3)
+    shapes = (2, t, 3, 8), (2, s, 3, 8), (2, s, 3, 8)
+    return [
+        scale * jax.random.normal(key, shape, dtype)
+        for key, shape in zip(keys, shapes, strict=True)
+    ]
+
+
+def reference(q, k, v):
+    """In float64 with NumPy, one head of one example at a time."""
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+    y = np.zeros(q.shape)
+    for b, n in np.ndindex(q.shape[0], q.shape[2]):
+        logits = q[b, :, n] @ k[b, :, n].T / np.sqrt(q.shape[-1])
+        weights = np.exp(logits - logits.max(1, keepdims=True))
+        y[b, :, n] = weights / weights.sum(1, keepdims=True) @ v[b, :, n]
+    return y
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+def test_it_is_the_weighted_sum_of_the_textbook(scale):
+    given = drawn(scale=scale)
+    np.testing.assert_allclose(attend(*given), reference(*given), rtol=2e-5, atol=2e-6 * scale)
+
+
+def test_logits_that_would_overflow_pick_the_largest():
+    q, k, v = drawn()
+    k = k.at[:, 4].set(1e4 * jnp.sign(q[:, 0]))  # key 4 beats all others at query 0
+    np.testing.assert_allclose(attend(q, k, v)[:, 0], v[:, 4], rtol=1e-6)
+    gradients = jax.grad(lambda *a: attend(*a).sum(), (0, 1, 2))(q, k, v)
+    assert all(bool(jnp.isfinite(g).all()) for g in gradients)
+
+
+def test_first_derivatives_both_ways_and_second_are_those_of_jax_nn():
+    given = drawn()
+    direction = [jnp.cos(5 * x) for x in given]
+
+    def value(f, *a):
+        return (jnp.sin(f(*a)) * jnp.arange(1.0, 9.0)[None, None, None]).sum()
+
+    def slope(f, *a):
+        return jax.jvp(lambda *a: value(f, *a), a, tuple(direction))[1]
+
+    for function in (jax.grad(value, (1, 2, 3)), slope, jax.grad(slope, (1, 2, 3))):
+        ours = jax.jit(function, static_argnums=0)(attend, *given)
+        theirs = jax.jit(function, static_argnums=0)(jax.nn.dot_product_attention, *given)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-4), ours, theirs)
+
+
+def test_bfloat16_stays_so_and_its_softmax_is_of_float32():
+    given = drawn(t=64, s=64, dtype=jnp.bfloat16)
+    y = attend(*given)
+    assert y.dtype == jnp.bfloat16
+    # One rounding of the weights and one of the result, 2^-9 each.
+    np.testing.assert_allclose(np.asarray(y, np.float32), reference(*given), atol=3 * 2**-9)
+
+
+def test_the_gradient_sums_over_no_pairs():
+    text = jax.jit(jax.grad(lambda *a: attend(*a).sum(), (0, 1, 2))).lower(*drawn()).as_text()
+    pairs = "tensor<2x3x7x11xf32>"
+    sums = [line for line in text.splitlines() if "stablehlo.reduce" in line and pairs in line]
+    assert len(sums) == 2  # forward: the maximum and the sum
