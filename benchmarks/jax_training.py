@@ -15,6 +15,7 @@ from benchmarks.cases import Case, Player
 from benchmarks.counting import count
 from benchmarks.pictures import IMAGES, pictures
 from genjax.data import from_arrays
+from genjax.train import memory
 from genjax.train.game import begin
 from genjax.train.layout import DataParallel
 from genjax.train.state import TrainState
@@ -47,6 +48,7 @@ class Training:
         held = {"image": pictures(case, IMAGES)} if player.data and several else None
         self.dispatch = self.layout.compile(self.timed.game, several=several, held=held)
         self.batches = self._batches()
+        self.begun = False
 
     def _batches(self) -> Iterator[Any]:
         n, batch = self.player.dispatch, self.case.batch
@@ -63,6 +65,9 @@ class Training:
         before = None
         for _ in range(dispatches):
             self.state, told = self.dispatch(self.state, self.key, next(self.batches))
+            if not self.begun:
+                memory.release()  # as the loop does
+                self.begun = True
             if before:  # the loop reads the numbers of the dispatch before
                 jax.tree.map(np.asarray, before)
             before = told

@@ -36,9 +36,10 @@ TRAIN = {
     "errors": set(),
     "checkpoint": {"state", "digests", "errors", "processes"},
     "processes": {"errors"},
+    "memory": set(),
     "metrics": set(),
     "weights": {"state", "errors"},
-    "loop": {"state", "game", "step", "layout", "checkpoint", "metrics", "processes"},
+    "loop": {"state", "game", "step", "layout", "checkpoint", "memory", "metrics", "processes"},
 }
 
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from genjax.train import processes
+from genjax.train import memory, processes
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.layout import Dispatch, Layout
 from genjax.train.metrics import Metrics
@@ -82,13 +82,15 @@ def fit(
     skips such updates. Raises Stopped after saving, on SIGINT or SIGTERM; a second signal ends the
     process at once. Of several processes a signal to any stops all at the same step.
     """
-    step = saved = int(state.step)
+    step = start = saved = int(state.step)
     watch = _Watch(plan, step, metrics, fault)
     with _signals() as asked, watch:
         while step < plan.steps:
             batch = next(batches)
             n = len(jax.tree.leaves(batch)[0])
             state, told = dispatch(state, key, layout.feed(batch))
+            if step == start:
+                memory.release()
             step += n
             watch.dispatched(step, n, told)
             visiting = step % plan.every == 0 or step == plan.steps

@@ -1,0 +1,33 @@
+"""Memory that is free goes back to the system."""
+
+import ctypes
+import sys
+from pathlib import Path
+
+import pytest
+
+from genjax.train import memory
+
+
+def resident():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))  # KiB
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc"
+)
+def test_what_was_freed_is_not_kept():
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    # Small enough that the allocator keeps them when they are freed, 64 MiB in all.
+    blocks = [ctypes.c_void_p(libc.malloc(1 << 16)) for _ in range(1 << 10)]
+    for block in blocks:
+        ctypes.memset(block, 1, 1 << 16)
+    keeper = ctypes.c_void_p(libc.malloc(1 << 16))  # at the top: what lies below does not go by itself
+    for block in blocks:
+        libc.free(block)
+    before = resident()
+    memory.release()
+    assert before - resident() > 48 << 10
+    libc.free(keeper)
