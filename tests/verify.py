@@ -1,6 +1,6 @@
 """Three tables, a row a family, of what a run must not depend on: devices, moves and stops.
 
-    python -m tests.verify [FAMILY ...]
+    python -m tests.verify [FAMILY ...] [--tables devices moves stops]
 
 Exits 1 where a figure misses its target.
 """
@@ -15,6 +15,8 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # the partitioner's hints
 
+import argparse
+import functools
 import logging
 import sys
 import tempfile
@@ -40,28 +42,30 @@ LEGS += [copied(8), copied(1)]
 STOPS = ([7], [3, 11], [1, 6])
 
 
-def main(names: list[str]) -> int:
+def main(names: list[str], tables: list[str]) -> int:
     """Prints the tables, each cell as soon as it is known, and gives the number of misses."""
     logging.getLogger("absl").setLevel(logging.ERROR)
-    trials: dict[str, Trial] = {}
     return sum(
         _table(title, columns, names, row)
-        for title, columns, row in [
+        for table, title, columns, row in [
             (
+                "devices",
                 f"Losses of {STEPS} steps against one device's, over max(1, |loss|): at most "
                 f"{TARGET:g}. The last two for information: the parameters, the losses in float64.",
                 [f"copied {n}" for n in COUNTS[1:]]
                 + [f"sharded {n}" for n in COUNTS]
                 + ["params", "float64"],
-                lambda name: _devices(trials, name),
+                _devices,
             ),
             (
+                "moves",
                 f"Losses of a run saved, ended and restored every {STEPS // len(LEGS)} steps, "
                 f"against one that stays on 8: at most {TARGET:g}.",
                 [f"{kind(leg)} {leg.devices}" for leg in LEGS],
-                lambda name: _moves(trials, name),
+                _moves,
             ),
             (
+                "stops",
                 f"{resume.STEPS} steps of the experiment's command, 5 in a dispatch, against the "
                 "same stopped and resumed in other processes: the same bits of parameters, "
                 "optimizer, moving average, statistics, rows of metrics and images.",
@@ -69,7 +73,13 @@ def main(names: list[str]) -> int:
                 _resume,
             ),
         ]
+        if table in tables
     )
+
+
+@functools.cache
+def _trial(name: str) -> Trial:
+    return Trial(FAMILIES[name], STEPS)
 
 
 def kind(layout) -> str:
@@ -95,8 +105,8 @@ def _judged(figure):
     return f"{figure:.1e}", not figure <= TARGET  # NaN is a miss
 
 
-def _devices(trials, name):
-    trial = trials[name] = Trial(FAMILIES[name], STEPS)
+def _devices(name):
+    trial = _trial(name)
     one, expected = trial.run(copied(1))
     parameters = 0.0
     for layout in [*map(copied, COUNTS[1:]), *map(sharded, COUNTS)]:
@@ -110,9 +120,9 @@ def _devices(trials, name):
     yield f"{far:.1e}", False
 
 
-def _moves(trials, name):
-    _, expected = trials[name].run(copied(8))
-    for _, figure in moves(trials[name], expected, LEGS, STEPS // len(LEGS)):
+def _moves(name):
+    _, expected = _trial(name).run(copied(8))
+    for _, figure in moves(_trial(name), expected, LEGS, STEPS // len(LEGS)):
         yield _judged(figure)
 
 
@@ -131,4 +141,11 @@ def _resume(name):
 
 
 if __name__ == "__main__":
-    sys.exit(1 if main(sys.argv[1:] or list(FAMILIES)) else 0)
+    parser = argparse.ArgumentParser("python -m tests.verify", description=__doc__.split("\n")[0])
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=", ".join(FAMILIES))
+    kinds = ("devices", "moves", "stops")
+    parser.add_argument("--tables", nargs="+", choices=kinds, default=kinds)
+    given = parser.parse_args()
+    if unknown := set(given.families) - FAMILIES.keys():
+        parser.error(f"no family {sorted(unknown)}; there are {', '.join(FAMILIES)}")
+    sys.exit(1 if main(given.families or list(FAMILIES), given.tables) else 0)
