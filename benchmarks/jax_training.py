@@ -35,11 +35,12 @@ class Training:
         self.layout = DataParallel(1)
         began = time.monotonic()
         # As genjax.cli.train does.
-        self.init = jax.jit(self.timed.init, compiler_options={"xla_backend_optimization_level": 0})
-        params, variables = self.init(jax.random.key(0))
-        state = begin(self.timed.game, params, variables)
-        self.parameters = sum(x.size for x in jax.tree.leaves(params))
-        self.state: TrainState = self.layout.place(state)
+        first = jax.jit(
+            lambda key: begin(self.timed.game, *self.timed.init(key)),
+            compiler_options={"xla_backend_optimization_level": 0},
+        )
+        self.state: TrainState = self.layout.place(first(jax.random.key(0)))
+        self.parameters = sum(x.size for x in jax.tree.leaves(self.state.params))
         jax.block_until_ready(self.state)
         self.init_seconds = time.monotonic() - began
         self.key = jax.random.key(1)
@@ -91,7 +92,7 @@ class Training:
         def move(x: jax.Array) -> np.ndarray:
             return (x + SPREAD * draw.standard_normal(x.shape)).astype(np.float32)
 
-        params, variables = self.init(jax.random.key(0))
+        params, variables = jax.jit(timed.init)(jax.random.key(0))
         params = jax.tree.map(move, params)
         state = begin(timed.game, params, variables)
         images = pictures(self.case, self.case.batch)

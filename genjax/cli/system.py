@@ -73,6 +73,16 @@ class System:
 Build = Callable[[Any, Spec], System]
 
 
+def first_state(system: System) -> Callable[[jax.Array, TrainState | None], TrainState]:
+    """(key, trained state of the stage before) -> the state before the first step; jitted."""
+
+    def begun(key: jax.Array, before: TrainState | None) -> TrainState:
+        return begin(system.game, *system.init(key, before))
+
+    # One program draws all arrays, and runs once: not worth the compiler's effort.
+    return jax.jit(begun, compiler_options={"xla_backend_optimization_level": 0})
+
+
 def fresh(system: System, key: jax.Array) -> TrainState:
     """The state before the first step, on untrained stages."""
     before = fresh(system.before, key) if system.before else None

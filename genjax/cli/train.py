@@ -14,12 +14,11 @@ import numpy as np
 from genjax.cli.config import ConfigError, Run
 from genjax.cli.directory import claim, open_split, run_directory
 from genjax.cli.faults import INIT, VISIT, Faults
-from genjax.cli.system import Build, Spec, System, built
+from genjax.cli.system import Build, Spec, System, built, first_state
 from genjax.cli.visit import Visit
 from genjax.data import Images
 from genjax.train import loop, processes
 from genjax.train.checkpoint import Checkpoints
-from genjax.train.game import begin
 from genjax.train.layout import DataParallel, FullySharded, Layout, check
 from genjax.train.metrics import Metrics
 from genjax.train.state import TrainState
@@ -138,12 +137,9 @@ class _Trainer:
         directory: Path,
     ) -> TrainState:
         """The state of the newest intact checkpoint, or a fresh one."""
-        # One program draws all parameters, and runs once: not worth the compiler's effort.
-        init = jax.jit(system.init, compiler_options={"xla_backend_optimization_level": 0})
-        params, variables = init(jax.random.fold_in(self.key, INIT), before)
-        state = self.layout.place(begin(system.game, params, variables))
-        count = sum(x.size for x in jax.tree.leaves(params))
-        self.say(f"{count:,} parameters of {', '.join(params)}")
+        state = self.layout.place(first_state(system)(jax.random.fold_in(self.key, INIT), before))
+        count = sum(x.size for x in jax.tree.leaves(state.params))
+        self.say(f"{count:,} parameters of {', '.join(state.params)}")
         restored = checkpoints.restore(state, say=self.say)
         checkpoints.discard_after(None if restored is None else int(restored.step))
         if restored is None:
