@@ -1,5 +1,6 @@
 """docs/performance.md from a run's results."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,13 @@ def _ratios(results: dict[str, Any]) -> str:
 def _verdict(case: dict[str, Any], against: dict[str, dict[str, float]]) -> tuple[str, str]:
     wanted = next((c.wanted for c in CASES if c.name == case["name"]), None)
     found = [against[way]["median"] for way in BETTER if way in against]
-    if wanted is None or not found:
+    return _judged(wanted, lambda bound: min(found) >= bound) if found else ("", "")
+
+
+def _judged(wanted: float | None, reached: Callable[[float], bool]) -> tuple[str, str]:
+    if wanted is None:
         return "", ""
-    return f"{wanted:g}", "reached" if min(found) >= wanted else "**miss**"
+    return f"{wanted:g}", "reached" if reached(wanted) else "**miss**"
 
 
 def _agreement(case: dict[str, Any]) -> str:
@@ -180,12 +185,7 @@ def _first_step(results: dict[str, Any]) -> str:
             [
                 name,
                 *(f"{told[p]:.1f}" if p in told else "" for p in phases),
-                f"{FIRST_STEP[name]}" if name in FIRST_STEP else "",
-                ""
-                if name not in FIRST_STEP
-                else "reached"
-                if told["total"] <= FIRST_STEP[name]
-                else "**miss**",
+                *_judged(FIRST_STEP.get(name), lambda bound, told=told: told["total"] <= bound),
             ]
         )
         for name, told in found.items()

@@ -7,14 +7,14 @@ from typing import Any
 MAX_BYTES = 16 << 20
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The object in a file. Raises OSError or ValueError, whose text fits on one line."""
+def read(path: Path, most: int = MAX_BYTES) -> dict[str, Any]:
+    """The object in a file of at most so many bytes. Raises OSError or ValueError, in one line."""
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
         raise ValueError("it is no file")
     with path.open("rb") as file:
-        text = file.read(MAX_BYTES + 1)
-    if len(text) > MAX_BYTES:
-        raise ValueError(f"it is over {MAX_BYTES >> 20} MiB")
+        text = file.read(most + 1)
+    if len(text) > most:
+        raise ValueError(f"it is over {most >> 20} MiB")
     try:
         values = json.loads(text)
     except RecursionError:

@@ -98,7 +98,7 @@ FREE = {
     ),
     "data": ("dir", "download"),
 }
-
+MAX_BYTES = 1 << 20  # of a config.json: some hundred times what ours take
 
 C = TypeVar("C")
 
@@ -112,7 +112,7 @@ def save(path: Path, values: dict[str, Any]) -> None:
 
 def load(path: Path) -> dict[str, Any]:
     try:
-        return untrusted_json.read(path)
+        return untrusted_json.read(path, MAX_BYTES)
     except FileNotFoundError:
         raise ConfigError(f"{path.parent} is no run directory: it has no {path.name}") from None
     except (OSError, ValueError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -73,20 +74,19 @@ class System:
 Build = Callable[[Any, Spec], System]
 
 
+def _begun(system: System, key: jax.Array, before: TrainState | None) -> TrainState:
+    return begin(system.game, *system.init(key, before))
+
+
 def first_state(system: System) -> Callable[[jax.Array, TrainState | None], TrainState]:
     """(key, trained state of the stage before) -> the state before the first step; jitted."""
-
-    def begun(key: jax.Array, before: TrainState | None) -> TrainState:
-        return begin(system.game, *system.init(key, before))
-
     # One program draws all arrays, and runs once: not worth the compiler's effort.
-    return jax.jit(begun, compiler_options={"xla_backend_optimization_level": 0})
+    return jax.jit(partial(_begun, system), compiler_options={"xla_backend_optimization_level": 0})
 
 
 def fresh(system: System, key: jax.Array) -> TrainState:
     """The state before the first step, on untrained stages."""
-    before = fresh(system.before, key) if system.before else None
-    return begin(system.game, *system.init(key, before))
+    return _begun(system, key, fresh(system.before, key) if system.before else None)
 
 
 def built(build: Build, config: Any, spec: Spec, where: str) -> tuple[System, TrainState]:

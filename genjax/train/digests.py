@@ -5,8 +5,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from genjax import untrusted_json
+
 NAME = "digests.json"
-MAX_BYTES = 16 << 20  # a hundred thousand files
 
 
 def write(folder: Path, half: Path) -> None:
@@ -34,11 +35,8 @@ def _damage(folder: Path, part: str) -> str | None:
     if not (folder / NAME).is_file():
         return "it was never completed"
     try:
-        with (folder / NAME).open("rb") as file:
-            digests = json.loads(file.read(MAX_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return f"{NAME} is damaged"
-    if not isinstance(digests, dict):
+        digests = untrusted_json.read(folder / NAME)
+    except (OSError, ValueError):
         return f"{NAME} is damaged"
     digests = {name: digest for name, digest in digests.items() if name.startswith(part)}
     found = {str(path.relative_to(folder)) for path in _files(folder)}

@@ -94,10 +94,13 @@ def test_evaluation_keeps_its_order_but_not_the_files(images):
 def test_evaluation_draws_at_random_by_a_seed_whatever_the_batch():
     images = from_arrays(np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1))
 
-    def chosen(seed, size):
-        batches = images.evaluation_batches(size, limit=25, seed=seed)
+    def chosen(seed, size, n=25):
+        batches = list(images.evaluation_batches(size, limit=n, seed=seed))
+        assert {len(batch["image"]) for batch in batches} == {size}  # one shape, one program
         return np.concatenate([batch["image"][batch["mask"]].ravel() for batch in batches])
 
+    assert len(set(chosen(0, 16).tolist())) == 25
+    assert sorted(chosen(3, 16, 60).tolist()) == list(range(60))
     np.testing.assert_array_equal(chosen(1, 16), chosen(1, 5))
     assert set(chosen(0, 16).tolist()) != set(chosen(1, 16).tolist())
     # No prefix of the set: the mean of 25 of 0 … 59 is 29.5 ± 2.7 drawn at random, and 12 in order.

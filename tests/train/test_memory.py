@@ -24,9 +24,8 @@ def test_what_was_freed_is_not_kept():
     blocks = [ctypes.c_void_p(libc.malloc(1 << 16)) for _ in range(1 << 10)]
     for block in blocks:
         ctypes.memset(block, 1, 1 << 16)
-    keeper = ctypes.c_void_p(
-        libc.malloc(1 << 16)
-    )  # at the top: what lies below does not go by itself
+    # At the top: what lies below does not go by itself.
+    keeper = ctypes.c_void_p(libc.malloc(1 << 16))
     for block in blocks:
         libc.free(block)
     before = resident()
