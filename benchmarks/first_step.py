@@ -4,13 +4,8 @@ import json
 import os
 import sys
 import time
+from itertools import pairwise
 from typing import Any
-
-EVENTS = {
-    "/jax/core/compile/jaxpr_trace_duration": "trace",
-    "/jax/core/compile/jaxpr_to_mlir_module_duration": "lower",
-    "/jax/core/compile/backend_compile_duration": "compile",
-}
 
 
 def since_command() -> float:
@@ -26,8 +21,8 @@ def tell(phases: dict[str, float]) -> None:
 def genjax(directory: str) -> None:
     """The real command, stopped after its first dispatch.
 
-    Phases: import; set_up, of data, parameters and state; and of the step trace, lower, compile
-    (from the cache where it is warm).
+    Phases: import; set_up, of data and network; compile, of the step, traced and compiled or read
+    from the cache, while the first state is drawn on another core; wait, for that; and the step.
     """
     from genjax.cli import main, platform
 
@@ -37,30 +32,25 @@ def genjax(directory: str) -> None:
         configure()
         import jax
 
-        spent = dict.fromkeys(EVENTS.values(), 0.0)
+        from genjax.train.layout import Program
 
-        def listen(event: str, seconds: float, **_: Any) -> None:
-            if event in EVENTS:
-                spent[EVENTS[event]] += seconds
+        at = [0.0, since_command()]
+        prepare, call = Program.prepare, Program.__call__
 
-        jax.monitoring.register_event_duration_secs_listener(listen)
-        from genjax.train.layout import DataParallel
+        def prepared(*arguments: Any) -> None:
+            at.append(since_command())
+            prepare(*arguments)
+            at.append(since_command())
 
-        imported = since_command()
-        compiled = DataParallel.compile
+        def called(*arguments: Any) -> None:
+            at.append(since_command())
+            jax.block_until_ready(call(*arguments))
+            at.append(since_command())
+            phases = ("import", "set_up", "compile", "wait", "step")
+            tell(dict(zip(phases, (end - start for start, end in pairwise(at)), strict=True)))
 
-        def compile_once(self: Any, *arguments: Any, **options: Any) -> Any:
-            dispatch = compiled(self, *arguments, **options)
-
-            def first(*state_key_batch: Any) -> None:
-                set_up = since_command()
-                spent.update(dict.fromkeys(spent, 0.0))
-                jax.block_until_ready(dispatch(*state_key_batch))
-                tell({"import": imported, "set_up": set_up - imported, **spent})
-
-            return first
-
-        DataParallel.compile = compile_once  # type: ignore[method-assign]
+        Program.prepare = prepared  # type: ignore[method-assign]
+        Program.__call__ = called  # type: ignore[assignment, method-assign]
 
     platform.configure = configured
     from experiments import ddpm_fashion

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from benchmarks.counting import count
 from benchmarks.pictures import IMAGES, pictures
 from genjax.data import from_arrays
 from genjax.train import memory
-from genjax.train.game import begin
+from genjax.train.game import begin, beginning
 from genjax.train.layout import DataParallel
 from genjax.train.state import TrainState
 from genjax.train.step import make_step
@@ -34,11 +35,7 @@ class Training:
         self.timed = games.build(case.network, dtype=self.dtype)
         self.layout = DataParallel(1)
         began = time.monotonic()
-        # As genjax.cli.train does.
-        first = jax.jit(
-            lambda key: begin(self.timed.game, *self.timed.init(key)),
-            compiler_options={"xla_backend_optimization_level": 0},
-        )
+        first = beginning(self.timed.game, self.timed.init)
         self.state: TrainState = self.layout.place(first(jax.random.key(0)))
         self.parameters = sum(x.size for x in jax.tree.leaves(self.state.params))
         jax.block_until_ready(self.state)
@@ -65,10 +62,9 @@ class Training:
         dispatches = -(-units // self.player.dispatch)
         before = None
         for _ in range(dispatches):
-            self.state, told = self.dispatch(self.state, self.key, next(self.batches))
-            if not self.begun:
-                memory.release()  # as the loop does
-                self.begun = True
+            with nullcontext() if self.begun else memory.compiling():  # as the loop does
+                self.state, told = self.dispatch(self.state, self.key, next(self.batches))
+            self.begun = True
             if before:  # the loop reads the numbers of the dispatch before
                 jax.tree.map(np.asarray, before)
             before = told

@@ -179,7 +179,7 @@ def _first_step(results: dict[str, Any]) -> str:
     found = results.get("first_step")
     if not found:
         return ""
-    phases = ("total", "import", "set_up", "trace", "lower", "compile")
+    phases = ("total", "import", "set_up", "compile", "wait", "step")
     rows = [
         _row(
             [
@@ -194,9 +194,10 @@ def _first_step(results: dict[str, Any]) -> str:
         "## From the command to the first step",
         "",
         "`python -m experiments.ddpm_fashion`, no flag set, seconds; PyTorch: the same network.",
-        "set-up is data, network and state; trace, lower and compile are the train step's.",
+        "set-up is data and network; compile is the step's, traced and compiled or read from the cache,",
+        "while the first state is drawn on another core; wait is for that.",
         "",
-        "| | total | import | set-up | trace | lower | compile | wanted | |",
+        "| | total | import | set-up | compile | wait | step | wanted | |",
         "|" + "---|" * 9,
     ]
     return "\n".join([*head, *rows, ""])

@@ -92,8 +92,7 @@ FAMILIES = {
 
 def initial(system):
     """The state before the first step, as NumPy arrays that every layout can place."""
-    drawn = jax.jit(lambda key: fresh(system, key))(jax.random.key(0))
-    return jax.tree.map(np.asarray, drawn)
+    return jax.tree.map(np.asarray, fresh(system, jax.random.key(0)))
 
 
 def batches(steps):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property
 from typing import Any
 
 import jax
 
 from genjax.cli.config import ConfigError
-from genjax.train.game import Game, begin
+from genjax.train.game import Game, beginning
 from genjax.train.state import TrainState, Tree
 
 
@@ -70,23 +70,24 @@ class System:
     steps: int | None = None
     before: System | None = None
 
+    @cached_property
+    def first_state(self) -> Callable[[jax.Array, TrainState | None], TrainState]:
+        """(key, trained state of the stage before) -> the state before the first step; jitted."""
+        return beginning(self.game, self.init)
+
 
 Build = Callable[[Any, Spec], System]
 
 
-def _begun(system: System, key: jax.Array, before: TrainState | None) -> TrainState:
-    return begin(system.game, *system.init(key, before))
-
-
-def first_state(system: System) -> Callable[[jax.Array, TrainState | None], TrainState]:
-    """(key, trained state of the stage before) -> the state before the first step; jitted."""
-    # One program draws all arrays, and runs once: not worth the compiler's effort.
-    return jax.jit(partial(_begun, system), compiler_options={"xla_backend_optimization_level": 0})
-
-
 def fresh(system: System, key: jax.Array) -> TrainState:
     """The state before the first step, on untrained stages."""
-    return _begun(system, key, fresh(system.before, key) if system.before else None)
+    return system.first_state(key, fresh(system.before, key) if system.before else None)
+
+
+def _shapes(system: System) -> TrainState:
+    """Of the state before the first step; what is traced for them serves `first_state` as well."""
+    before = _shapes(system.before) if system.before else None
+    return jax.eval_shape(system.first_state, jax.random.key(0), before)
 
 
 def built(build: Build, config: Any, spec: Spec, where: str) -> tuple[System, TrainState]:
@@ -96,7 +97,7 @@ def built(build: Build, config: Any, spec: Spec, where: str) -> tuple[System, Tr
     """
     try:
         system = build(config, spec)
-        return system, jax.eval_shape(lambda key: fresh(system, key), jax.random.key(0))
+        return system, _shapes(system)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         first = str(error).partition("\n")[0]
         raise ConfigError(f"{where} no network: {first}") from error

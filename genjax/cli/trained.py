@@ -86,7 +86,7 @@ class Trained:
             checkpoints.close()
         if state is None and before is not None and self.system.before is None:
             key = jax.random.fold_in(jax.random.key(self.config.run.seed), INIT)
-            return jax.jit(lambda key: fresh(self.system, key))(key)
+            return fresh(self.system, key)
         if state is None:
             raise ConfigError(f"{self.directory} has no checkpoint to use")
         return state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import jax
@@ -38,10 +38,14 @@ class Visit:
         self.system, self.layout, self.directory = system, layout, directory
         self.generator = Generator(system)
         self.validate = ordered_jit(system.validate)
-        self.key, self.z = key, latents(system, key, run.samples)
+        self.key, self.samples = key, run.samples
         self.label = labels(system, run.samples)
         size = min(run.batch, len(held_out), MOST_VALIDATED)
         self.batches = lambda: held_out.evaluation_batches(size, limit=MOST_VALIDATED)
+
+    @cached_property
+    def z(self) -> jax.Array:  # not before the first visit: what draws it has to be compiled
+        return latents(self.system, self.key, self.samples)
 
     def __call__(
         self, step: int, state: TrainState, metrics: Metrics

@@ -4,8 +4,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 
-import grain
-
 from genjax.data.images import Batch
 
 
@@ -17,7 +15,12 @@ def prefetched(
     `light` reads are copies out of RAM: one thread keeps up. Others decode: as many threads as
     cores, one batch each.
     """
+    if stop is not None and start >= stop:
+        return
+    yield read(start)  # waited for in any case, unlike what it takes to import grain
+    import grain
+
     threads = 1 if light else os.cpu_count() or 1
-    numbers = grain.MapDataset.range(start, sys.maxsize if stop is None else stop, step)
+    numbers = grain.MapDataset.range(start + step, sys.maxsize if stop is None else stop, step)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
-    return iter(numbers.map(read).to_iter_dataset(options))
+    yield from numbers.map(read).to_iter_dataset(options)

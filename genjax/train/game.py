@@ -75,3 +75,12 @@ def begin(game: Game, params: dict[str, Tree], variables: dict[str, Tree]) -> Tr
             if p.ema is not None
         },
     )
+
+
+def beginning(
+    game: Game, init: Callable[..., tuple[dict[str, Tree], dict[str, Tree]]]
+) -> Callable[..., TrainState]:
+    """`begin` with what init(…) draws, parameters and variables: one jitted function of …."""
+    # One program draws all arrays, and runs once: not worth the compiler's effort.
+    options = {"xla_backend_optimization_level": 0}
+    return jax.jit(lambda *drawn_from: begin(game, *init(*drawn_from)), compiler_options=options)

@@ -19,10 +19,30 @@ AXIS = "data"
 Dispatch = Callable[[TrainState, jax.Array, Any], tuple[TrainState, Metrics]]
 
 
+@dataclass(frozen=True)
+class Program:
+    """(state, key, fed batches) -> (state, metrics [n]), the state donated; a Dispatch.
+
+    function: jitted; takes `held` as well, what is kept on the devices, or None.
+    """
+
+    function: Any
+    held: Any
+
+    def __call__(
+        self, state: TrainState, key: jax.Array, batches: Any
+    ) -> tuple[TrainState, Metrics]:
+        return self.function(state, key, batches, self.held)
+
+    def prepare(self, state: TrainState, key: jax.Array, batches: Any) -> None:
+        """Compiles for arrays or `Layout.like` of them; a call with such finds it done."""
+        self.function.lower(state, key, batches, self.held).compile()
+
+
 class Layout(Protocol):
-    """devices_in_all: over every process. compile(game): (state, key, fed batches) -> (state,
-    metrics [n]), the state donated; with `held`, a data set {name: [N, ...]} that is kept on the
-    devices, batches are indices [n, B] into it. place(state): the state on the devices.
+    """devices_in_all: over every process. compile(game): the program of its steps; with `held`, a
+    data set {name: [N, ...]} that is kept on the devices, batches are indices [n, B] into it.
+    place(state): the state on the devices. like(state): its shapes, types and shardings there.
     feed(batches): host arrays [n, B, ...] of n steps, this process' share of the batch, onto the
     devices. gather(state): whole arrays on one of this process' devices; all processes call it
     together.
@@ -32,8 +52,9 @@ class Layout(Protocol):
     def devices_in_all(self) -> int: ...
     def compile(
         self, game: Game, *, several: bool = True, skip: bool = False, held: Any = None
-    ) -> Dispatch: ...
+    ) -> Program: ...
     def place(self, state: TrainState) -> TrainState: ...
+    def like(self, state: TrainState) -> TrainState: ...
     def feed(self, batches: Any) -> Any: ...
     def gather(self, state: TrainState) -> TrainState: ...
 
@@ -91,6 +112,10 @@ def _first_copy(state: TrainState) -> TrainState:
     return jax.tree.map(lambda x: jnp.copy(x.addressable_data(0)), state)
 
 
+def _shape(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+
 @dataclass(frozen=True)
 class DataParallel:
     """jax.pmap: every device holds the whole state and a share of the batch.
@@ -110,7 +135,7 @@ class DataParallel:
 
     def compile(
         self, game: Game, *, several: bool = True, skip: bool = False, held: Any = None
-    ) -> Dispatch:
+    ) -> Program:
         dispatch = jax.pmap(
             _dispatch(make_step(game, AXIS, skip=skip), several),
             axis_name=AXIS,
@@ -119,8 +144,7 @@ class DataParallel:
             donate_argnums=0,
             devices=None if self.devices is None else _first_of_each_process(self.devices),
         )
-        held = jax.device_put(held, self._copied)
-        return lambda state, key, batches: dispatch(state, key, batches, held)
+        return Program(dispatch, jax.device_put(held, self._copied))
 
     @property
     def _copied(self) -> NamedSharding:
@@ -128,6 +152,9 @@ class DataParallel:
 
     def place(self, state: TrainState) -> TrainState:
         return jax.device_put(state, self._copied)
+
+    def like(self, state: TrainState) -> TrainState:
+        return jax.tree.map(lambda x: _shape(x, self._copied), state)
 
     def feed(self, batches: Any) -> Any:
         count = self.mesh.size
@@ -170,7 +197,7 @@ class FullySharded:
 
     def compile(
         self, game: Game, *, several: bool = True, skip: bool = False, held: Any = None
-    ) -> Dispatch:
+    ) -> Program:
         step = make_step(game, None, skip=skip)
 
         def pinned(state, key, batch):
@@ -180,10 +207,13 @@ class FullySharded:
 
         dispatch = jax.jit(_dispatch(pinned, several), donate_argnums=0)
         held = jax.device_put(held, NamedSharding(self.mesh, PartitionSpec()))
-        return lambda state, key, batches: dispatch(state, key, batches, held)
+        return Program(dispatch, held)
 
     def place(self, state: TrainState) -> TrainState:
         return jax.device_put(state, jax.tree.map(self._sharding, state))
+
+    def like(self, state: TrainState) -> TrainState:
+        return jax.tree.map(lambda x: _shape(x, self._sharding(x)), state)
 
     def feed(self, batches: Any) -> Any:
         sharding = NamedSharding(self.mesh, PartitionSpec(None, AXIS))

@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,9 +88,8 @@ def fit(
         while step < plan.steps:
             batch = next(batches)
             n = len(jax.tree.leaves(batch)[0])
-            state, told = dispatch(state, key, layout.feed(batch))
-            if step == start:
-                memory.release()
+            with memory.compiling() if step == start else nullcontext():
+                state, told = dispatch(state, key, layout.feed(batch))
             step += n
             watch.dispatched(step, n, told)
             visiting = step % plan.every == 0 or step == plan.steps

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +24,28 @@ class Metrics:
         enabled: bool,
         kept: Callable[[dict[str, Any]], bool] = lambda row: True,
     ):
-        self._file = self._board = None
+        self._directory, self._start = directory, step
+        self._file = None
         if not enabled:
             return
-        from tensorboardX import SummaryWriter
-
         path = directory / "metrics.jsonl"
         rows = [row for row in read(path) if row["step"] <= step and kept(row)]
         half = path.with_suffix(".half")
         half.write_text("".join(json.dumps(row) + "\n" for row in rows))
         half.replace(path)
         self._file = path.open("a", buffering=1)
-        self._board = SummaryWriter(
-            str(directory / "tensorboard"), purge_step=step + 1, write_to_disk=True
+
+    @cached_property
+    def _board(self) -> Any:
+        # Not before the first row: where torch is installed this imports the whole of it.
+        from tensorboardX import SummaryWriter
+
+        return SummaryWriter(
+            str(self._directory / "tensorboard"), purge_step=self._start + 1, write_to_disk=True
         )
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        if self._file is None or self._board is None:
+        if self._file is None:
             return
         self._file.write(json.dumps({"step": step, **numbers}) + "\n")
         for name, number in numbers.items():
@@ -47,14 +53,15 @@ class Metrics:
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """image: uint8 [H, W, C]."""
-        if self._board is not None:
+        if self._file is not None:
             self._board.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
-        if self._file is None or self._board is None:
+        if self._file is None:
             return
         self._file.close()
-        self._board.close()
+        if "_board" in vars(self):
+            self._board.close()
 
 
 def read(path: Path) -> list[dict[str, Any]]:

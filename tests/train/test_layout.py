@@ -43,6 +43,32 @@ def test_sharding_spreads_large_arrays_on_their_largest_fitting_axis_and_keeps_t
     assert all(len(x.sharding.device_set) == 1 for x in jax.tree.leaves(whole))
 
 
+@pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(2)])
+def test_a_prepared_program_is_neither_traced_nor_compiled_again(layout, caplog):
+    system, key = FAMILIES["vae"].system(), jax.random.key(1)
+    state, batch = layout.place(initial(system)), layout.feed({"image": IMAGES})
+    program = layout.compile(system.game, several=False)
+
+    def compiled(call):
+        caplog.clear()
+        with jax.log_compiles():
+            call()
+        return caplog.text.count("Finished XLA compilation")
+
+    assert compiled(lambda: program.prepare(layout.like(state), key, batch)) == 1
+    assert compiled(lambda: program(state, key, batch)) == 0
+
+
+@pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(8, smallest=64)])
+def test_like_tells_how_a_placed_state_lies(layout):
+    state = initial(FAMILIES["vae"].system())
+
+    def lies(tree):
+        return jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), tree)
+
+    assert lies(layout.like(state)) == lies(layout.place(state))
+
+
 def test_a_gathered_state_survives_the_next_donated_step():
     system, layout = FAMILIES["gan"].system(), DataParallel(2)
     state = layout.place(initial(system))

@@ -1,7 +1,9 @@
-"""Memory that is free goes back to the system."""
+"""The collector waits while a program is compiled; what is free then goes back to the system."""
 
 import ctypes
+import gc
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,38 @@ def test_what_was_freed_is_not_kept():
     for block in blocks:
         libc.free(block)
     before = resident()
-    memory.release()
+    with memory.compiling():
+        pass
     assert before - resident() > 48 << 10
     libc.free(keeper)
+
+
+@pytest.fixture(params=[True, False], ids=["collecting", "disabled before"])
+def collects(request):
+    if not request.param:
+        gc.disable()
+    yield request.param
+    gc.enable()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_collector_waits_and_is_left_as_it_was(collects, fails):
+    try:
+        with memory.compiling():
+            assert not gc.isenabled()
+            if fails:
+                raise LookupError
+    except LookupError:
+        pass
+    assert gc.isenabled() == collects
+
+
+def test_cycles_left_behind_are_freed():
+    class Node:
+        def __init__(self):
+            self.me = self
+
+    with memory.compiling():
+        alive = weakref.ref(Node())
+        assert alive()
+    assert alive() is None
