@@ -5,7 +5,6 @@ run directories in the listing: cli/test_listing.py; exports: cli/test_exporting
 """
 
 import ast
-import dataclasses
 import gc
 import json
 import os
@@ -23,6 +22,7 @@ from genjax.cli.main import main
 from genjax.train import digests
 from genjax.train.checkpoint import CheckpointError, Checkpoints
 from genjax.train.state import TrainState
+from tests import tiny
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*(ROOT / "genjax").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")])
@@ -78,16 +78,11 @@ def command(monkeypatch, capsys, *arguments):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, own_sets):
-    from genjax.cli.train import train
-
-    config = gan_fashion.Config(hidden=4, latent=2)
     directory = tmp_path_factory.mktemp("trained") / "run"
-    own = dataclasses.replace(
-        config.run, steps=2, every=2, batch=8, samples=4, devices=1, dir=str(directory)
+    config = gan_fashion.Config(hidden=4, latent=2)
+    return tiny.trained(
+        gan_fashion, config, directory, own_sets, steps=2, every=2, batch=8, samples=4
     )
-    data = dataclasses.replace(config.data, dir=str(own_sets))
-    train("gan_fashion", dataclasses.replace(config, run=own, data=data), gan_fashion.build)
-    return directory
 
 
 def files(folder):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from tqdm import tqdm
 
 from genjax.cli.system import System
 from genjax.report.pictures import to_uint8
+from genjax.train import memory
 from genjax.train.state import TrainState
 
 CHUNK = 64
@@ -31,6 +34,7 @@ class Generator:
     def __init__(self, system: System):
         self.system = system
         self._generate = jax.jit(system.generate)
+        self._compiled = False
         self._encode = jax.jit(system.encode) if system.encode else None
 
     def images(
@@ -52,9 +56,11 @@ class Generator:
                 rows = jnp.minimum(
                     jnp.arange(start, start + chunk), n - 1
                 )  # one shape, one program
-                images = self._generate(
-                    state, keys[rows], z[rows], None if label is None else label[rows]
-                )
+                with nullcontext() if self._compiled else memory.compiling():
+                    images = self._generate(
+                        state, keys[rows], z[rows], None if label is None else label[rows]
+                    )
+                self._compiled = True
                 parts.append(to_uint8(np.asarray(images)))
                 bar.update(min(chunk, n - start))
         return np.concatenate(parts)[:n]

@@ -147,10 +147,11 @@ class Checkpoints:
         """The step of the lowest score, None where no intact checkpoint has one."""
         scores = {}
         for step in self.steps():
-            path = self.directory / str(step) / SCORE
-            if path.is_file() and self.damage(step) is None:
-                scores[step] = _score(json.loads(path.read_text()))
-        return min(scores, key=scores.__getitem__, default=None)
+            folder = self.directory / str(step)
+            if (folder / SCORE).is_file() and not digests.damage(folder, SCORE):
+                scores[step] = _score(json.loads((folder / SCORE).read_text()))
+        ranked = sorted(scores, key=scores.__getitem__)
+        return next((step for step in ranked if self.damage(step) is None), None)
 
     def damage(self, step: int) -> str | None:
         """What is wrong with a checkpoint's files, in words, or None."""

@@ -17,6 +17,7 @@ from genjax.cli import card, exporting
 from genjax.cli.config import ConfigError
 from genjax.cli.main import _parse, main
 from genjax.train.digests import sha256
+from tests import tiny
 
 
 @pytest.fixture
@@ -38,16 +39,11 @@ def command(monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, own_sets):
     """A run of two checkpoints, trained once for all tests here, which leave it as it is."""
-    from genjax.cli.train import train
-
-    config = vae_fashion.Config(hidden=8, latent=2)
     directory = tmp_path_factory.mktemp("secret") / "run"
-    own = dataclasses.replace(
-        config.run, steps=4, every=2, batch=8, samples=4, devices=1, dir=str(directory)
+    config = vae_fashion.Config(hidden=8, latent=2)
+    return tiny.trained(
+        vae_fashion, config, directory, own_sets, steps=4, every=2, batch=8, samples=4
     )
-    data = dataclasses.replace(config.data, dir=str(own_sets))
-    train("vae_fashion", dataclasses.replace(config, run=own, data=data), vae_fashion.build)
-    return directory
 
 
 @pytest.fixture

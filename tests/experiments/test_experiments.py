@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import replace
 
 import jax
 import numpy as np
@@ -24,8 +23,8 @@ from experiments import (
 )
 from genjax.cli.main import main
 from genjax.cli.system import Spec
-from genjax.cli.train import train
 from genjax.train.metrics import read
+from tests import tiny
 from tests.checkpointed import arrays
 
 EXPERIMENTS = {
@@ -178,9 +177,8 @@ LEARNT = {
 
 
 def score(experiment, config, directory, own_sets, name, steps, every):
-    run = replace(config.run, steps=steps, every=every, dir=str(directory / "run"), devices=1)
-    data = replace(config.data, dir=str(own_sets))
-    train(experiment, replace(config, run=run, data=data), EXPERIMENTS[experiment][0].build)
+    module = EXPERIMENTS[experiment][0]
+    tiny.trained(module, config, directory / "run", own_sets, steps=steps, every=every)
     return read(directory / "run" / "metrics.jsonl")[-1][f"test/{name}"]
 
 

@@ -11,6 +11,7 @@ import pytest
 import tyro
 
 from experiments import ledger
+from genjax.cli.system import Spec
 
 ROWS = ledger.rows()
 ROW = {
@@ -63,10 +64,10 @@ def test_the_commands_of_a_row_are_understood(name):
         at = words.index("--preset")
         default = getattr(module, words[at + 1].upper())
         del words[at : at + 2]
-    tyro.cli(type(default), args=words[3:], default=default)
+    config = tyro.cli(type(default), args=words[3:], default=default)
     assert shlex.split(row["evaluate"])[2:4] == [words[2], "evaluate"]
-    assert row["score"] in module.UNITS
-    assert module.UNITS[row["score"]] == row["unit"]
+    units = module.build(config, Spec((32, 32, 3), 10, 50_000)).measure.units
+    assert units[row["score"]] == row["unit"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,16 @@
+"""A tiny run of an experiment, trained in the test's own process."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from genjax.cli.train import train
+
+
+def trained(experiment: ModuleType, config: Any, directory: Path, sets: Path, **run: Any) -> Path:
+    """Trains in a directory, which it returns, on sets prepared elsewhere; run: more settings."""
+    run = replace(config.run, dir=str(directory), devices=1, **run)
+    config = replace(config, run=run, data=replace(config.data, dir=str(sets)))
+    train(experiment.__name__.rpartition(".")[2], config, experiment.build)
+    return directory
