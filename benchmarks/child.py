@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks import memory
 from benchmarks.cases import CASES, Player
+from genjax.cli import platform
 
 
 class Child:
@@ -65,8 +66,6 @@ class Child:
 def prepare(library: str) -> None:
     """The settings under which a library works best and as a user would have it."""
     if library == "genjax":
-        from genjax.cli import platform
-
         platform.configure()
     if library == "torch":
         import torch
@@ -89,10 +88,12 @@ def _device_memory(library: str) -> float | None:
 
 
 def main() -> None:
+    given = json.loads(sys.argv[1])
+    if given["player"]["library"] == "genjax":  # as an experiment does
+        platform.with_huge_pages()
     # What libraries print must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    given = json.loads(sys.argv[1])
     child = Child(given["case"], Player(**given["player"]), bfloat16=given["bfloat16"])
     for line in sys.stdin:
         request = json.loads(line)

@@ -26,6 +26,7 @@ def genjax(directory: str) -> None:
     """
     from genjax.cli import main, platform
 
+    platform.with_huge_pages()
     configure = platform.configure
 
     def configured() -> None:

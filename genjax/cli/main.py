@@ -144,6 +144,8 @@ def main(
     config: the default settings. document: the experiment's docstring. presets: further settings,
     by the name that --preset takes.
     """
+    if type(config).__module__ == "__main__":  # the experiment is the program, no part of another
+        platform.with_huge_pages()
     arguments = sys.argv[1:]
     program = f"python -m experiments.{name}"
     try:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genjax.models.layers import Conv, ConvTranspose
+from genjax.models.layers import Conv, ConvTranspose, relu
 
 
 class DenseEncoder(nn.Module):
@@ -71,7 +71,7 @@ class ConvEncoder(nn.Module):
         _divisible(x.shape[1:3], len(self.widths))
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for width in self.widths:
-            x = nn.relu(Conv(width, (4, 4), strides=(2, 2), **kinds)(x))
+            x = relu(Conv(width, (4, 4), strides=(2, 2), **kinds)(x))
         return nn.Dense(self.latent, **kinds)(x.reshape(x.shape[0], -1))
 
 
@@ -93,10 +93,10 @@ class ConvDecoder(nn.Module):
         _divisible((h, w), len(self.widths))
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         h, w = h >> len(self.widths), w >> len(self.widths)
-        z = nn.relu(nn.Dense(h * w * self.widths[0], **kinds)(z))
+        z = relu(nn.Dense(h * w * self.widths[0], **kinds)(z))
         z = z.reshape(z.shape[0], h, w, self.widths[0])
         for width in self.widths[1:]:
-            z = nn.relu(ConvTranspose(width, (4, 4), strides=(2, 2), **kinds)(z))
+            z = relu(ConvTranspose(width, (4, 4), strides=(2, 2), **kinds)(z))
         return ConvTranspose(c, (4, 4), strides=(2, 2), **kinds)(z)
 
 

@@ -12,6 +12,13 @@ from genjax.models.attention import attend
 from genjax.models.normalization import GroupNorm
 
 
+def relu(x: jax.Array) -> jax.Array:
+    """max(x, 0), and NaN for NaN, for networks that convolve."""
+    # A selection: a maximum XLA would compute once more within every transpose of its values, which
+    # the gradients of convolutions need on the CPU, and which then take up to five times as long.
+    return jnp.where(x <= 0, 0, x)
+
+
 class Dropout(nn.Module):
     """x [B, ...] with a share `rate` of its elements set to zero and the rest scaled to match.
 

@@ -1,6 +1,11 @@
-"""What a library's threads raise in the background is told on a line each, once."""
+"""The process is set up before jax starts, and what threads raise is told on a line each, once."""
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
+from platform import libc_ver
 
 import pytest
 
@@ -25,3 +30,48 @@ def test_an_error_of_a_thread_is_one_line_however_long_or_empty_it_is(error, lin
             thread.start()
             thread.join()
     assert capsys.readouterr().err.splitlines() == [line]
+
+
+PROBE = """
+import os, sys
+from genjax.cli import platform
+platform.with_huge_pages()
+print(os.environ.get("GLIBC_TUNABLES"), sys.argv[1:], sys.stdin.read(), os.getpid())
+"""
+PAGES = "glibc.malloc.hugetlb=1"
+
+
+@pytest.mark.skipif(libc_ver()[0] != "glibc", reason="needs glibc")
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [
+        (None, PAGES),
+        ("glibc.malloc.check=0", f"glibc.malloc.check=0:{PAGES}"),
+        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
+    ],
+)
+def test_the_command_starts_anew_once_with_huge_pages_its_words_and_its_input(
+    given, seen, tmp_path
+):
+    (tmp_path / "probe.py").write_text(PROBE)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    environment |= {"PYTHONPATH": path} | ({"GLIBC_TUNABLES": given} if given else {})
+    with subprocess.Popen(
+        [sys.executable, "-m", "probe", "a", "b c"],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        out, _ = process.communicate("input")
+    assert out == f"{seen} ['a', 'b c'] input {process.pid}\n"
+
+
+def test_a_program_from_a_pipe_goes_on_as_it_is():
+    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable], input=PROBE, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("None [] ")

@@ -124,3 +124,12 @@ def test_sizes_that_do_not_divide_are_named():
         layers.Attention(5, groups=4).init(KEY, X)
     with pytest.raises(ValueError, match="even"):
         layers.time_embedding(jnp.zeros(2), 5)
+
+
+def test_relu_has_the_values_and_gradients_of_linens():
+    x = jnp.array([-2.0, -0.0, 0.0, 3.0, -jnp.inf, jnp.inf, jnp.nan], jnp.float32)
+    np.testing.assert_array_equal(layers.relu(x), nn.relu(x))
+    np.testing.assert_array_equal(jax.vmap(jax.grad(layers.relu))(x[:-1]), [0, 0, 0, 1, 0, 1])
+    half = x.astype(jnp.bfloat16)
+    assert layers.relu(half).dtype == jnp.bfloat16
+    np.testing.assert_array_equal(np.float32(layers.relu(half)), np.float32(nn.relu(half)))
