@@ -88,10 +88,10 @@ class Stage:
         return restored
 
     def _fresh(self, key: jax.Array, like: TrainState) -> TrainState:
-        # What draws the state is compiled on one core while another traces the step.
+        # What draws the state is compiled on one core, the step on the others.
         with memory.uncollected(), ThreadPoolExecutor(1) as pool:
             drawn = pool.submit(self.system.first_state, key, self.before)
-            if not processes.several():  # where pmap takes arrays only
+            if self.plan.steps and not processes.several():  # where pmap takes arrays only
                 self.program.prepare(like, self.key, self.layout.feed(next(self._stream(0))))
             return self.layout.place(drawn.result())
 

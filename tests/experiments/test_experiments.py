@@ -176,6 +176,11 @@ LEARNT = {
 }
 
 
+def test_a_run_of_no_steps_ends_well(tmp_path, own_sets, capsys):
+    tiny.trained(vae_fashion, vae_fashion.Config(), tmp_path / "run", own_sets, steps=0)
+    assert "already at step 0 of 0" in capsys.readouterr().out
+
+
 def score(experiment, config, directory, own_sets, name, steps, every):
     module = EXPERIMENTS[experiment][0]
     tiny.trained(module, config, directory / "run", own_sets, steps=steps, every=every)
