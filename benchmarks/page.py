@@ -23,10 +23,10 @@ Training is forward, backward, Adam and the moving average of the parameters, by
 own train step (`genjax.train.layout.DataParallel`) and settings (`genjax.cli.platform`: an option
 of XLA, huge pages), against PyTorch's fused Adam and multi-tensor average as it comes. Both have
 equal parameters and, given the same weights and noise, equal losses, gradient norms or drawn
-pixels: the largest relative difference is in the table. *Wanted* is the ratio to the better of eager and channels-last. Operations are
-counted by PyTorch's and by genjax's jaxpr, convolutions and matrix products only; genjax convolves
-doubled images in 4/9 of the work, and trains a GAN's generator without the critic's weight
-gradients. GFLOP/s are PyTorch's count over each one's time.
+pixels: the largest relative difference is in the table. *Wanted* is the ratio to the better of
+eager and channels-last. Operations are counted by PyTorch's and by genjax's jaxpr, convolutions
+and matrix products only; genjax convolves doubled images in 4/9 of the work, and trains a GAN's
+generator without the critic's weight gradients. GFLOP/s are PyTorch's count over each one's time.
 Memory is the most that the process held in RAM while it was timed, less what it held after its
 imports; over 1.3 of PyTorch eager's is a miss, in bold.
 """
