@@ -177,6 +177,9 @@ def main(
 
             with platform.background():
                 train(name, settings, build)
+    except KeyboardInterrupt:  # a run's, before its first step: from there on it saves and says so
+        print("stopped: interrupted", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
         # 2: what the user can mend, 1: a run gone wrong, 128 + n: signal n. Anything else is a bug.
         code = getattr(error, "exit_code", None)

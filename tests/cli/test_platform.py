@@ -1,6 +1,7 @@
 """The process is set up before jax starts, and what threads raise is told on a line each, once."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -75,3 +76,22 @@ def test_a_program_from_a_pipe_goes_on_as_it_is():
         [sys.executable], input=PROBE, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("None [] ")
+
+
+def test_ctrl_c_before_the_first_step_ends_in_one_line(tmp_path, own_sets):
+    flags = ["--run.dir", tmp_path / "run", "--data.dir", own_sets, "--run.devices", 1]
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "experiments.ddpm_fashion", *map(str, flags)],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in a shell's background ignores it, and so would the child.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        assert any("parameters of unet" in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("stopped: ")
+    assert "Traceback" not in err
