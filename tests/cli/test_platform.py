@@ -78,16 +78,22 @@ def test_a_program_from_a_pipe_goes_on_as_it_is():
     assert done.stdout.startswith("None [] ")
 
 
+# A test run in a shell's background ignores Ctrl-C, and so would its children.
+HEEDING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 def test_ctrl_c_before_the_first_step_ends_in_one_line(tmp_path, own_sets):
     flags = ["--run.dir", tmp_path / "run", "--data.dir", own_sets, "--run.devices", 1]
     with subprocess.Popen(
-        [sys.executable, "-u", "-m", "experiments.ddpm_fashion", *map(str, flags)],
+        [sys.executable, "-c", HEEDING, "-u", "-m", "experiments.ddpm_fashion", *map(str, flags)],
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A test run in a shell's background ignores it, and so would the child.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert any("parameters of unet" in line for line in process.stdout)
         process.send_signal(signal.SIGINT)
