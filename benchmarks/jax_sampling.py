@@ -1,7 +1,6 @@
 """genjax's side of a sampling case: a sampler's scan under one jit."""
 
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -35,8 +34,7 @@ class Sampling:
         self.parameters = sum(x.size for x in jax.tree.leaves(self.params))
         self.init_seconds = time.monotonic() - began
         self.keys = jax.random.split(jax.random.key(1), case.batch)
-        self.sample = jax.jit(self._sample)
-        self.begun = False
+        self.sample = memory.freeing(jax.jit(self._sample))  # as genjax.cli.generating does
 
     def _sample(self, params, keys, start):
         shape = (self.case.batch, *self.case.network.shape)
@@ -52,9 +50,7 @@ class Sampling:
 
     def run(self, units: int) -> int:
         for _ in range(units):
-            with nullcontext() if self.begun else memory.compiling():  # as generate does
-                self.sample(self.params, self.keys, None).block_until_ready()
-            self.begun = True
+            self.sample(self.params, self.keys, None).block_until_ready()
         return units
 
     def flops(self) -> dict[str, float]:

@@ -3,7 +3,6 @@
 import itertools
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +41,11 @@ class Training:
         self.init_seconds = time.monotonic() - began
         self.key = jax.random.key(1)
         several = player.dispatch > 1
-        # As genjax.cli.train does: a set in memory lies on the device where steps are scanned.
+        # As genjax.cli.stage does: a set in memory lies on the device where steps are scanned.
         held = {"image": pictures(case, IMAGES)} if player.data and several else None
-        self.dispatch = self.layout.compile(self.timed.game, several=several, held=held)
+        program = self.layout.compile(self.timed.game, several=several, held=held)
+        self.dispatch = memory.freeing(program)  # as the loop does
         self.batches = self._batches()
-        self.begun = False
 
     def _batches(self) -> Iterator[Any]:
         n, batch = self.player.dispatch, self.case.batch
@@ -62,9 +61,7 @@ class Training:
         dispatches = -(-units // self.player.dispatch)
         before = None
         for _ in range(dispatches):
-            with nullcontext() if self.begun else memory.compiling():  # as the loop does
-                self.state, told = self.dispatch(self.state, self.key, next(self.batches))
-            self.begun = True
+            self.state, told = self.dispatch(self.state, self.key, next(self.batches))
             if before:  # the loop reads the numbers of the dispatch before
                 jax.tree.map(np.asarray, before)
             before = told

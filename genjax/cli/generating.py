@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,8 +31,7 @@ class Generator:
 
     def __init__(self, system: System):
         self.system = system
-        self._generate = jax.jit(system.generate)
-        self._compiled = False
+        self._generate = memory.freeing(jax.jit(system.generate))
         self._encode = jax.jit(system.encode) if system.encode else None
 
     def images(
@@ -56,11 +53,9 @@ class Generator:
                 rows = jnp.minimum(
                     jnp.arange(start, start + chunk), n - 1
                 )  # one shape, one program
-                with nullcontext() if self._compiled else memory.compiling():
-                    images = self._generate(
-                        state, keys[rows], z[rows], None if label is None else label[rows]
-                    )
-                self._compiled = True
+                images = self._generate(
+                    state, keys[rows], z[rows], None if label is None else label[rows]
+                )
                 parts.append(to_uint8(np.asarray(images)))
                 bar.update(min(chunk, n - start))
         return np.concatenate(parts)[:n]

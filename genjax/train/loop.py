@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,14 +82,14 @@ def fit(
     skips such updates. Raises Stopped after saving, on SIGINT or SIGTERM; a second signal ends the
     process at once. Of several processes a signal to any stops all at the same step.
     """
-    step = start = saved = int(state.step)
+    dispatch = memory.freeing(dispatch)
+    step = saved = int(state.step)
     watch = _Watch(plan, step, metrics, fault)
     with _signals() as asked, watch:
         while step < plan.steps:
             batch = next(batches)
             n = len(jax.tree.leaves(batch)[0])
-            with memory.compiling() if step == start else nullcontext():
-                state, told = dispatch(state, key, layout.feed(batch))
+            state, told = dispatch(state, key, layout.feed(batch))
             step += n
             watch.dispatched(step, n, told)
             visiting = step % plan.every == 0 or step == plan.steps

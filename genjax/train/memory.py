@@ -3,8 +3,9 @@
 import ctypes
 import gc
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 
 @contextmanager
@@ -37,3 +38,16 @@ def compiling() -> Iterator[None]:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
         if trim:
             trim(0)
+
+
+def freeing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function whose first call, the one that compiles it, is made in `compiling`."""
+    called = False
+
+    def call(*arguments: Any) -> Any:
+        nonlocal called
+        with nullcontext() if called else compiling():
+            called = True
+            return function(*arguments)
+
+    return call
