@@ -90,7 +90,7 @@ def _device_memory(library: str) -> float | None:
 def main() -> None:
     given = json.loads(sys.argv[1])
     if given["player"]["library"] == "genjax":  # as an experiment does
-        platform.with_huge_pages()
+        platform.with_kept_memory()
     # What libraries print must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -26,7 +26,7 @@ def genjax(directory: str) -> None:
     """
     from genjax.cli import main, platform
 
-    platform.with_huge_pages()
+    platform.with_kept_memory()
     configure = platform.configure
 
     def configured() -> None:

@@ -145,7 +145,7 @@ def main(
     by the name that --preset takes.
     """
     if type(config).__module__ == "__main__":  # the experiment is the program, no part of another
-        platform.with_huge_pages()
+        platform.with_kept_memory()
     arguments = sys.argv[1:]
     program = f"python -m experiments.{name}"
     try:

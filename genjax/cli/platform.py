@@ -18,6 +18,17 @@ from genjax.train.errors import first_line
 _CPU_OPTION = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
 _KNOWN_FROM, _KNOWN_BEFORE = (0, 10, 2), (0, 13)
 
+# Of glibc: huge pages for what is mapped, which it does only from 32 MiB on, the most it allows; of
+# the rest up to 1 GiB stays when it is free.
+_KEEPING = ":".join(
+    f"glibc.malloc.{name}={value}"
+    for name, value in (
+        ("hugetlb", 1),
+        ("mmap_threshold", 32 << 20),
+        ("trim_threshold", 1 << 30),
+    )
+)
+
 
 def configure() -> None:
     """Sets the environment jax reads when it is first used; what the user has set stays.
@@ -42,18 +53,17 @@ def configure() -> None:
         os.environ.setdefault("PJRT_NPROC", str(max(2 * int(count), os.cpu_count() or 1)))
 
 
-def with_huge_pages() -> None:
-    """Starts the command anew, in its own place, with the huge pages of glibc's allocator.
+def with_kept_memory() -> None:
+    """Starts the command anew, in its own place, with an allocator that keeps what a step frees.
 
-    They cannot be asked for later. XLA's temporary arrays of one step are mapped anew in the next,
-    and without them a fault for each 4 KiB is up to a tenth of a convolutional network's step.
+    That cannot be asked for later. XLA's temporary arrays of one step are mapped anew in the next,
+    and a fault for each 4 KiB of them is up to a tenth of a convolutional network's step.
     """
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     # Of what came through a pipe nothing would be left to start.
     anew = "-m" in sys.orig_argv and libc_ver()[0] == "glibc"
-    if anew and "glibc.malloc.hugetlb" not in tunables:
-        ours = "glibc.malloc.hugetlb=1"
-        os.environ["GLIBC_TUNABLES"] = f"{tunables}:{ours}" if tunables else ours
+    if anew and "glibc.malloc" not in tunables:
+        os.environ["GLIBC_TUNABLES"] = f"{tunables}:{_KEEPING}" if tunables else _KEEPING
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

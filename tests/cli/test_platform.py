@@ -36,24 +36,25 @@ def test_an_error_of_a_thread_is_one_line_however_long_or_empty_it_is(error, lin
 PROBE = """
 import os, sys
 from genjax.cli import platform
-platform.with_huge_pages()
+platform.with_kept_memory()
 print(os.environ.get("GLIBC_TUNABLES"), sys.argv[1:], sys.stdin.read(), os.getpid())
 """
-PAGES = "glibc.malloc.hugetlb=1"
+KEEPING = (
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432"
+    ":glibc.malloc.trim_threshold=1073741824"
+)
 
 
 @pytest.mark.skipif(libc_ver()[0] != "glibc", reason="needs glibc")
 @pytest.mark.parametrize(
     ("given", "seen"),
     [
-        (None, PAGES),
-        ("glibc.malloc.check=0", f"glibc.malloc.check=0:{PAGES}"),
+        (None, KEEPING),
+        ("glibc.pthread.rseq=1", f"glibc.pthread.rseq=1:{KEEPING}"),
         ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
     ],
 )
-def test_the_command_starts_anew_once_with_huge_pages_its_words_and_its_input(
-    given, seen, tmp_path
-):
+def test_the_command_starts_anew_once_with_its_words_and_its_input(given, seen, tmp_path):
     (tmp_path / "probe.py").write_text(PROBE)
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
     environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
