@@ -54,6 +54,10 @@ class Config:
     """Step by which it has fallen to a twentieth, along a cosine. None: it stays."""
     ema: float = 0.999
     """Decay of the moving average that samples come from."""
+    compute: Literal["float32", "bfloat16"] = "float32"
+    """What the network computes in; its parameters are float32 either way."""
+    remat: bool = False
+    """Compute activations again for the gradient: less memory on a GPU, a third more work."""
 
 
 UNITS = {
@@ -90,6 +94,8 @@ def build(config: Config, spec):
         config.groups,
         dropout=config.dropout,
         classes=classes,
+        remat=config.remat,
+        dtype=jnp.dtype(config.compute),
     )
 
     def init(key, before):

@@ -1,5 +1,6 @@
 """The U-Net of denoising diffusion: residual blocks, attention at chosen sizes, time and class."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -48,7 +49,10 @@ class UNet(nn.Module):
     and once in the middle. H and W must be divisible by 2^(levels − 1). With `classes`, label [B]
     conditions it; the label `classes` itself, and label None, mean "no class" (classifier-free
     guidance). `out_channels` other than C serves a learned variance. keys: one PRNG key per
-    example, [B], for the dropout; None when not training.
+    example, [B], for the dropout; None when not training. With `remat` the gradient computes each
+    residual block again instead of keeping its activations: less memory on a GPU or TPU, a third
+    more work (on a CPU XLA undoes it). `dtype` is what it computes in, None for what inputs and
+    parameters have; the prediction has z's type either way.
     """
 
     channels: int = 32
@@ -60,6 +64,7 @@ class UNet(nn.Module):
     dropout: float = 0.0
     classes: int | None = None
     out_channels: int | None = None
+    remat: bool = False
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -78,10 +83,16 @@ class UNet(nn.Module):
                 f"{levels} levels need sides divisible by {2 ** (levels - 1)}, not {z.shape[1:3]}"
             )
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        counter = itertools.count()
+
+        def residual(x: jax.Array, features: int) -> jax.Array:
+            # A name of its own, as nn.remat would call the parameters otherwise.
+            name = f"ResidualBlock_{next(counter)}"
+            kind = nn.remat(ResidualBlock) if self.remat else ResidualBlock
+            return kind(features, self.groups, self.dropout, name=name, **kinds)(x, emb, keys)
 
         def block(x: jax.Array, level: int) -> jax.Array:
-            features = self.channels * self.multipliers[level]
-            x = ResidualBlock(features, self.groups, self.dropout, **kinds)(x, emb, keys)
+            x = residual(x, self.channels * self.multipliers[level])
             if x.shape[1] in self.attention:
                 x = Attention(self.head_features, self.groups, **kinds)(x)
             return x
@@ -105,9 +116,9 @@ class UNet(nn.Module):
                 x = Conv(x.shape[-1], (3, 3), strides=(2, 2), name=f"down_{level}", **kinds)(x)
                 skips.append(x)
 
-        x = ResidualBlock(x.shape[-1], self.groups, self.dropout, **kinds)(x, emb, keys)
+        x = residual(x, x.shape[-1])
         x = Attention(self.head_features, self.groups, **kinds)(x)
-        x = ResidualBlock(x.shape[-1], self.groups, self.dropout, **kinds)(x, emb, keys)
+        x = residual(x, x.shape[-1])
 
         for level in reversed(range(levels)):
             for _ in range(self.blocks + 1):
@@ -122,4 +133,4 @@ class UNet(nn.Module):
             kernel_init=nn.initializers.zeros,
             name="conv_out",
             **kinds,
-        )(x)
+        )(x).astype(z.dtype)

@@ -54,7 +54,7 @@ BRIEF = {
     "flow_cifar10": (
         flow_cifar10,
         "--data.name shapes64 --data.size 8 --channels 8 --multipliers 1 --blocks 1 --groups 4 "
-        "--attention 8 --sampling-steps 2 --warm-up 2",
+        "--attention 8 --sampling-steps 2 --warm-up 2 --compute bfloat16 --remat",
     ),
 }
 

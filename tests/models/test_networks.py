@@ -143,6 +143,46 @@ def test_a_denoiser_starts_at_zero(module, shape):
     np.testing.assert_array_equal(y, jnp.zeros_like(z))
 
 
+def unet_gradient(**settings):
+    """Of a small U-Net: prediction, gradient, and the bytes kept between forward and backward."""
+    network = unet.UNet(8, (1, 2), attention=(4,), groups=4, dropout=0.5, **settings)
+    z = jax.random.normal(KEY, (4, 8, 8, 1))
+    variables = random_variables(unet.UNet(8, (1, 2), attention=(4,), groups=4), z, jnp.ones(4))
+
+    def predict(v):
+        return network.apply(v, z, jnp.ones(4), keys=jax.random.split(KEY, 4))
+
+    def gradient(v):
+        y, back = jax.vjp(predict, v)
+        return y, back(y - z)[0]
+
+    kept = jax.eval_shape(lambda v: jax.vjp(predict, v)[1], variables)
+    return *compiled(gradient)(variables), sum(x.size * 4 for x in jax.tree.leaves(kept))
+
+
+def far(a, b):
+    """‖a − b‖ / ‖b‖ over all leaves."""
+    a, b = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)]) for tree in (a, b))
+    return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+
+def test_activations_computed_again_are_not_kept_and_change_no_gradient():
+    y, slopes, kept = unet_gradient()
+    y_again, slopes_again, kept_again = unet_gradient(remat=True)
+    assert jax.tree.structure(slopes_again) == jax.tree.structure(slopes)
+    assert far(y_again, y) < 1e-5
+    assert far(slopes_again, slopes) < 1e-5
+    assert kept_again < 0.5 * kept
+
+
+def test_a_unet_in_bfloat16_keeps_float32_parameters_gradients_and_predictions():
+    y, slopes, _ = unet_gradient()
+    coarse_y, coarse_slopes, _ = unet_gradient(dtype=jnp.bfloat16)
+    assert {a.dtype for a in jax.tree.leaves((coarse_y, coarse_slopes))} == {np.dtype("float32")}
+    assert 1e-4 < far(coarse_y, y) < 0.05
+    assert far(coarse_slopes, slopes) < 0.1
+
+
 def test_a_label_without_classes_is_refused():
     for module, shape in [(unet.UNet(8), (1, 8, 8, 1)), (mlp.MLP(8), (1, 4))]:
         with pytest.raises(ValueError, match="classes"):
