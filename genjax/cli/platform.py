@@ -18,16 +18,13 @@ from genjax.train.errors import first_line
 _CPU_OPTION = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
 _KNOWN_FROM, _KNOWN_BEFORE = (0, 10, 2), (0, 13)
 
-# Of glibc: huge pages for what is mapped, which it does only from 32 MiB on, the most it allows; of
-# the rest up to 1 GiB stays when it is free.
-_KEEPING = ":".join(
-    f"glibc.malloc.{name}={value}"
-    for name, value in (
-        ("hugetlb", 1),
-        ("mmap_threshold", 32 << 20),
-        ("trim_threshold", 1 << 30),
-    )
-)
+# Huge pages; arrays are mapped on their own only from 32 MiB on, the most that glibc allows, and up
+# to 1 GiB of the rest stays when it is freed.
+_KEEPING = {
+    "glibc.malloc.hugetlb": 1,
+    "glibc.malloc.mmap_threshold": 32 << 20,
+    "glibc.malloc.trim_threshold": 1 << 30,
+}
 
 
 def configure() -> None:
@@ -62,8 +59,9 @@ def with_kept_memory() -> None:
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     # Of what came through a pipe nothing would be left to start.
     anew = "-m" in sys.orig_argv and libc_ver()[0] == "glibc"
-    if anew and "glibc.malloc" not in tunables:
-        os.environ["GLIBC_TUNABLES"] = f"{tunables}:{_KEEPING}" if tunables else _KEEPING
+    if anew and not any(name in tunables for name in _KEEPING):
+        ours = (f"{name}={value}" for name, value in _KEEPING.items())
+        os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, (tunables, *ours)))
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

@@ -50,8 +50,9 @@ KEEPING = (
     ("given", "seen"),
     [
         (None, KEEPING),
-        ("glibc.pthread.rseq=1", f"glibc.pthread.rseq=1:{KEEPING}"),
+        ("glibc.malloc.check=0", f"glibc.malloc.check=0:{KEEPING}"),
         ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
+        ("glibc.malloc.trim_threshold=0", "glibc.malloc.trim_threshold=0"),
     ],
 )
 def test_the_command_starts_anew_once_with_its_words_and_its_input(given, seen, tmp_path):
