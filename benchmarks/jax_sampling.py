@@ -12,7 +12,7 @@ from benchmarks.cases import Case, Player
 from benchmarks.counting import count
 from benchmarks.pictures import PIXELS
 from genjax.diffusion import multistep, predictions, samplers, steps
-from genjax.train import memory
+from genjax.train import host_memory
 
 SAMPLERS = {
     "ddpm": samplers.ancestral,
@@ -34,7 +34,7 @@ class Sampling:
         self.parameters = sum(x.size for x in jax.tree.leaves(self.params))
         self.init_seconds = time.monotonic() - began
         self.keys = jax.random.split(jax.random.key(1), case.batch)
-        self.sample = memory.freeing(jax.jit(self._sample))  # as genjax.cli.generating does
+        self.sample = host_memory.freeing(jax.jit(self._sample))  # as genjax.cli.generating does
 
     def _sample(self, params, keys, start):
         shape = (self.case.batch, *self.case.network.shape)

@@ -15,7 +15,7 @@ from benchmarks.cases import Case, Player
 from benchmarks.counting import count
 from benchmarks.pictures import IMAGES, pictures
 from genjax.data import from_arrays
-from genjax.train import memory
+from genjax.train import host_memory
 from genjax.train.game import begin, beginning
 from genjax.train.layout import DataParallel
 from genjax.train.state import TrainState
@@ -44,7 +44,7 @@ class Training:
         # As genjax.cli.stage does: a set in memory lies on the device where steps are scanned.
         held = {"image": pictures(case, IMAGES)} if player.data and several else None
         program = self.layout.compile(self.timed.game, several=several, held=held)
-        self.dispatch = memory.freeing(program)  # as the loop does
+        self.dispatch = host_memory.freeing(program)  # as the loop does
         self.batches = self._batches()
 
     def _batches(self) -> Iterator[Any]:
@@ -87,7 +87,7 @@ class Training:
 
         params, variables = jax.jit(timed.init)(jax.random.key(0))
         params = jax.tree.map(move, params)
-        state = begin(timed.game, params, variables)
+        state = initial_state(timed.game, params, variables)
         images = pictures(self.case, self.case.batch)
         keys = jax.random.split(jax.random.key(2), self.case.batch)
         values = {}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from genjax import untrusted_json
+from genjax import files
 
 
 class ConfigError(Exception):
@@ -112,7 +112,7 @@ def save(path: Path, values: dict[str, Any]) -> None:
 
 def load(path: Path) -> dict[str, Any]:
     try:
-        return untrusted_json.read(path, MAX_BYTES)
+        return files.read_json(path, MAX_BYTES)
     except FileNotFoundError:
         raise ConfigError(f"{path.parent} is no run directory: it has no {path.name}") from None
     except (OSError, ValueError) as error:

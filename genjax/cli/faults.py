@@ -46,8 +46,8 @@ class Faults:
     def begin(self, key: jax.Array, start: int) -> jax.Array:
         """The key of the train steps from `start` on: another one after each rollback."""
         self.rollbacks = sum(row["answer"] == "rollback" for row in self.rows)
-        if processes.several():  # not every host may see the file
-            self.rollbacks = int(processes.highest(self.rollbacks))
+        if processes.is_multi_process():  # not every host may see the file
+            self.rollbacks = int(processes.maximum(self.rollbacks))
         self.key, self.start, self.rolling_back = train_key(key, self.rollbacks), start, False
         return self.key
 
@@ -92,7 +92,7 @@ class Faults:
             "images": indices.tolist(),
         }
         self.rows.append(row)
-        if processes.speaks():
+        if processes.is_main_process():
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
 

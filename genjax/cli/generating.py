@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from genjax.cli.system import System
 from genjax.report.pictures import to_uint8
-from genjax.train import memory
+from genjax.train import host_memory
 from genjax.train.state import TrainState
 
 CHUNK = 64
@@ -31,7 +31,7 @@ class Generator:
 
     def __init__(self, system: System):
         self.system = system
-        self._generate = memory.freeing(jax.jit(system.generate))
+        self._generate = host_memory.freeing(jax.jit(system.generate))
         self._encode = jax.jit(system.encode) if system.encode else None
 
     def images(

@@ -11,7 +11,7 @@ from pathlib import Path
 from platform import libc_ver
 from typing import NoReturn
 
-from genjax.train.errors import first_line
+from genjax.errors import first_line
 
 # jaxlib 0.10.2 and later send convolutions to YNNPACK on the CPU, which is slower at training by
 # half; an option that a jaxlib does not know aborts the process.

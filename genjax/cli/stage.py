@@ -17,10 +17,10 @@ from genjax.cli.faults import INIT, VISIT, Faults
 from genjax.cli.system import System
 from genjax.cli.visit import Visit
 from genjax.data import Images
-from genjax.train import loop, memory, processes
+from genjax.train import host_memory, loop, processes
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.layout import Layout, Program
-from genjax.train.metrics import Metrics
+from genjax.train.metrics import MetricsWriter
 from genjax.train.state import TrainState
 
 MOST_HELD = 1 << 30  # bytes of a data set kept on each device
@@ -89,9 +89,9 @@ class Stage:
 
     def _fresh(self, key: jax.Array, like: TrainState) -> TrainState:
         # What draws the state is compiled on one core, the step on the others.
-        with memory.uncollected(), ThreadPoolExecutor(1) as pool:
+        with host_memory.uncollected(), ThreadPoolExecutor(1) as pool:
             drawn = pool.submit(self.system.first_state, key, self.before)
-            if self.plan.steps and not processes.several():  # where pmap takes arrays only
+            if self.plan.steps and not processes.is_multi_process():  # where pmap takes arrays only
                 self.program.prepare(like, self.key, self.layout.feed(next(self._stream(0))))
             return self.layout.place(drawn.result())
 
@@ -100,7 +100,7 @@ class Stage:
         if start >= steps:
             self.say(f"already at step {start:,} of {steps:,}; --run.steps takes it further")
             return state
-        metrics = Metrics(self.directory, start, processes.speaks(), self._kept)
+        metrics = MetricsWriter(self.directory, start, processes.is_main_process(), self._kept)
         began = time.monotonic()
         try:
             state = loop.fit(

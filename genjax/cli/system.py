@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from genjax.cli.config import ConfigError
-from genjax.train.game import Game, beginning
+from genjax.train.game import Game, compiled_initial_state
 from genjax.train.state import TrainState, Tree
 
 
@@ -73,7 +73,7 @@ class System:
     @cached_property
     def first_state(self) -> Callable[[jax.Array, TrainState | None], TrainState]:
         """(key, trained state of the stage before) -> the state before the first step; jitted."""
-        return beginning(self.game, self.init)
+        return compiled_initial_state(self.game, self.init)
 
 
 Build = Callable[[Any, Spec], System]

@@ -29,7 +29,7 @@ def train(name: str, config: Any, build: Build) -> TrainState:
     """Trains an experiment in its run directory, or goes on where it stopped."""
     _join(config.run)
     try:
-        with processes.lost():
+        with processes.readable_collective_errors():
             return _train(name, config, build)
     except OSError as error:
         raise WriteError(
@@ -54,9 +54,9 @@ def _train(name: str, config: Any, build: Build) -> TrainState:
         check(stage.game, config.run.batch, layout.devices_in_all)
         stage = stage.before
     directory = run_directory(name, config)
-    if processes.speaks():
+    if processes.is_main_process():
         claim(name, config, spec, images.fingerprint)
-    if processes.several():
+    if processes.is_multi_process():
         processes.agree("their settings", repr(_alike(config)))
         processes.agree("their images", images.fingerprint)
     return _stages(system, directory, config, images, held_out, layout)
@@ -105,5 +105,5 @@ def _stages(
 
 
 def _say(line: str) -> None:
-    if processes.speaks():
+    if processes.is_main_process():
         print(line, flush=True)

@@ -17,7 +17,7 @@ from genjax.evaluate.average import average, ordered_jit
 from genjax.report import pictures
 from genjax.train import processes
 from genjax.train.layout import Layout
-from genjax.train.metrics import Metrics
+from genjax.train.metrics import MetricsWriter
 from genjax.train.state import TrainState
 
 MOST_VALIDATED = 1000  # images of the test set scored at each visit
@@ -48,11 +48,11 @@ class Visit:
         return latents(self.system, self.key, self.samples)
 
     def __call__(
-        self, step: int, state: TrainState, metrics: Metrics
+        self, step: int, state: TrainState, metrics: MetricsWriter
     ) -> tuple[dict[str, float], float | None]:
         """Numbers to report, and the one to rank the checkpoint by."""
         state = self.layout.gather(state)
-        if not processes.speaks():
+        if not processes.is_main_process():
             return {}, None  # the others wait for the first at their next step
         # The same keys at every visit: the scores differ by the weights alone.
         found = average(partial(self.validate, state), self.batches(), self.key)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from genjax import untrusted_json
+from genjax import files
 from genjax.data.error import DataError
 
 
@@ -27,7 +27,7 @@ def check(folder: Path) -> None:
 
 def _loaded(path: Path) -> dict[str, Any]:
     try:
-        return untrusted_json.read(path)
+        return files.read_json(path)
     except (OSError, ValueError) as error:
         first = str(error).partition("\n")[0]
         raise DataError(

@@ -16,8 +16,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from genjax.errors import first_line
 from genjax.train import digests, processes
-from genjax.train.errors import first_line
 from genjax.train.state import TrainState
 
 SCORE = "metrics/metrics"  # where in a checkpoint Orbax writes it
@@ -49,16 +49,16 @@ class Checkpoints:
 
     def __init__(self, directory: str | Path, keep: int = 2, *, read_only: bool = False):
         self.directory = Path(directory).absolute()
-        self.writer = processes.speaks() and not read_only
+        self.writer = processes.is_main_process() and not read_only
         self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._finishing: Future[None] | None = None
-        self._manager = self._open(keep, read_only) if processes.speaks() else None
+        self._manager = self._open(keep, read_only) if processes.is_main_process() else None
 
     def _open(self, keep: int, read_only: bool) -> ocp.CheckpointManager:
         alone = ocp.options.MultiprocessingOptions(
             primary_host=0, active_processes={0}, barrier_sync_key_prefix="genjax"
         )
-        several = {"multiprocessing_options": alone} if processes.several() else {}
+        several = {"multiprocessing_options": alone} if processes.is_multi_process() else {}
         kept = policies.AnyPreservationPolicy(
             [
                 policies.LatestN(keep),
@@ -98,8 +98,8 @@ class Checkpoints:
         A score that is not finite is left out, as Orbax would rank a NaN above the true best.
         Raises SaveError when this save, or the one before it, failed.
         """
-        if processes.several():
-            state = processes.whole(state)
+        if processes.is_multi_process():
+            state = processes.gather_to_host(state)
         if self._manager is None:
             return
         metrics = {"score": float(score)} if score is not None and math.isfinite(score) else None
@@ -176,13 +176,13 @@ class Checkpoints:
         steps = (
             [s for s in self.steps() if before is None or s < before] if step is None else [step]
         )
-        if not processes.several():
+        if not processes.is_multi_process():
             return self._newest(like, say, steps)
         blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
         found = self._newest(blank, say, steps) if self._manager else None
-        if int(processes.highest(-1 if found is None else 0)) < 0:
+        if int(processes.maximum(-1 if found is None else 0)) < 0:
             return None
-        return processes.spread(blank if found is None else found, like)
+        return processes.broadcast_from_main(blank if found is None else found, like)
 
     def _newest(
         self, like: TrainState, say: Callable[[str], None], steps: list[int]

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from genjax import untrusted_json
+from genjax import files
 
 NAME = "digests.json"
 
@@ -35,7 +35,7 @@ def _damage(folder: Path, part: str) -> str | None:
     if not (folder / NAME).is_file():
         return "it was never completed"
     try:
-        digests = untrusted_json.read(folder / NAME)
+        digests = files.read_json(folder / NAME)
     except (OSError, ValueError):
         return f"{NAME} is damaged"
     digests = {name: digest for name, digest in digests.items() if name.startswith(part)}

@@ -56,7 +56,7 @@ class Player:
 Game = Mapping[str, Player]  # in the order of play: a generator sees the critic already updated
 
 
-def begin(game: Game, params: dict[str, Tree], variables: dict[str, Tree]) -> TrainState:
+def initial_state(game: Game, params: dict[str, Tree], variables: dict[str, Tree]) -> TrainState:
     """The state before the first step.
 
     Raises ValueError where a player has no parameters. Parameters without a player stay frozen.
@@ -77,10 +77,12 @@ def begin(game: Game, params: dict[str, Tree], variables: dict[str, Tree]) -> Tr
     )
 
 
-def beginning(
+def compiled_initial_state(
     game: Game, init: Callable[..., tuple[dict[str, Tree], dict[str, Tree]]]
 ) -> Callable[..., TrainState]:
-    """`begin` with what init(…) draws, parameters and variables: one jitted function of …."""
+    """`initial_state` of what init(…) draws, parameters and variables, as one jitted function."""
     # One program draws all arrays, and runs once: not worth the compiler's effort.
     options = {"xla_backend_optimization_level": 0}
-    return jax.jit(lambda *drawn_from: begin(game, *init(*drawn_from)), compiler_options=options)
+    return jax.jit(
+        lambda *drawn_from: initial_state(game, *init(*drawn_from)), compiler_options=options
+    )

@@ -12,11 +12,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genjax.train.game import Game
 from genjax.train.state import TrainState
-from genjax.train.step import Metrics, Step, make_step
+from genjax.train.step import Step, StepMetrics, make_step
 
 AXIS = "data"
 
-Dispatch = Callable[[TrainState, jax.Array, Any], tuple[TrainState, Metrics]]
+Dispatch = Callable[[TrainState, jax.Array, Any], tuple[TrainState, StepMetrics]]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Program:
 
     def __call__(
         self, state: TrainState, key: jax.Array, batches: Any
-    ) -> tuple[TrainState, Metrics]:
+    ) -> tuple[TrainState, StepMetrics]:
         return self.function(state, key, batches, self.held)
 
     def prepare(self, state: TrainState, key: jax.Array, batches: Any) -> None:
@@ -59,7 +59,7 @@ class Layout(Protocol):
     def gather(self, state: TrainState) -> TrainState: ...
 
 
-def _dispatch(step: Step, several: bool) -> Callable[..., tuple[TrainState, Metrics]]:
+def _dispatch(step: Step, several: bool) -> Callable[..., tuple[TrainState, StepMetrics]]:
     """n steps in one dispatch over batches [n, B, ...], so that the host is not the bottleneck.
 
     Without `several` n is 1 and there is no loop around the step.
@@ -67,8 +67,8 @@ def _dispatch(step: Step, several: bool) -> Callable[..., tuple[TrainState, Metr
 
     def dispatch(
         state: TrainState, key: jax.Array, batches: Any, held: Any
-    ) -> tuple[TrainState, Metrics]:
-        def one(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+    ) -> tuple[TrainState, StepMetrics]:
+        def one(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
             if held is not None:
                 batch = jax.tree.map(lambda x: x[batch], held)
             return step(state, key, batch)

@@ -12,10 +12,10 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from genjax.train import memory, processes
+from genjax.train import host_memory, processes
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.layout import Dispatch, Layout
-from genjax.train.metrics import Metrics
+from genjax.train.metrics import MetricsWriter
 from genjax.train.state import TrainState
 
 
@@ -69,7 +69,7 @@ def fit(
     plan: Plan,
     *,
     checkpoints: Checkpoints,
-    metrics: Metrics,
+    metrics: MetricsWriter,
     visit: Visit,
     fault: Fault = refuse,
 ) -> TrainState:
@@ -82,7 +82,7 @@ def fit(
     skips such updates. Raises Stopped after saving, on SIGINT or SIGTERM; a second signal ends the
     process at once. Of several processes a signal to any stops all at the same step.
     """
-    dispatch = memory.freeing(dispatch)
+    dispatch = host_memory.freeing(dispatch)
     step = saved = int(state.step)
     watch = _Watch(plan, step, metrics, fault)
     with _signals() as asked, watch:
@@ -113,13 +113,13 @@ def fit(
 class _Watch:
     """Reads each dispatch's metrics one dispatch late, so that the device never waits for it."""
 
-    def __init__(self, plan: Plan, step: int, metrics: Metrics, fault: Fault):
+    def __init__(self, plan: Plan, step: int, metrics: MetricsWriter, fault: Fault):
         self.plan, self.metrics, self.fault = plan, metrics, fault
         self.pending: tuple[int, int, dict[str, jax.Array]] | None = None
         self.recent: list[dict[str, float]] = []
         self.images = self.seconds = 0.0
         self.last: tuple[int, float] | None = None
-        self.speaks = processes.speaks()
+        self.speaks = processes.is_main_process()
         self.live = self.speaks and sys.stderr.isatty()
         self.bar = tqdm(
             total=plan.steps, initial=step, unit="step", disable=not self.live, dynamic_ncols=True
@@ -205,10 +205,10 @@ def _signals() -> Iterator[Callable[[], int]]:
     votes: list[Any] = []
 
     def agreed() -> int:
-        if not processes.several():
+        if not processes.is_multi_process():
             return received[0]
         # Read a dispatch late, like the metrics, so that the device does not wait for the host.
-        votes.append(processes.highest(received[0]))
+        votes.append(processes.maximum(received[0]))
         return int(votes.pop(0)) if len(votes) > 1 else 0
 
     def receive(signum: int, _frame) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 
-class Metrics:
+class MetricsWriter:
     """Writes rows {"step": …, name: number, …} to metrics.jsonl and TensorBoard.
 
     directory: the run's. step: where the run (re)starts; later rows, of a run that was killed

@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from genjax.train.errors import first_line
+from genjax.errors import first_line
 
 # A process is taken for dead after so long without a sign of life; most deaths show at once, as a
 # broken connection.
@@ -54,17 +54,17 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> None:
         raise ProcessError(f"cannot join the other processes: {first_line(error)}") from error
 
 
-def several() -> bool:
+def is_multi_process() -> bool:
     """Whether the run has more than this process."""
     return jax.process_count() > 1
 
 
-def speaks() -> bool:
+def is_main_process() -> bool:
     """Whether this is the process that writes and prints."""
     return jax.process_index() == 0
 
 
-def highest(number: int) -> jax.Array:
+def maximum(number: int) -> jax.Array:
     """The greatest of the processes' numbers, int32 []; all call it together, and none waits."""
     each, greatest = _over_processes()
     return greatest(jax.make_array_from_process_local_data(each, np.array([number], np.int32)))
@@ -78,7 +78,7 @@ def _over_processes() -> tuple[NamedSharding, Callable[[jax.Array], jax.Array]]:
     return NamedSharding(mesh, PartitionSpec("process")), greatest
 
 
-def whole(tree: Any) -> Any:
+def gather_to_host(tree: Any) -> Any:
     """The arrays on this host, each whole; all processes call it together."""
 
     def fetch(x: jax.Array) -> np.ndarray:
@@ -89,7 +89,7 @@ def whole(tree: Any) -> Any:
     return jax.tree.map(fetch, tree)
 
 
-def spread(tree: Any, like: Any) -> Any:
+def broadcast_from_main(tree: Any, like: Any) -> Any:
     """Process 0's host arrays on every process, each laid out as in `like`, bit for bit.
 
     Elsewhere `tree` is only looked at for shapes and types. All processes call it together.
@@ -114,12 +114,12 @@ def agree(what: str, text: str) -> None:
 
 
 @contextmanager
-def lost() -> Iterator[None]:
+def readable_collective_errors() -> Iterator[None]:
     """What a broken collective raises, in words: a ProcessError."""
     try:
         yield
     except (ValueError, RuntimeError) as error:
-        if not several() or not str(error).startswith(_STATUSES):
+        if not is_multi_process() or not str(error).startswith(_STATUSES):
             raise
         raise ProcessError(
             "lost another process of this run: start all of them again to go on from the last "

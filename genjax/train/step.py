@@ -11,8 +11,8 @@ import optax
 from genjax.train.game import Game, Player
 from genjax.train.state import TrainState, Tree
 
-Metrics = dict[str, jax.Array]  # "player/name": scalar
-Step = Callable[[TrainState, jax.Array, Any], tuple[TrainState, Metrics]]
+StepMetrics = dict[str, jax.Array]  # "player/name": scalar
+Step = Callable[[TrainState, jax.Array, Any], tuple[TrainState, StepMetrics]]
 
 
 def make_step(game: Game, axis: str | None, *, skip: bool = False) -> Step:
@@ -25,8 +25,8 @@ def make_step(game: Game, axis: str | None, *, skip: bool = False) -> Step:
     share of such updates is told as "skipped".
     """
 
-    def step(state: TrainState, key: jax.Array, batch: Any) -> tuple[TrainState, Metrics]:
-        metrics: Metrics = {}
+    def step(state: TrainState, key: jax.Array, batch: Any) -> tuple[TrainState, StepMetrics]:
+        metrics: StepMetrics = {}
         for number, (name, player) in enumerate(game.items()):
             keys = _example_keys(jax.random.fold_in(key, state.step), number, batch, axis)
             turns = _slices((keys, batch), player.turns, name)
@@ -74,7 +74,7 @@ def _scan(body: Callable, carry: Any, xs: Any, length: int) -> tuple[Any, Any]:
 
 def _update(
     name: str, player: Player, state: TrainState, keys: jax.Array, batch: Any, axis: str | None
-) -> tuple[TrainState, Metrics]:
+) -> tuple[TrainState, StepMetrics]:
     def loss(own: Tree, state: TrainState, keys: jax.Array, batch: Any):
         return player.loss({**state.params, name: own}, state, keys, batch)
 
@@ -110,8 +110,8 @@ def _update(
 
 
 def _unless_finite(
-    updated: TrainState, before: TrainState, told: Metrics
-) -> tuple[TrainState, Metrics]:
+    updated: TrainState, before: TrainState, told: StepMetrics
+) -> tuple[TrainState, StepMetrics]:
     # optax.apply_if_finite would let batch statistics and averages through, and its counters in the
     # optimizer's state would keep a run that has met a NaN from resuming with this on.
     finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(value)) for value in told.values()]))

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from genjax.train.errors import first_line
+from genjax.errors import first_line
 from genjax.train.state import Tree
 
 _DTYPES = {

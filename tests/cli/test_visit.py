@@ -8,9 +8,9 @@ from genjax.cli.config import Run
 from genjax.cli.system import System
 from genjax.cli.visit import Visit
 from genjax.data import from_arrays
-from genjax.train.game import begin
+from genjax.train.game import initial_state
 from genjax.train.layout import DataParallel
-from genjax.train.metrics import Metrics, read
+from genjax.train.metrics import MetricsWriter, read
 
 
 def test_the_first_of_the_scores_ranks_the_checkpoint_whatever_its_name(tmp_path):
@@ -27,8 +27,8 @@ def test_the_first_of_the_scores_ranks_the_checkpoint_whatever_its_name(tmp_path
     )
     run = Run(steps=1, batch=8, samples=2)  # 20 images in batches of 8: the last is filled up
     visit = Visit(system, DataParallel(1), images, run, jax.random.key(0), tmp_path)
-    metrics = Metrics(tmp_path, 0, enabled=True)
-    numbers, score = visit(1, begin({}, {}, {}), metrics)
+    metrics = MetricsWriter(tmp_path, 0, enabled=True)
+    numbers, score = visit(1, initial_state({}, {}, {}), metrics)
     metrics.close()
     assert list(numbers) == ["test/zeal", "test/apathy"]
     assert numbers == {"test/zeal": 9.5, "test/apathy": 1}

@@ -15,7 +15,7 @@ from genjax.cli.system import Spec
 from genjax.data import open_images
 from genjax.losses import importance, likelihoods
 from genjax.models.autoencoder import DenseDecoder, DenseEncoder, GaussianEncoder
-from genjax.train.game import begin
+from genjax.train.game import initial_state
 
 SPEC = Spec((2, 2, 1), 0, 100)
 X = np.array([[0, 255, 255, 0], [255, 0, 0, 0]], np.uint8).reshape(2, 2, 2, 1)
@@ -41,7 +41,7 @@ def random_state(system):
         drawn = drawn if image else 0.1 if leaf.ndim == 1 else 0.3 * drawn
         return jnp.broadcast_to(jnp.asarray(drawn, leaf.dtype), leaf.shape)
 
-    return begin(system.game, jax.tree_util.tree_map_with_path(draw, shapes), {})
+    return initial_state(system.game, jax.tree_util.tree_map_with_path(draw, shapes), {})
 
 
 @pytest.mark.parametrize("layers", [1, 2])

@@ -10,10 +10,10 @@ import optax
 import pytest
 
 from genjax.train.checkpoint import Checkpoints
-from genjax.train.game import Aux, Player, begin
+from genjax.train.game import Aux, Player, initial_state
 from genjax.train.layout import DataParallel
 from genjax.train.loop import NonFiniteError, Plan, Stopped, divisor, fit
-from genjax.train.metrics import Metrics, read
+from genjax.train.metrics import MetricsWriter, read
 
 
 def loss(params, state, keys, batch):
@@ -44,10 +44,10 @@ class Run:
     def go(self, stream=None, **faults):
         layout = DataParallel(1)
         checkpoints = Checkpoints(self.directory / "checkpoints")
-        state = layout.place(begin(GAME, {"p": jnp.zeros(())}, {}))
+        state = layout.place(initial_state(GAME, {"p": jnp.zeros(())}, {}))
         state = checkpoints.restore(state, print) or state
         start = int(state.step)
-        metrics = Metrics(self.directory, start, enabled=True)
+        metrics = MetricsWriter(self.directory, start, enabled=True)
 
         def visit(step, state):
             self.visits.append(step)

@@ -140,12 +140,12 @@ def test_processes_of_different_settings_refuse_each_other(tmp_path, own_sets):
 
 
 def test_numbers_and_arrays_of_one_process_are_its_own():
-    assert processes.speaks()
-    assert not processes.several()
-    assert int(processes.highest(7)) == 7
+    assert processes.is_main_process()
+    assert not processes.is_multi_process()
+    assert int(processes.maximum(7)) == 7
     tree = {"a": np.float32([-0.0, np.nan, 1]), "b": np.int32(3), "c": np.array([True, False])}
     like = jax.device_put(tree, jax.devices()[1])
-    there = processes.spread(tree, like)
+    there = processes.broadcast_from_main(tree, like)
     jax.tree.map(
         lambda x, y: np.testing.assert_equal(np.asarray(x).tobytes(), y.tobytes()), there, tree
     )

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from genjax.train.game import Aux, Player, begin
+from genjax.train.game import Aux, Player, initial_state
 from genjax.train.step import make_step
 
 KEY = jax.random.key(0)
@@ -20,7 +20,7 @@ def regression(params, state, keys, batch):
 
 
 def play(game, params, batch=X, steps=1, variables=None):
-    state = begin(game, params, variables or {})
+    state = initial_state(game, params, variables or {})
     step = jax.jit(make_step(game, None))
     for _ in range(steps):
         state, metrics = step(state, KEY, batch)
@@ -52,7 +52,7 @@ def test_microbatches_give_the_update_of_the_whole_batch():
 
 def test_turns_are_updates_on_successive_slices():
     turned, metrics = play(fit(turns=4), START)
-    state = begin(fit(), START, {})
+    state = initial_state(fit(), START, {})
     step = make_step(fit(), None)
     for j in range(4):
         state, _ = step(state, KEY, X[j::4])
@@ -85,7 +85,7 @@ def test_parameters_without_a_player_stay_frozen_and_serve_the_others():
 
 def test_the_average_follows_its_formula():
     game = fit(ema=0.5)
-    state, expected = begin(game, START, {}), jnp.zeros(3)
+    state, expected = initial_state(game, START, {}), jnp.zeros(3)
     step = make_step(game, None)
     for n in range(3):
         state, _ = step(state, KEY, X)
@@ -104,7 +104,7 @@ def test_every_example_step_and_player_has_its_own_noise():
         return jnp.sum(params["b"]), Aux({"0": jax.random.normal(keys[0])})
 
     game = {"a": Player(noisy, optax.sgd(0.0)), "b": Player(other, optax.sgd(0.0))}
-    state = begin(game, {"a": jnp.zeros(1), "b": jnp.zeros(1)}, {})
+    state = initial_state(game, {"a": jnp.zeros(1), "b": jnp.zeros(1)}, {})
     step = jax.jit(make_step(game, None))
     draws = []
     for _ in range(2):
@@ -126,7 +126,7 @@ def test_variables_a_loss_returns_reach_the_next_turn():
 
 def test_a_game_without_parameters_or_slices_that_do_not_fit_is_refused():
     with pytest.raises(ValueError, match="no parameters for the players"):
-        begin(fit(), {"else": jnp.zeros(3)}, {})
+        initial_state(fit(), {"else": jnp.zeros(3)}, {})
     with pytest.raises(ValueError, match="batch of 16 a device into 3 slices"):
         play(fit(turns=3), START)
     with pytest.raises(ValueError, match="at least 1"):
@@ -150,7 +150,7 @@ def test_an_update_that_is_not_finite_is_left_out_whole(broken):
 
     game = {"fit": Player(fragile, optax.adam(0.1), ema=0.5)}
     step = jax.jit(make_step(game, None, skip=True))
-    states, told = [begin(game, START, {"fit": {"n": jnp.zeros(())}})], []
+    states, told = [initial_state(game, START, {"fit": {"n": jnp.zeros(())}})], []
     for _ in range(3):
         state, metrics = step(states[-1], KEY, X)
         states.append(state)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from genjax.train import memory
+from genjax.train import host_memory
 
 
 def resident():
@@ -31,7 +31,7 @@ def test_what_was_freed_is_not_kept():
     for block in blocks:
         libc.free(block)
     before = resident()
-    with memory.compiling():
+    with host_memory.compiling():
         pass
     assert before - resident() > 48 << 10
     libc.free(keeper)
@@ -48,7 +48,7 @@ def collects(request):
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_collector_waits_and_is_left_as_it_was(collects, fails):
     try:
-        with memory.compiling():
+        with host_memory.compiling():
             assert not gc.isenabled()
             if fails:
                 raise LookupError
@@ -62,7 +62,7 @@ def test_cycles_left_behind_are_freed():
         def __init__(self):
             self.me = self
 
-    with memory.compiling():
+    with host_memory.compiling():
         alive = weakref.ref(Node())
         assert alive()
     assert alive() is None

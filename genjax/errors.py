@@ -1,0 +1,26 @@
+"""Errors whose message is one line for the user, and what an exit code they lead to."""
+
+
+class GenjaxError(Exception):
+    """An error that the user can understand from its one line.
+
+    Attributes:
+      exit_code: of a command that ends with it: 2 for what the user can mend, 1 for a run gone
+        wrong.
+      at_once: whether the command ends without waiting for threads, which would fail once more.
+    """
+
+    exit_code = 2
+    at_once = False
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line: those of the libraries underneath run to hundreds.
+
+    Args:
+      error: any exception.
+
+    Returns:
+      The first line of its text, at most 300 characters; its type's name where it has no text.
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,130 @@
+"""Random numbers from one PRNG key, or from one key per example.
+
+With one key per example, example i's numbers depend on key i alone, so that they are the same
+however a batch is divided over devices or chunks. Imports jax alone: copy it along with a loss.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def is_single(key: Array) -> bool:
+    """Whether a key is one key rather than one per example.
+
+    Args:
+      key: a typed key (`jax.random.key`) or raw key data (`jax.random.PRNGKey`), or a batch [B] of
+        either.
+
+    Returns:
+      True for one key, False for a batch of keys.
+    """
+    return key.ndim == (0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1)
+
+
+def check_batch(key: Array, batch: int) -> None:
+    """Checks that there is one key, or one per example.
+
+    Args:
+      key: one key, or one per example.
+      batch: number of examples B.
+
+    Raises:
+      ValueError: for a batch of keys of another length than `batch`.
+    """
+    if not is_single(key) and key.shape[0] != batch:
+        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for {batch}")
+
+
+def split(key: Array, n: int, batch: int | None = None) -> tuple[Array, ...]:
+    """`jax.random.split` of one key, or of each example's.
+
+    Args:
+      key: one key, or one per example [B].
+      n: number of keys to make of each.
+      batch: number of examples; None to accept any number of keys.
+
+    Returns:
+      n keys, each like `key`.
+
+    Raises:
+      ValueError: for a batch of keys of another length than `batch`.
+    """
+    if batch is not None:
+        check_batch(key, batch)
+    if is_single(key):
+        return tuple(jax.random.split(key, n))
+    parts = jax.vmap(lambda one: jax.random.split(one, n))(key)
+    return tuple(parts[:, i] for i in range(n))
+
+
+def fold_in(key: Array, data: int | Array) -> Array:
+    """`jax.random.fold_in` of one key, or of each example's with the same number.
+
+    Args:
+      key: one key, or one per example [B].
+      data: an integer, a scalar.
+
+    Returns:
+      The key or keys, like `key`.
+    """
+    if is_single(key):
+        return jax.random.fold_in(key, data)
+    return jax.vmap(jax.random.fold_in, (0, None))(key, data)
+
+
+def draw(sample: Callable[..., Array], key: Array, shape: tuple[int, ...]) -> Array:
+    """Random numbers of a shape [B, ...], row by row where there is one key per example.
+
+    Args:
+      sample: (key, shape) -> array of that shape.
+      key: one key, or one per example [B].
+      shape: of the result, (B, ...).
+
+    Returns:
+      sample(key, shape), or row i from sample(key[i], shape[1:]).
+
+    Raises:
+      ValueError: for a batch of keys of another length than B.
+    """
+    if is_single(key):
+        return sample(key, shape)
+    check_batch(key, shape[0])
+    return jax.vmap(lambda one: sample(one, shape[1:]))(key)
+
+
+def normal(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:
+    """N(0, 1) of a shape [B, ...].
+
+    Args:
+      key: one key, or one per example [B].
+      shape: of the result, (B, ...).
+      dtype: of the result.
+
+    Returns:
+      Independent standard normal numbers.
+
+    Raises:
+      ValueError: for a batch of keys of another length than B.
+    """
+    return draw(lambda k, s: jax.random.normal(k, s, dtype), key, shape)
+
+
+def uniform(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:
+    """U[0, 1) of a shape [B, ...].
+
+    Args:
+      key: one key, or one per example [B].
+      shape: of the result, (B, ...).
+      dtype: of the result.
+
+    Returns:
+      Independent uniform numbers.
+
+    Raises:
+      ValueError: for a batch of keys of another length than B.
+    """
+    return draw(lambda k, s: jax.random.uniform(k, s, dtype), key, shape)

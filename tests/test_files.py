@@ -1,0 +1,74 @@
+"""Files are written whole or not at all, and no planted link is followed out of a run."""
+
+import json
+import os
+
+import pytest
+
+from genjax import files
+
+
+def test_a_write_replaces_a_link_and_leaves_its_target(tmp_path):
+    target, path = tmp_path / "target", tmp_path / "x.json"
+    target.write_text("mine")
+    path.symlink_to(target)
+    files.write_json(path, {"a": 1})
+    assert target.read_text() == "mine"
+    assert not path.is_symlink()
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def _write_half(path):
+    with files.atomic_open(path) as file:
+        file.write("half")
+        file.write(None)
+
+
+def test_a_write_that_fails_leaves_the_earlier_file_and_nothing_else(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("before")
+    with pytest.raises(TypeError):
+        _write_half(path)
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_appending_follows_no_link(tmp_path):
+    target, path = tmp_path / "target", tmp_path / "rows.jsonl"
+    target.write_text("mine\n")
+    path.symlink_to(target)
+    with pytest.raises(OSError, match="symbolic link"):
+        files.open_to_append(path)
+    assert target.read_text() == "mine\n"
+
+
+def test_appended_lines_are_there_at_once(tmp_path):
+    with files.open_to_append(tmp_path / "rows.jsonl") as file:
+        file.write("one\n")
+        assert (tmp_path / "rows.jsonl").read_text() == "one\n"
+    with files.open_to_append(tmp_path / "rows.jsonl") as file:
+        file.write("two\n")
+    assert (tmp_path / "rows.jsonl").read_text() == "one\ntwo\n"
+
+
+def test_rows_skip_what_is_none(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    deep = "[" * 100_000
+    path.write_text(
+        f'{{"step": 1, "a": 2.5}}\nnot json\n{{"step": true}}\n{{"step": -1}}\n{deep}\n[1]\n'
+        '{"step": 2, "a": "text"}\n{"step": 3, "a"'
+    )
+    assert files.read_rows(path) == [{"step": 1, "a": 2.5}, {"step": 2, "a": "text"}]
+    numbers = files.read_rows(path, keep=lambda value: not isinstance(value, str))
+    assert numbers[1] == {"step": 2}
+    assert files.read_rows(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("[]", "object"), ("[" * 10**5, "deep"), (" " * 101, "over")]
+)
+def test_json_of_a_stranger_is_refused_in_one_line(tmp_path, text, message):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        files.read_json(path, 100 if message == "over" else files.MAX_JSON_BYTES)

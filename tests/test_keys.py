@@ -1,0 +1,69 @@
+"""One key or one per example; the whole batch wherever a mapped axis has split it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax import keys, numerics, over_batch
+
+
+@pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey])
+def test_one_key_per_example_draws_each_example_from_its_own(make):
+    one = make(0)
+    each = jax.random.split(one, 4)
+    assert keys.is_single(one)
+    assert not keys.is_single(each)
+    drawn = keys.normal(each, (4, 3))
+    np.testing.assert_array_equal(drawn[2], jax.random.normal(each[2], (3,)))
+    np.testing.assert_array_equal(keys.normal(one, (4, 3)), jax.random.normal(one, (4, 3)))
+    np.testing.assert_array_equal(keys.uniform(each, (4, 3))[1], jax.random.uniform(each[1], (3,)))
+    first, second = keys.split(each, 2, 4)
+    pair = jax.random.split(each[3])
+    np.testing.assert_array_equal(keys.normal(first, (4,))[3], jax.random.normal(pair[0]))
+    np.testing.assert_array_equal(keys.normal(second, (4,))[3], jax.random.normal(pair[1]))
+    folded = keys.normal(keys.fold_in(each, 7), (4,))
+    np.testing.assert_array_equal(folded[1], jax.random.normal(jax.random.fold_in(each[1], 7)))
+
+
+def test_another_number_of_keys_is_refused():
+    each = jax.random.split(jax.random.key(0), 3)
+    for wrong in (lambda: keys.normal(each, (4,)), lambda: keys.split(each, 2, 4)):
+        with pytest.raises(ValueError, match="one per example: 3 keys for 4"):
+            wrong()
+
+
+def test_the_tangent_continues_the_exponential_with_its_slope():
+    value, slope = jax.value_and_grad(numerics.exp_with_tangent)(jnp.asarray(32.0))
+    np.testing.assert_allclose(value, np.exp(30.0) * 3, rtol=1e-6)
+    np.testing.assert_allclose(slope, np.exp(30.0), rtol=1e-6)
+    np.testing.assert_allclose(numerics.exp_with_tangent(jnp.asarray(2.0)), np.exp(2.0), rtol=1e-6)
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="one per example"):
+        numerics.expand(jnp.ones(3), jnp.ones((4, 2)))
+    with pytest.raises(ValueError, match="mean has"):
+        numerics.check_same_shape(mean=jnp.ones(2), x=jnp.ones(3))
+
+
+def test_the_whole_batch_is_met_where_an_axis_splits_it_and_where_none_does():
+    x = jnp.arange(8.0)
+    each = jax.random.split(jax.random.key(0), 8)
+
+    def measure(x, each):
+        rows = over_batch.gather(x)
+        noise = keys.normal(over_batch.gather(each), (8,))
+        own = over_batch.own_rows(rows * 2, len(x))
+        return over_batch.mean(x.mean()), over_batch.total(x.sum()), rows, noise, own
+
+    whole = measure(x, each)
+    split = jax.pmap(measure, axis_name="data", devices=jax.devices()[:4])(
+        x.reshape(4, 2), each.reshape(4, 2)
+    )
+    for here, there in zip(whole[:4], split[:4], strict=True):
+        for device in range(4):
+            np.testing.assert_array_equal(there[device], here)
+    np.testing.assert_array_equal(split[4].ravel(), whole[4])
+    assert not over_batch.is_mapped(None)
+    assert not over_batch.is_mapped("data")
