@@ -16,7 +16,7 @@ from benchmarks.counting import count
 from benchmarks.pictures import IMAGES, pictures
 from genjax.data import from_arrays
 from genjax.train import host_memory
-from genjax.train.game import begin, beginning
+from genjax.train.game import compiled_initial_state, initial_state
 from genjax.train.layout import DataParallel
 from genjax.train.state import TrainState
 from genjax.train.step import make_step
@@ -34,7 +34,7 @@ class Training:
         self.timed = games.build(case.network, dtype=self.dtype)
         self.layout = DataParallel(1)
         began = time.monotonic()
-        first = beginning(self.timed.game, self.timed.init)
+        first = compiled_initial_state(self.timed.game, self.timed.init)
         self.state: TrainState = self.layout.place(first(jax.random.key(0)))
         self.parameters = sum(x.size for x in jax.tree.leaves(self.state.params))
         jax.block_until_ready(self.state)

@@ -1,7 +1,7 @@
 """Means, sums and rows of the whole batch, also where a mapped axis has split it over devices.
 
-Every function takes an axis name and uses it only where such an axis is mapped (pmap,
-shard_map, vmap). Elsewhere, on one device or under `jax.jit` with sharded
+Every function takes an axis name and uses it only where such an axis is mapped (pmap, shard_map,
+vmap). Elsewhere, on one device or under `jax.jit` with sharded
 arrays, the array at hand is the whole batch already. So one spelling is right everywhere. Imports
 jax alone: copy it along with a loss.
 """
