@@ -14,7 +14,7 @@ from benchmarks import games, weights
 from benchmarks.cases import Case, Player
 from benchmarks.counting import count
 from benchmarks.pictures import IMAGES, pictures
-from genjax.data import from_arrays
+from genjax.data import images_from_arrays
 from genjax.train import host_memory
 from genjax.train.game import compiled_initial_state, initial_state
 from genjax.train.layout import DataParallel
@@ -50,7 +50,7 @@ class Training:
     def _batches(self) -> Iterator[Any]:
         n, batch = self.player.dispatch, self.case.batch
         if self.player.data:
-            images = from_arrays(pictures(self.case, IMAGES))
+            images = images_from_arrays(pictures(self.case, IMAGES))
             read = images.index_batches if n > 1 else images.batches
             return map(self.layout.feed, read(0, 0, batch, stack=n, stop=FOREVER))
         same = {"image": np.stack([pictures(self.case, batch)] * n)}

@@ -12,14 +12,22 @@ that keep shape and shade but lose print and texture, and ghostly samples.
 
 from dataclasses import dataclass
 
-from genjax.cli.config import Data, Run
+import jax
+import jax.numpy as jnp
+import optax
+
 from genjax.cli.main import main
+from genjax.data import DataSettings, ImageSpec
+from genjax.losses.autoencoder import squared_error
+from genjax.models import autoencoder, codes
+from genjax.run import Family, Settings
+from genjax.train.game import Aux, Player
 
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=10_000, batch=128, every=2500)
-    data: Data = Data()
+    run: Settings = Settings(steps=10_000, batch=128, every=2500)
+    data: DataSettings = DataSettings()
     conv: bool = False
     """Convolutions instead of dense layers."""
     latent: int = 16
@@ -27,16 +35,7 @@ class Config:
     learning_rate: float = 1e-3
 
 
-def build(config: Config, spec):
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    from genjax.cli.system import System
-    from genjax.losses.autoencoder import squared_error
-    from genjax.models import autoencoder, codes
-    from genjax.train.game import Aux, Player
-
+def build(config: Config, spec: ImageSpec) -> Family:
     if config.conv:
         encoder = autoencoder.ConvEncoder(latent=config.latent)
         decoder = autoencoder.ConvDecoder(spec.shape)
@@ -71,8 +70,7 @@ def build(config: Config, spec):
         moments = codes.update(state.variables["autoencoder"], encode(own, batch["image"]))
         return error(own, batch).mean(), Aux(variables={"autoencoder": moments})
 
-    return System(
-        convolutional=config.conv,
+    return Family(
         game={"autoencoder": Player(loss, optax.adam(config.learning_rate))},
         init=init,
         latent=(config.latent,),

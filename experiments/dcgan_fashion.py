@@ -14,14 +14,23 @@ in every grid.
 
 from dataclasses import dataclass
 
-from genjax.cli.config import Data, Run
+import jax
+import jax.numpy as jnp
+import optax
+
 from genjax.cli.main import main
+from genjax.data import DataSettings, ImageSpec
+from genjax.evaluate.sliced_wasserstein import sliced_wasserstein
+from genjax.losses import gan
+from genjax.models.dcgan import Critic, Generator
+from genjax.run import Family, Settings
+from genjax.train.game import Aux, Player
 
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=3500, batch=64, every=500)
-    data: Data = Data()
+    run: Settings = Settings(steps=3500, batch=64, every=500)
+    data: DataSettings = DataSettings()
     latent: int = 100
     """Numbers in a noise vector."""
     widths: tuple[int, ...] = (128, 64, 32)
@@ -38,8 +47,8 @@ class Config:
 
 
 TUTORIAL = Config(  # 50 epochs of 60,000 images
-    run=Run(steps=11_700, batch=256),
-    data=Data("fashion_mnist"),
+    run=Settings(steps=11_700, batch=256),
+    data=DataSettings("fashion_mnist"),
     widths=(256, 128, 64),
     learning_rate=1e-4,
     b1=0.9,
@@ -47,17 +56,7 @@ TUTORIAL = Config(  # 50 epochs of 60,000 images
 )
 
 
-def build(config: Config, spec):
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    from genjax.cli.system import System
-    from genjax.evaluate.sliced_wasserstein import sliced_wasserstein
-    from genjax.losses import gan
-    from genjax.models.dcgan import Critic, Generator
-    from genjax.train.game import Aux, Player
-
+def build(config: Config, spec: ImageSpec) -> Family:
     generator = Generator(spec.shape, config.widths)
     critic = Critic(
         config.widths[:0:-1],
@@ -110,8 +109,7 @@ def build(config: Config, spec):
         return {"sliced_wasserstein": jnp.full(len(images), distance)}  # one for the whole batch
 
     optimizer = optax.adam(config.learning_rate, b1=config.b1)
-    return System(
-        convolutional=True,
+    return Family(
         game={
             "critic": Player(critic_loss, optimizer),
             "generator": Player(generator_loss, optimizer, ema=config.ema),

@@ -13,14 +13,26 @@ shirts and trousers of clear outline; the full data set and more steps clear the
 from dataclasses import dataclass
 from typing import Literal
 
-from genjax.cli.config import Data, Run
+import jax
+import jax.numpy as jnp
+import optax
+
 from genjax.cli.main import main
+from genjax.data import DataSettings, ImageSpec
+from genjax.diffusion import guidance, likelihood, predictions, samplers, schedules, steps
+from genjax.evaluate.dequantization import dequantized_bits_per_dim
+from genjax.losses import augmentation, vlb
+from genjax.losses.diffusion import denoising
+from genjax.losses.times import Steps
+from genjax.models.unet import UNet
+from genjax.run import Family, Measure, Settings
+from genjax.train.game import Aux, Player
 
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=1800, batch=32, every=600)
-    data: Data = Data()
+    run: Settings = Settings(steps=1800, batch=32, every=600)
+    data: DataSettings = DataSettings()
     channels: int = 16
     """Channels at full resolution."""
     multipliers: tuple[int, ...] = (1, 2, 4)
@@ -69,20 +81,7 @@ UNITS = {
 }
 
 
-def build(config: Config, spec):
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    from genjax.cli.system import Measure, System
-    from genjax.diffusion import guidance, likelihood, predictions, samplers, schedules, steps
-    from genjax.evaluate.dequantization import dequantized_bits_per_dim
-    from genjax.losses import augmentation, vlb
-    from genjax.losses.diffusion import denoising
-    from genjax.losses.times import Steps
-    from genjax.models.unet import UNet
-    from genjax.train.game import Aux, Player
-
+def build(config: Config, spec: ImageSpec) -> Family:
     classes = spec.classes if config.classes else None
     schedule = schedules.DiscreteLinear(config.levels)
     network = UNet(
@@ -193,8 +192,7 @@ def build(config: Config, spec):
             0, config.learning_rate, config.warm_up, config.decay, config.learning_rate / 20
         )
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-    return System(
-        convolutional=True,
+    return Family(
         game={"unet": Player(loss, optimizer, ema=config.ema)},
         init=init,
         latent=spec.shape,

@@ -16,14 +16,25 @@ Made for a GPU; with --compute bfloat16 activations take half the memory. A smal
 from dataclasses import dataclass
 from typing import Literal
 
-from genjax.cli.config import Data, Run
+import jax
+import jax.numpy as jnp
+import optax
+
 from genjax.cli.main import main
+from genjax.data import DataSettings, ImageSpec
+from genjax.diffusion import likelihood, predictions, samplers, schedules, steps
+from genjax.evaluate.dequantization import dequantized_bits_per_dim
+from genjax.losses import augmentation, couplings
+from genjax.losses.flow import flow_matching
+from genjax.models.unet import UNet
+from genjax.run import Family, Measure, Settings
+from genjax.train.game import Aux, Player
 
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=400_000, batch=128, every=5000)
-    data: Data = Data("cifar10")
+    run: Settings = Settings(steps=400_000, batch=128, every=5000)
+    data: DataSettings = DataSettings("cifar10")
     channels: int = 128
     """Channels at full resolution."""
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
@@ -55,19 +66,7 @@ class Config:
 UNITS = {"ode": "bits/dim"}  # at uniformly dequantised images, an upper bound in expectation
 
 
-def build(config: Config, spec):
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    from genjax.cli.system import Measure, System
-    from genjax.diffusion import likelihood, predictions, samplers, schedules, steps
-    from genjax.evaluate.dequantization import dequantized_bits_per_dim
-    from genjax.losses import augmentation, couplings
-    from genjax.losses.flow import flow_matching
-    from genjax.models.unet import UNet
-    from genjax.train.game import Aux, Player
-
+def build(config: Config, spec: ImageSpec) -> Family:
     schedule, target = schedules.RectifiedFlow(), predictions.flow
     optimal = couplings.over_devices(couplings.optimal_transport)
     couple = {"optimal": optimal, "independent": couplings.independent}
@@ -130,8 +129,7 @@ def build(config: Config, spec):
 
     rate = optax.schedules.linear_schedule(0, config.learning_rate, config.warm_up)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-    return System(
-        convolutional=True,
+    return Family(
         game={"unet": Player(loss, optimizer, ema=config.ema)},
         init=init,
         latent=spec.shape,

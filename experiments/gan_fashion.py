@@ -10,14 +10,23 @@ a critic that stays ahead.
 
 from dataclasses import dataclass
 
-from genjax.cli.config import Data, Run
+import jax
+import jax.numpy as jnp
+import optax
+
 from genjax.cli.main import main
+from genjax.data import DataSettings, ImageSpec
+from genjax.evaluate.sliced_wasserstein import sliced_wasserstein
+from genjax.losses import gan
+from genjax.models.gan import Discriminator, Generator
+from genjax.run import Family, Settings
+from genjax.train.game import Aux, Player
 
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=10000, batch=128, every=1000)
-    data: Data = Data()
+    run: Settings = Settings(steps=10000, batch=128, every=1000)
+    data: DataSettings = DataSettings()
     latent: int = 100
     """Numbers in a noise vector."""
     hidden: int = 256
@@ -25,17 +34,7 @@ class Config:
     learning_rate: float = 2e-4
 
 
-def build(config: Config, spec):
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    from genjax.cli.system import System
-    from genjax.evaluate.sliced_wasserstein import sliced_wasserstein
-    from genjax.losses import gan
-    from genjax.models.gan import Discriminator, Generator
-    from genjax.train.game import Aux, Player
-
+def build(config: Config, spec: ImageSpec) -> Family:
     generator = Generator(spec.shape, (config.hidden,))
     critic = Discriminator((config.hidden,))
 
@@ -67,7 +66,7 @@ def build(config: Config, spec):
         return {"sliced_wasserstein": jnp.full(len(images), distance)}  # one for the whole batch
 
     optimizer = optax.adam(config.learning_rate, b1=0.5)
-    return System(
+    return Family(
         game={
             "critic": Player(critic_loss, optimizer),
             "generator": Player(generator_loss, optimizer),

@@ -15,14 +15,24 @@ TFDS sets, which --data.download prepares where TensorFlow is installed.
 from dataclasses import dataclass
 from typing import Literal
 
-from genjax.cli.config import Data, Run
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
 from genjax.cli.main import main
+from genjax.data import Dataset, DataSettings, ImageSpec
+from genjax.losses import importance, likelihoods
+from genjax.models.autoencoder import DenseDecoder, DenseEncoder, GaussianEncoder
+from genjax.run import Family, Measure, Settings
+from genjax.train.game import Aux, Player
 
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=8_200_000, batch=20, every=12_500, dispatch=2500)
-    data: Data = Data("binarized_mnist")
+    run: Settings = Settings(steps=8_200_000, batch=20, every=12_500, scan_steps=2500)
+    data: DataSettings = DataSettings("binarized_mnist")
     objective: Literal["iwae", "vae"] = "iwae"
     """The bound of k samples, or the mean of k samples of the ELBO."""
     k: int = 1
@@ -42,29 +52,17 @@ UNITS = {
 }
 
 DYNAMIC = Config(
-    run=Run(steps=9_840_000, batch=20, every=15_000, dispatch=3000),
-    data=Data("mnist"),
+    run=Settings(steps=9_840_000, batch=20, every=15_000, scan_steps=3000),
+    data=DataSettings("mnist"),
     dynamic=True,
 )
 
 
-def build(config: Config, spec):
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-    import optax
-    from flax import linen as nn
-
-    from genjax.cli.directory import open_split
-    from genjax.cli.system import Measure, System
-    from genjax.losses import importance, likelihoods
-    from genjax.models.autoencoder import DenseDecoder, DenseEncoder, GaussianEncoder
-    from genjax.train.game import Aux, Player
-
+def build(config: Config, spec: ImageSpec) -> Family:
     style = {"activation": nn.tanh, "kernel_init": nn.initializers.glorot_uniform()}
 
     def mean_image():
-        images = open_split(config.data, "train")
+        images = Dataset(config.data).train
         some = images.source[np.arange(len(images))]["image"]
         return np.clip(some.mean(0, np.float64) / 255, 0.001, 0.999).astype(np.float32).ravel()
 
@@ -179,7 +177,7 @@ def build(config: Config, spec):
     rate = optax.piecewise_constant_schedule(
         1e-3, {round((3**i - 1) / 2 * epoch): 10 ** (-1 / 7) for i in range(1, 8)}
     )
-    return System(
+    return Family(
         game={"vae": Player(loss, optax.adam(rate, eps=1e-4))},
         init=init,
         latent=latents[-1:],

@@ -15,14 +15,25 @@ samples whose colours, sizes and places are right before their outlines are. Wit
 
 from dataclasses import dataclass
 
-from genjax.cli.config import Data, Run
+import jax
+import jax.numpy as jnp
+import optax
+
 from genjax.cli.main import main
+from genjax.data import DataSettings, ImageSpec
+from genjax.diffusion import predictions, samplers, schedules, steps
+from genjax.losses.autoencoder import regularized_autoencoder
+from genjax.losses.diffusion import denoising
+from genjax.models import autoencoder, codes
+from genjax.models.mlp import MLP
+from genjax.run import Family, Settings
+from genjax.train.game import Aux, Player
 
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=4000, batch=64, every=1000)
-    data: Data = Data("shapes64")
+    run: Settings = Settings(steps=4000, batch=64, every=1000)
+    data: DataSettings = DataSettings("shapes64")
     autoencoder_steps: int = 3000
     """Steps of the first stage; --run.steps are the second's."""
     latent: int = 128
@@ -41,19 +52,7 @@ class Config:
     """Decay of the prior's moving average, which samples come from."""
 
 
-def build(config: Config, spec):
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    from genjax.cli.system import System
-    from genjax.diffusion import predictions, samplers, schedules, steps
-    from genjax.losses.autoencoder import regularized_autoencoder
-    from genjax.losses.diffusion import denoising
-    from genjax.models import autoencoder, codes
-    from genjax.models.mlp import MLP
-    from genjax.train.game import Aux, Player
-
+def build(config: Config, spec: ImageSpec) -> Family:
     encoder = autoencoder.ConvEncoder(config.widths, config.latent)
     decoder = autoencoder.ConvDecoder(spec.shape, config.widths[::-1])
     network, schedule = MLP(config.width, config.blocks), schedules.Cosine()
@@ -93,8 +92,7 @@ def build(config: Config, spec):
     def pixel_error(state, keys, batch):
         return {"mse": parts(state.params["autoencoder"], batch).error / batch["image"][0].size}
 
-    first = System(
-        convolutional=True,
+    first = Family(
         game={"autoencoder": Player(autoencoder_loss, optax.adam(config.learning_rate))},
         init=init_autoencoder,
         latent=(config.latent,),
@@ -135,8 +133,7 @@ def build(config: Config, spec):
         )
         return paint(state, whitened)
 
-    return System(
-        convolutional=True,
+    return Family(
         game={"prior": Player(prior_loss, optax.adam(config.learning_rate), ema=config.ema)},
         init=init_prior,
         latent=(config.latent,),

@@ -11,14 +11,23 @@ number of bits per dimension to compare. The network is small and plain; deep hi
 
 from dataclasses import dataclass
 
-from genjax.cli.config import Data, Run
+import jax
+import jax.numpy as jnp
+import optax
+
 from genjax.cli.main import main
+from genjax.data import DataSettings, ImageSpec
+from genjax.losses import importance, likelihoods, vae
+from genjax.losses.vlb import bits_per_dim
+from genjax.models import autoencoder
+from genjax.run import Family, Measure, Settings
+from genjax.train.game import Aux, Player
 
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=40_000, batch=64, every=1000)
-    data: Data = Data("cifar10")
+    run: Settings = Settings(steps=40_000, batch=64, every=1000)
+    data: DataSettings = DataSettings("cifar10")
     latent: int = 128
     """Numbers in a code."""
     widths: tuple[int, ...] = (64, 128, 256)
@@ -39,17 +48,7 @@ UNITS = {
 }
 
 
-def build(config: Config, spec):
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    from genjax.cli.system import Measure, System
-    from genjax.losses import importance, likelihoods, vae
-    from genjax.losses.vlb import bits_per_dim
-    from genjax.models import autoencoder
-    from genjax.train.game import Aux, Player
-
+def build(config: Config, spec: ImageSpec) -> Family:
     channels, k = spec.shape[-1], config.mixture
     pairs = channels * (channels - 1) // 2
     outputs = k * (1 + 2 * channels + pairs)
@@ -122,8 +121,7 @@ def build(config: Config, spec):
             image.append(jnp.clip(value, -1, 1))
         return (jnp.stack(image, -1) + 1) / 2
 
-    return System(
-        convolutional=True,
+    return Family(
         game={"vae": Player(loss, optax.adam(config.learning_rate))},
         init=init,
         latent=(config.latent,),

@@ -11,14 +11,22 @@ varied clothes: on 6,000 images more steps only overfit.
 
 from dataclasses import dataclass
 
-from genjax.cli.config import Data, Run
+import jax
+import jax.numpy as jnp
+import optax
+
 from genjax.cli.main import main
+from genjax.data import DataSettings, ImageSpec
+from genjax.losses import importance, likelihoods, vae
+from genjax.models import autoencoder
+from genjax.run import Family, Measure, Settings
+from genjax.train.game import Aux, Player
 
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=4000, batch=128, every=1000)
-    data: Data = Data()
+    run: Settings = Settings(steps=4000, batch=128, every=1000)
+    data: DataSettings = DataSettings()
     conv: bool = False
     """Convolutions instead of dense layers."""
     latent: int = 20
@@ -41,16 +49,7 @@ UNITS = {
 }
 
 
-def build(config: Config, spec):
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    from genjax.cli.system import Measure, System
-    from genjax.losses import importance, likelihoods, vae
-    from genjax.models import autoencoder
-    from genjax.train.game import Aux, Player
-
+def build(config: Config, spec: ImageSpec) -> Family:
     if config.conv:
         network = autoencoder.ConvEncoder(latent=2 * config.latent)
         decoder = autoencoder.ConvDecoder(spec.shape)
@@ -99,8 +98,7 @@ def build(config: Config, spec):
             "effective_samples": effective,
         }
 
-    return System(
-        convolutional=config.conv,
+    return Family(
         game={"vae": Player(loss, optax.adam(config.learning_rate))},
         init=init,
         latent=(config.latent,),

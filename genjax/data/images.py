@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from genjax.data.error import DataError
+from genjax.data.errors import DataError
 from genjax.data.order import batch_indices
 
 Batch = dict[str, np.ndarray]
@@ -205,7 +205,7 @@ class Images:
             yield {**self.source[rows], "mask": mask}
 
 
-def from_arrays(
+def images_from_arrays(
     image: np.ndarray,
     label: np.ndarray | None = None,
     *,

@@ -51,7 +51,7 @@ class MetricsWriter:
         for name, number in numbers.items():
             self._board.add_scalar(name, number, step)
 
-    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
         """image: uint8 [H, W, C]."""
         if self._file is not None:
             self._board.add_image(name, image, step, dataformats="HWC")

@@ -63,7 +63,7 @@ def command(monkeypatch, module, *arguments):
     """The experiment's command line, in this process."""
     name = module.__name__.split(".")[-1]
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-    presets = {"paper": module.PAPER} if hasattr(module, "PAPER") else None
+    presets = {"paper": module.BACKGROUND} if hasattr(module, "BACKGROUND") else None
     main(name, module.__doc__, module.Config(), module.build, presets)
 
 

@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from genjax.cli import rows
-from genjax.cli.config import ConfigError, load
+from genjax import files
+from genjax.errors import ConfigError
+from genjax.run.config import load
+from genjax.run.model_card import is_number
 from genjax.train import digests
 
 DEPTH = 4  # folders below the one asked for
@@ -118,12 +120,12 @@ def listed(folder: Path, parent: Path | None, root: Path) -> Listed:
     name_of_steps, settings = (f"{folder.name}_steps", config) if parent else ("steps", run)
     asked = settings.get(name_of_steps) if isinstance(settings, dict) else None
     export = values.get("export")
-    told: dict[int, dict[str, float]] = {}
+    metrics: dict[int, dict[str, float]] = {}
     last = export.get("step") if isinstance(export, dict) else None
-    last = last if rows.is_count(last) else None
-    for row in rows.read(folder / "metrics.jsonl"):
+    last = last if files.is_count(last) else None
+    for row in files.read_rows(folder / "metrics.jsonl", keep=is_number):
         last = max(last or 0, row["step"])
-        told[row["step"]] = {**told.get(row["step"], {}), **row}
+        metrics[row["step"]] = {**metrics.get(row["step"], {}), **row}
     checkpoints = tuple(_checkpoints(folder / "checkpoints"))
     if checkpoints:
         last = max(last or 0, checkpoints[-1].step)
@@ -131,10 +133,10 @@ def listed(folder: Path, parent: Path | None, root: Path) -> Listed:
         name,
         values["experiment"],
         last,
-        asked if rows.is_count(asked) else None,
+        asked if files.is_count(asked) else None,
         export is not None,
         checkpoints,
-        _best(checkpoints, told),
+        _best(checkpoints, metrics),
     )
 
 
@@ -163,21 +165,21 @@ def _score(path: Path) -> float | None:
         return None
     try:
         with path.open("rb") as file:
-            score = json.loads(file.read(rows.LONGEST)).get("score")
+            score = json.loads(file.read(files.MAX_LINE_BYTES)).get("score")
     except (OSError, ValueError, AttributeError, RecursionError):
         return None
     return score if isinstance(score, float) and math.isfinite(score) else None
 
 
 def _best(
-    checkpoints: tuple[Checkpoint, ...], told: dict[int, dict[str, float]]
+    checkpoints: tuple[Checkpoint, ...], metrics: dict[int, dict[str, float]]
 ) -> tuple[str, float, int] | None:
     scored = [(c.score, c.step) for c in checkpoints if c.score is not None]
     if not scored:
         return None
     score, step = min(scored)
     # The checkpoint keeps the number without its name.
-    names = [name for name, value in told.get(step, {}).items() if value == score]
+    names = [name for name, value in metrics.get(step, {}).items() if value == score]
     return (names[0].removeprefix("test/") if names else "score"), score, step
 
 

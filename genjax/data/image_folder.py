@@ -16,7 +16,7 @@ import numpy as np
 import tqdm
 from PIL import Image
 
-from genjax.data.error import DataError
+from genjax.data.errors import DataError
 from genjax.data.files import FORMATS, check, image_files, read_image
 from genjax.data.images import Batch, Images, InMemory
 

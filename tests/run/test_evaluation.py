@@ -7,11 +7,11 @@ from genjax.cli import evaluating
 from genjax.cli.config import ConfigError
 from genjax.cli.main import Evaluate
 from genjax.cli.system import Measure
-from genjax.data import from_arrays
+from genjax.data import images_from_arrays
 from genjax.evaluate.average import Average
 
 N = 60
-IMAGES = from_arrays(np.arange(N, dtype=np.uint8).reshape(N, 1, 1, 1), split="test")
+IMAGES = images_from_arrays(np.arange(N, dtype=np.uint8).reshape(N, 1, 1, 1), split="test")
 MEASURE = Measure(lambda state, keys, batch: {}, {"bits": "bits/dim", "ess": "of 9"}, chunk=16)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from genjax.data.error import DataError
+from genjax.data.errors import DataError
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNS: dict[Any, Image.Transpose] = {

@@ -7,14 +7,14 @@ import numpy as np
 from genjax.cli.config import Run
 from genjax.cli.system import System
 from genjax.cli.visit import Visit
-from genjax.data import from_arrays
+from genjax.data import images_from_arrays
 from genjax.train.game import initial_state
 from genjax.train.layout import DataParallel
 from genjax.train.metrics import MetricsWriter, read
 
 
 def test_the_first_of_the_scores_ranks_the_checkpoint_whatever_its_name(tmp_path):
-    images = from_arrays(np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1))
+    images = images_from_arrays(np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1))
     system = System(
         game={},
         init=None,

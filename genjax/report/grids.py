@@ -1,4 +1,4 @@
-"""Pictures of many images: grids and strips, written as PNG."""
+"""Grids of many images in one, written as PNG."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-PAPER = 255  # the colour between the tiles
+from genjax import files
+
+BACKGROUND = 255  # the colour between the tiles
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -30,7 +32,7 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.nda
         tiles = tiles.repeat(3, axis=3)
     rows = math.ceil(n / columns)
     step_y, step_x = height * zoom + gap, width * zoom + gap
-    sheet = np.full((rows * step_y + gap, columns * step_x + gap, 3), PAPER, np.uint8)
+    sheet = np.full((rows * step_y + gap, columns * step_x + gap, 3), BACKGROUND, np.uint8)
     for i, tile in enumerate(tiles):
         y, x = gap + i // columns * step_y, gap + i % columns * step_x
         sheet[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
@@ -43,15 +45,18 @@ def pairs(above: np.ndarray, below: np.ndarray, columns: int = 8) -> np.ndarray:
     for start in range(0, len(above), columns):
         for row in (above, below):
             part = row[start : start + columns]
-            blank = np.full((columns - len(part), *part.shape[1:]), PAPER, np.uint8)
+            blank = np.full((columns - len(part), *part.shape[1:]), BACKGROUND, np.uint8)
             rows += [part, blank]
     return grid(np.concatenate(rows), columns)
 
 
-def save(path: Path, picture: np.ndarray) -> None:
-    """Writes a PNG, whole or not at all."""
+def save(path: Path, image: np.ndarray) -> None:
+    """Writes a PNG whole, or not at all; a link of its name is replaced, not followed.
+
+    Args:
+      path: the file; its folder is made.
+      image: uint8 [H, W, C].
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_suffix(".half")
-    half.unlink(missing_ok=True)  # a link there would lead elsewhere
-    Image.fromarray(picture).save(half, "PNG", optimize=True)
-    half.replace(path)
+    with files.atomic_open(path, "wb") as file:
+        Image.fromarray(image).save(file, "PNG", optimize=True)

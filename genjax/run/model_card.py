@@ -9,7 +9,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from genjax.cli.rows import read
+from genjax import files
+from genjax.data.settings import ARRAYS
 
 LIMITS = """\
 - It knows what its data show and nothing else. What is rare there is rare in its samples, what is
@@ -23,31 +24,44 @@ LIMITS = """\
 """
 
 
-def command(name: str, config: Any, default: Any) -> str:
-    """The command line that trains with these settings."""
-    return " ".join([f"python -m experiments.{name}", *_flags(config, default)])
+def train_flags(config: Any, default: Any, prefix: str = "") -> str:
+    """The command-line flags that train with some settings.
 
+    Args:
+      config: the settings, a dataclass.
+      default: those of no flags.
+      prefix: of the flags' names.
 
-def _flags(config: Any, default: Any, prefix: str = "") -> list[str]:
+    Returns:
+      The flags, quoted for a shell.
+    """
     flags: list[str] = []
     for field in dataclasses.fields(config):
         value, usual = getattr(config, field.name), getattr(default, field.name)
         flag = field.name.replace("_", "-")
         if dataclasses.is_dataclass(value):
-            flags += _flags(value, usual, f"{prefix}{flag}.")
+            flags.append(train_flags(value, usual, f"{prefix}{flag}."))
         elif value != usual:
             if isinstance(value, bool):
                 flags.append(f"--{prefix}{flag if value else f'no-{flag}'}")
             else:
                 values = value if isinstance(value, tuple) else [value]
                 flags += [f"--{prefix}{flag}", *(shlex.quote(str(v)) for v in values)]
-    return flags
+    return " ".join(filter(None, flags))
 
 
-def metrics(path: Path, step: int) -> dict[str, tuple[int, float]]:
-    """{name: (step, value)}, of each number the last that was written up to a step."""
+def latest(path: Path, step: int) -> dict[str, tuple[int, float]]:
+    """The last value of each metric up to a step.
+
+    Args:
+      path: of metrics.jsonl.
+      step: the last that counts.
+
+    Returns:
+      {name: (step, value)}.
+    """
     found: dict[str, tuple[int, float]] = {}
-    for row in read(path):
+    for row in files.read_rows(path, keep=is_number):
         if row["step"] <= step:
             found |= {k: (row["step"], v) for k, v in row.items() if k != "step"}
     return found
@@ -56,41 +70,49 @@ def metrics(path: Path, step: int) -> dict[str, tuple[int, float]]:
 def write(
     *,
     values: dict[str, Any],
-    config: Any,
-    default: Any,
     document: str,
     target: str,
     rows: dict[str, tuple[int, float]],
     parameters: int,
+    program: str | None,
+    train_flags: str,
 ) -> str:
-    """The card's text.
+    """The text of a model card.
 
-    values: what config.json will hold. config, default: the run's settings and the experiment's.
-    document: the experiment's docstring. target: the name of the exported folder. rows: see
-    `metrics`.
+    Args:
+      values: what the export's config.json will hold.
+      document: what the model is; a code block in it and what follows are left out.
+      target: name of the exported folder.
+      rows: see `latest`.
+      parameters: how many.
+      program: what starts the run's program on a command line; None for a run from Python.
+      train_flags: its flags.
+
+    Returns:
+      Markdown.
     """
     name, images, about = values["experiment"], values["images"], values["export"]
-    data = config.data
-    source = f"folder {_code(data.folder)}" if data.folder else f"TFDS set {_code(data.name)}"
+    settings, data = values["config"]["run"], values["config"]["data"]
+    source = _source(data)
     height, width, channels = images["shape"]
-    licence = about["license"]
-    said = (
+    license = about["license"]
+    permission = (
         "No licence was given for these weights: ask whoever published them before you use them."
-        if licence == "unknown"
-        else f"{licence}, as given by whoever exported these weights."
+        if license == "unknown"
+        else f"{license}, as given by whoever exported these weights."
     )
+    public_set = not data.get("folder") and data["name"] != ARRAYS
     front = {
-        "license": licence,
+        "license": license,
         "library_name": "genjax",
         "pipeline_tag": "unconditional-image-generation",
         "tags": ["jax", "flax", "image-generation", name],
-        **({} if data.folder else {"datasets": [data.name]}),
+        **({"datasets": [data["name"]]} if public_set else {}),
     }
     matter = "\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items())
     classes = f" in {images['classes']} classes" if images["classes"] else ""
-    # Without what the default run takes and gives.
     what = document.partition("\n\n    ")[0].strip()
-    train = command(name, config, default)
+    train = f"```\n{program} {train_flags}".rstrip() + "\n```" if program else "From Python."
     return f"""\
 ---
 {matter}
@@ -100,30 +122,27 @@ def write(
 
 {what}
 
-{parameters:,} parameters, arrays without any code, as one run had learnt them by step
-{about["step"]:,} of {config.run.steps:,}, seed {config.run.seed}. Where the run kept a moving
+{parameters:,} parameters, arrays without any code, as one run had learned them by step
+{about["step"]:,} of {settings["steps"]:,}, seed {settings["seed"]}. Where the run kept a moving
 average of parameters, these are the average.
 
 ## Use
 
-With genjax {values["genjax"]} (`pip install genjax-vision`) in a checkout of its experiments:
+With genjax {values["genjax"]} (`pip install genjax-vision`) and the code of the experiment:
 
-```
-python -m experiments.{name} sample {shlex.quote(target)} --n 16
-```
-
+{_use(program, target)}
 or in Python, as plain arrays:
 
 ```python
-from genjax.cli.exporting import load
+from genjax import run
 
-config, weights = load({json.dumps(target)})  # weights["params"], weights["variables"]
+config, weights = run.load_weights({json.dumps(target)})  # weights["params"], weights["variables"]
 ```
 
 ## Data
 
 {images["count"]:,} images {height}x{width}x{channels}{classes}: the {source}, split `train`,
-fingerprint {_code(images["fingerprint"])}. What begins with `test/` below was measured on its split
+fingerprint {_code(images["fingerprint"])}. What starts with `test/` below was measured on its split
 `test`.
 
 ## Results
@@ -131,11 +150,9 @@ fingerprint {_code(images["fingerprint"])}. What begins with `test/` below was m
 {_table(rows)}
 ## Training
 
-```
 {train}
-```
 
-Settings, whole:
+Settings, complete:
 
 ```json
 {json.dumps(values["config"], indent=2)}
@@ -146,14 +163,44 @@ Settings, whole:
 {LIMITS}
 ## Licence
 
-{said} The licence of the data may bind what is made from them, too.
+{permission} The licence of the data may bind what is made from them, too.
 """
+
+
+def _source(data: dict[str, Any]) -> str:
+    if data.get("folder"):
+        return f"folder {_code(data['folder'])}"
+    return "arrays" if data["name"] == ARRAYS else f"TFDS set {_code(data['name'])}"
+
+
+def _use(program: str | None, target: str) -> str:
+    if program:
+        return f"```\n{program} sample {shlex.quote(target)} --n 16\n```\n"
+    return f"""\
+```python
+from genjax import run
+
+images = run.load({json.dumps(target)}, family).sample(16)  # family: the one that was trained
+```
+"""
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a row of metrics.jsonl is a metric or a step.
+
+    Args:
+      value: anything.
+
+    Returns:
+      True for a float or a count.
+    """
+    return type(value) is float or files.is_count(value)
 
 
 def _table(rows: dict[str, tuple[int, float]]) -> str:
     if not rows:
-        return "The run has written no numbers.\n"
-    lines = ["| number | value | at step |", "|---|---|---|"]
+        return "The run has written no metrics.\n"
+    lines = ["| metric | value | at step |", "|---|---|---|"]
     # What was measured on held-out images first.
     for name in sorted(rows, key=lambda name: (not name.startswith("test/"), name)):
         step, value = rows[name]

@@ -1,0 +1,10 @@
+from . import correctors as correctors
+from . import guidance as guidance
+from . import learned_schedule as learned_schedule
+from . import likelihood as likelihood
+from . import multistep as multistep
+from . import predictions as predictions
+from . import samplers as samplers
+from . import schedules as schedules
+from . import steps as steps
+from . import thresholding as thresholding

@@ -1,0 +1,12 @@
+from . import checkpoint as checkpoint
+from . import convolutions as convolutions
+from . import digests as digests
+from . import game as game
+from . import host_memory as host_memory
+from . import layout as layout
+from . import loop as loop
+from . import metrics as metrics
+from . import processes as processes
+from . import state as state
+from . import step as step
+from . import weights as weights
