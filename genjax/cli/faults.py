@@ -13,16 +13,13 @@ import numpy as np
 from genjax.cli.config import Run
 from genjax.data import Images
 from genjax.data.order import batch_indices
+from genjax.files import read_rows
 from genjax.train import processes
+from genjax.train.keys import step_key, train_key
 from genjax.train.loop import NonFiniteError
-from genjax.train.metrics import read
 
 MOST_ROLLBACKS = 3  # from one checkpoint
 MOST_SKIPPED = 10  # in a row
-
-# What the run's key is folded with: to draw the parameters, to train, to look at the run, and to
-# train after its first rollback (and so on).
-INIT, TRAIN, VISIT, ROLLED_BACK = 0, 1, 2, 3
 
 KEYS = {"step", "not_finite", "answer", "from", "rollbacks", "key", "images"}
 
@@ -57,7 +54,7 @@ class Faults:
         answer = self._answer()
         self._record(fault, answer)
         if answer == "skip":
-            self.say(f"step {fault.step:,} is left out: {', '.join(fault.names)} not finite")
+            self.say(f"step {fault.step:,} is left out: {', '.join(fault.metrics)} not finite")
             return
         self.rolling_back = answer == "rollback"
         self.say(
@@ -81,10 +78,10 @@ class Faults:
     def _record(self, fault: NonFiniteError, answer: str) -> None:
         batch = fault.step - 1
         indices = batch_indices(self.run.seed, batch, self.run.batch, len(self.images))[0]
-        key = jax.random.fold_in(self.key, batch)
+        key = step_key(self.key, batch)
         row = {
             "step": fault.step,
-            "not_finite": fault.names,
+            "not_finite": fault.metrics,
             "answer": answer,
             "from": self.start,
             "rollbacks": self.rollbacks,
@@ -97,11 +94,6 @@ class Faults:
                 file.write(json.dumps(row) + "\n")
 
 
-def train_key(key: jax.Array, rollbacks: int) -> jax.Array:
-    """The key of the train steps after so many rollbacks; key is the run's."""
-    return jax.random.fold_in(key, ROLLED_BACK + rollbacks - 1 if rollbacks else TRAIN)
-
-
 def recorded(directory: Path) -> list[dict[str, Any]]:
     """The rows of a run's faults.jsonl."""
-    return [row for row in read(directory / "faults.jsonl") if row.keys() >= KEYS]
+    return [row for row in read_rows(directory / "faults.jsonl") if row.keys() >= KEYS]

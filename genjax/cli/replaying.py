@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from genjax.cli.config import ConfigError
 from genjax.cli.directory import open_split
-from genjax.cli.faults import recorded, train_key
+from genjax.cli.faults import recorded
 from genjax.cli.system import Build
 from genjax.cli.trained import Trained
+from genjax.train.keys import train_key
 from genjax.train.layout import DataParallel
 from genjax.train.state import Tree
 
@@ -30,13 +31,13 @@ def replay(name: str, kind: type, build: Build, settings: Replay) -> None:
     size, seed = run.config.run.batch, run.config.run.seed
     layout = DataParallel(1)
     key = train_key(jax.random.key(seed), row["rollbacks"])
-    batches = images.batches(seed, int(run.state.step), size, stack=1, stop=row["step"])
+    batches = images.batches(seed, int(run.state.step), size, scan_steps=1, stop=row["step"])
     skip = row["answer"] == "skip"
-    dispatch = layout.compile(run.system.game, several=False, skip=skip)
+    dispatch = layout.compile(run.system.game, skip_nonfinite=skip)
     state, start = layout.place(run.state), int(run.state.step)
     for _ in tqdm(range(start, row["step"] - 1), unit="step"):
         state, _ = dispatch(state, key, layout.feed(next(batches)))
-    last = layout.compile(run.system.game, several=False) if skip else dispatch
+    last = layout.compile(run.system.game) if skip else dispatch
     batch = next(batches)
     state, told = last(state, key, layout.feed(batch))
     print(f"step {row['step']:,}, on images {_few(row['images'])}:")

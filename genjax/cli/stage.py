@@ -13,13 +13,14 @@ import jax
 import numpy as np
 
 from genjax.cli.config import Run
-from genjax.cli.faults import INIT, VISIT, Faults
+from genjax.cli.faults import Faults
 from genjax.cli.system import System
 from genjax.cli.visit import Visit
 from genjax.data import Images
 from genjax.train import host_memory, loop, processes
 from genjax.train.checkpoint import Checkpoints
-from genjax.train.layout import Layout, Program
+from genjax.train.keys import eval_key, init_key
+from genjax.train.layout import CompiledSteps, Layout
 from genjax.train.metrics import MetricsWriter
 from genjax.train.state import TrainState
 
@@ -53,7 +54,7 @@ class Stage:
         # XLA runs a convolution's gradients many times slower inside a loop on a CPU.
         slow = system.convolutional and jax.default_backend() == "cpu"
         self.dispatch = run.dispatch or (1 if slow else 50)
-        key = jax.random.fold_in(self.key, VISIT)
+        key = eval_key(self.key)
         self.visit = Visit(system, layout, held_out, run, key, directory / "samples")
         self.checkpoints = Checkpoints(directory / "checkpoints")
         self.faults = Faults(directory, run, images, say)
@@ -72,11 +73,11 @@ class Stage:
 
     def _start(self) -> TrainState:
         """The state of the newest intact checkpoint, or a fresh one."""
-        key = jax.random.fold_in(self.key, INIT)
+        key = init_key(self.key)
         like = self.layout.like(jax.eval_shape(self.system.first_state, key, self.before))
         count = sum(x.size for x in jax.tree.leaves(like.params))
         self.say(f"{count:,} parameters of {', '.join(like.params)}")
-        restored = self.checkpoints.restore(like, say=self.say)
+        restored = self.checkpoints.restore(like)
         self.checkpoints.discard_after(None if restored is None else int(restored.step))
         if restored is None:
             return self._fresh(key, like)
@@ -111,9 +112,9 @@ class Stage:
                 self._stream(start),
                 self.plan,
                 checkpoints=self.checkpoints,
-                metrics=metrics,
-                visit=lambda step, state: self.visit(step, state, metrics),
-                fault=self.faults,
+                writer=metrics,
+                periodic_eval=lambda step, state: self.visit(step, state, metrics),
+                on_nonfinite=self.faults,
             )
         finally:
             metrics.close()
@@ -122,12 +123,12 @@ class Stage:
         return state
 
     @cached_property
-    def program(self) -> Program:
+    def program(self) -> CompiledSteps:
         return self.layout.compile(
             self.system.game,
-            several=self.dispatch > 1,
-            skip=self.run.non_finite == "skip",
-            held=self._held(),
+            scan_steps=self.dispatch,
+            skip_nonfinite=self.run.non_finite == "skip",
+            dataset=self._held(),
         )
 
     def _held(self) -> dict[str, np.ndarray] | None:
@@ -143,18 +144,18 @@ class Stage:
         return row["step"] % self.plan.every == 0 or not visited
 
     def _stream(self, start: int) -> Iterator[Any]:
-        indices = self.program.held is not None
+        indices = self.program.dataset is not None
         read = self.images.index_batches if indices else self.images.batches
-        stack = loop.divisor(self.plan.every, self.dispatch)
+        scan_steps = loop.largest_scan_steps(self.plan.every, self.dispatch)
         # A run resumed in the midst of a dispatch goes back to the grid of the whole run's.
-        grid = min(self.plan.steps, -(-start // stack) * stack)
+        grid = min(self.plan.steps, -(-start // scan_steps) * scan_steps)
         for first, last in ((start, grid), (grid, self.plan.steps)):
             if first < last:
                 yield from read(
                     self.run.seed,
                     first,
                     self.run.batch,
-                    stack=stack,
+                    scan_steps=scan_steps,
                     stop=last,
                     process_index=jax.process_index(),
                     process_count=jax.process_count(),

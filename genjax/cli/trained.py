@@ -13,11 +13,11 @@ import numpy as np
 from genjax.cli import exporting
 from genjax.cli.config import ConfigError, Data, load, parse
 from genjax.cli.directory import open_split
-from genjax.cli.faults import INIT
 from genjax.cli.generating import Generator
 from genjax.cli.system import Build, Spec, built, fresh
 from genjax.report import pictures
 from genjax.train.checkpoint import Checkpoints
+from genjax.train.keys import init_key
 from genjax.train.state import TrainState
 
 
@@ -81,11 +81,11 @@ class Trained:
             like = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like
             )
-            state = checkpoints.restore(like, say=print, step=step, before=before)
+            state = checkpoints.restore(like, step=step, before=before)
         finally:
             checkpoints.close()
         if state is None and before is not None and self.system.before is None:
-            key = jax.random.fold_in(jax.random.key(self.config.run.seed), INIT)
+            key = init_key(jax.random.key(self.config.run.seed))
             return fresh(self.system, key)
         if state is None:
             raise ConfigError(f"{self.directory} has no checkpoint to use")

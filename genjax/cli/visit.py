@@ -59,7 +59,7 @@ class Visit:
         numbers = {f"test/{name}": score.mean for name, score in found.items()}
         for name, file, picture in self._drawn(step, state):
             pictures.save(self.directory / file, picture)
-            metrics.picture(step, name, picture)
+            metrics.image(step, name, picture)
         return numbers, next(iter(numbers.values()), None)
 
     def _drawn(self, step: int, state: TrainState) -> Iterator[tuple[str, str, np.ndarray]]:
