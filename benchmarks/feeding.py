@@ -32,7 +32,7 @@ def _genjax(images: np.ndarray, batch: int, player: Player) -> Iterator[int]:
     from genjax.data import images_from_arrays
 
     stack = player.dispatch if player.dispatch > 1 else None
-    for item in images_from_arrays(images).batches(0, 0, batch, stack=stack):
+    for item in images_from_arrays(images).batches(0, 0, batch, scan_steps=stack):
         yield batch * (stack or 1) if item["image"].size else 0
 
 

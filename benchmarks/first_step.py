@@ -33,10 +33,10 @@ def genjax(directory: str) -> None:
         configure()
         import jax
 
-        from genjax.train.layout import Program
+        from genjax.train.layout import CompiledSteps
 
         at = [0.0, since_command()]
-        prepare, call = Program.prepare, Program.__call__
+        prepare, call = CompiledSteps.prepare, CompiledSteps.__call__
 
         def prepared(*arguments: Any) -> None:
             at.append(since_command())
@@ -50,8 +50,8 @@ def genjax(directory: str) -> None:
             phases = ("import", "set_up", "compile", "wait", "step")
             tell(dict(zip(phases, (end - start for start, end in pairwise(at)), strict=True)))
 
-        Program.prepare = prepared  # type: ignore[method-assign]
-        Program.__call__ = called  # type: ignore[assignment, method-assign]
+        CompiledSteps.prepare = prepared  # type: ignore[method-assign]
+        CompiledSteps.__call__ = called  # type: ignore[assignment, method-assign]
 
     platform.configure = configured
     from experiments import ddpm_fashion

@@ -43,7 +43,7 @@ class Training:
         several = player.dispatch > 1
         # As genjax.cli.stage does: a set in memory lies on the device where steps are scanned.
         held = {"image": pictures(case, IMAGES)} if player.data and several else None
-        program = self.layout.compile(self.timed.game, several=several, held=held)
+        program = self.layout.compile(self.timed.game, scan_steps=player.dispatch, dataset=held)
         self.dispatch = host_memory.freeing(program)  # as the loop does
         self.batches = self._batches()
 
@@ -52,7 +52,7 @@ class Training:
         if self.player.data:
             images = images_from_arrays(pictures(self.case, IMAGES))
             read = images.index_batches if n > 1 else images.batches
-            return map(self.layout.feed, read(0, 0, batch, stack=n, stop=FOREVER))
+            return map(self.layout.feed, read(0, 0, batch, scan_steps=n, stop=FOREVER))
         same = {"image": np.stack([pictures(self.case, batch)] * n)}
         return itertools.repeat(self.layout.feed(same))
 

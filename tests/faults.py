@@ -32,6 +32,7 @@ from genjax.train import digests  # noqa: E402
 from genjax.train.checkpoint import Checkpoints  # noqa: E402
 from tests.checkpointed import arrays  # noqa: E402
 from tests.families import FAMILIES  # noqa: E402
+from tests.logged import logged_lines  # noqa: E402
 
 EVERY = 5
 EMBEDDED = ("fashion_mnist_6k", "shapes64")  # need no download
@@ -148,7 +149,7 @@ def kills(runs: Runs, count: int, rng: random.Random) -> Row:
 
 
 def damages(runs: Runs, count: int, rng: random.Random) -> Row:
-    """A flipped bit, a cut or a missing file in the newest checkpoint: seen, and passed over."""
+    """A flipped bit, a cut or a missing file in the newest checkpoint: seen, and skipped."""
     source = runs.folder / "whole"
     if not source.exists():
         runs.finish(source, 2 * EVERY)
@@ -168,9 +169,9 @@ def damages(runs: Runs, count: int, rng: random.Random) -> Row:
         kind = rng.choice(["flipped"] * 8 + ["cut"] * 3 + ["missing"])
         kinds[kind] += 1
         _harm(victim, kind, rng)
-        lines: list[str] = []
         checkpoints = Checkpoints(harmed, read_only=True)
-        found = checkpoints.restore(like, lines.append)
+        with logged_lines("genjax.train.checkpoint") as lines:
+            found = checkpoints.restore(like)
         checkpoints.close()
         step = int(found["step"])
         seen = step == steps[-2] and len(lines) == 1

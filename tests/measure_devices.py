@@ -47,7 +47,7 @@ class Trial:
         """
         with jax.enable_x64(self.float64):
             if layout not in self.dispatches:
-                self.dispatches[layout] = layout.compile(self.system.game, several=False)
+                self.dispatches[layout] = layout.compile(self.system.game, scan_steps=1)
             state, told = layout.place(self.initial) if state is None else state, []
             for i in range(first, self.steps if last is None else last):
                 batch = layout.feed({name: x[i : i + 1] for name, x in self.batches.items()})
@@ -81,7 +81,7 @@ def moves(trial, expected, legs, length):
                 checkpoints.save(first, state)
                 checkpoints.close()
                 checkpoints = Checkpoints(directory)
-                state = checkpoints.restore(layout.place(trial.initial), say=print)
+                state = checkpoints.restore(layout.place(trial.initial))
                 checkpoints.close()
                 assert int(state.step) == first
             state, losses = trial.run(layout, state, first, last)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from genjax.data import open_images
-from genjax.train.metrics import read
+from genjax.files import read_rows
 from tests.checkpointed import arrays
 
 ROOT = Path(__file__).parent.parent
@@ -73,7 +73,9 @@ def _arrays(directory):
 
 
 def _rows(directory):
-    return {path.relative_to(directory): read(path) for path in directory.rglob("metrics.jsonl")}
+    return {
+        path.relative_to(directory): read_rows(path) for path in directory.rglob("metrics.jsonl")
+    }
 
 
 def compare(whole, parts):
@@ -108,7 +110,7 @@ def batches_resume(images, stops):
     source = open_images(folder=images, split="train", size=SIDE)
 
     def stream(start, stop):
-        parts = source.batches(0, start, BATCH, stack=5, stop=stop)
+        parts = source.batches(0, start, BATCH, scan_steps=5, stop=stop)
         return np.concatenate([part["image"] for part in parts])
 
     cuts = [0, *stops, STEPS]

@@ -30,8 +30,9 @@ LONERS = {"losses", "diffusion", "evaluate"}
 # Inside train: who may import whom.
 TRAIN = {
     "state": set(),
+    "keys": set(),
     "game": {"state"},
-    "step": {"state", "game"},
+    "step": {"state", "game", "keys"},
     "layout": {"state", "game", "step"},
     "digests": set(),
     "checkpoint": {"state", "digests", "processes"},
@@ -39,16 +40,7 @@ TRAIN = {
     "host_memory": set(),
     "metrics": set(),
     "weights": {"state"},
-    "loop": {
-        "state",
-        "game",
-        "step",
-        "layout",
-        "checkpoint",
-        "host_memory",
-        "metrics",
-        "processes",
-    },
+    "loop": {"state", "step", "layout", "checkpoint", "host_memory", "metrics", "processes"},
 }
 
 

@@ -46,13 +46,20 @@ def average(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Average]:
-    """{name: Average} of score(keys [B], batch) -> {name: [B]} over batches of one shape.
+    """Averages of scores over batches of one shape.
 
-    batches: trees of arrays [B, ...]; "mask" [B], where there is one, is taken out and says which
-    examples count, so that the last batch can be filled up. key: one; the example at place i gets
-    fold_in(key, i), whatever B is. score is called as it is: hand over `ordered_jit` of one.
-    progress(n) is called after each batch with the number of examples done. Raises ValueError where there are no
-    examples or a score is not [B].
+    Args:
+      score: (keys [B], batch) -> {name: [B]}, called as it is: pass `ordered_jit` of one.
+      batches: trees of arrays [B, ...]; "mask" [B], where there is one, is taken out and says which
+        examples count, so that the last batch can be filled up.
+      key: one; the example at place i gets fold_in(key, i), whatever B is.
+      progress: called after each batch with the number of examples done.
+
+    Returns:
+      {name: Average}.
+
+    Raises:
+      ValueError: where there are no examples, or a score is not [B].
     """
     found: dict[str, list[np.ndarray]] = {}
     place = done = 0

@@ -25,7 +25,7 @@ WEIGHTS = "model.safetensors"
 VERSION = 1
 
 # Settings that name this machine's folders and processes, and what an export has in their place.
-_MACHINE = {
+_MACHINE: dict[str, dict[str, Any]] = {
     "run": {
         "dir": None,
         "distributed": False,

@@ -3,11 +3,11 @@
 A family is a value made of functions. Only `game` and `init` are needed to train, `generate` to
 look at samples; the rest adds what the family can do. Nothing here knows a loss or a network.
 
-    def my_family(spec):                       # spec: shape (H, W, C), classes and count of the images
-        network = ...                          # a flax.linen module
-        def init(key, before): ...             # -> {player: parameters}, {player: variables}
-        def loss(params, state, keys, batch): ...     # -> scalar, Aux
-        def generate(state, key, z, label): ...       # -> images in 0..1
+    def my_family(spec):  # of the images: shape (H, W, C), classes, count
+        network = ...  # a flax.linen module
+        def init(key, before): ...  # -> {player: parameters}, {player: variables}
+        def loss(params, state, keys, batch): ...  # -> scalar, Aux
+        def generate(state, keys, latents, labels): ...  # -> images in 0..1
         return Family({"vae": Player(loss, optax.adam(1e-3))}, init, generate, latent=(20,))
 """
 

@@ -189,7 +189,7 @@ class Trainer:
         indices = self.train_steps.dataset is not None
         read = self.images.index_batches if indices else self.images.batches
         scan_steps = loop.divisor(self.plan.every, self.scan_steps)
-        # A run resumed between two multiples of `scan_steps` returns to those of an uninterrupted one.
+        # A run resumed between two multiples of scan_steps returns to those of one uninterrupted.
         grid = min(self.plan.steps, -(-start // scan_steps) * scan_steps)
         for first, last in ((start, grid), (grid, self.plan.steps)):
             if first < last:

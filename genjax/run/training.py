@@ -1,4 +1,4 @@
-"""Training a family on images in a run directory: the whole of a run, from a script or a notebook."""
+"""Training a family on images in a run directory, from a script or a notebook."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_the_iterator_gives_batch_after_batch_from_any_start(images, start):
 
 
 def test_stacks_hold_successive_batches_and_end_at_the_stop(images):
-    stacks = list(images.batches(1, 3, 8, stack=4, stop=13))
+    stacks = list(images.batches(1, 3, 8, scan_steps=4, stop=13))
     assert [stack["image"].shape[:2] for stack in stacks] == [(4, 8), (4, 8), (2, 8)]
     found = np.concatenate([stack["label"] for stack in stacks])
     np.testing.assert_array_equal(found, [images.batch(1, b, 8)["label"] for b in range(3, 13)])
@@ -63,9 +63,10 @@ def test_an_iterator_that_starts_at_its_stop_is_empty(images):
 
 def test_the_processes_of_an_iterator_share_each_batch(images):
     parts = [
-        next(images.batches(1, 2, 8, stack=3, process_index=k, process_count=2)) for k in (0, 1)
+        next(images.batches(1, 2, 8, scan_steps=3, process_index=k, process_count=2))
+        for k in (0, 1)
     ]
-    whole = next(images.batches(1, 2, 8, stack=3))
+    whole = next(images.batches(1, 2, 8, scan_steps=3))
     found = np.concatenate([part["image"] for part in parts], axis=1)
     np.testing.assert_array_equal(found, whole["image"])
 
@@ -146,7 +147,7 @@ def test_arrays_that_are_no_images_are_refused(image, label):
 
 def test_index_batches_are_the_batches_as_indices_into_the_arrays():
     images = images_from_arrays(np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2, 1), np.arange(7))
-    how = {"stack": 2, "stop": 7, "process_index": 1, "process_count": 2}
+    how = {"scan_steps": 2, "stop": 7, "process_index": 1, "process_count": 2}
     indices = list(images.index_batches(3, 2, 4, **how))
     assert [i.shape for i in indices] == [(2, 2), (2, 2), (1, 2)]
     for index, batch in zip(indices, images.batches(3, 2, 4, **how), strict=True):

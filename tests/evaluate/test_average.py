@@ -44,9 +44,9 @@ def test_a_score_and_its_noise_do_not_depend_on_the_size_of_the_batches():
 
 
 def test_progress_counts_the_examples_and_not_the_filling():
-    told = []
+    done = []
     average(noisy, batches(8), jax.random.key(0), progress=done.append)
-    assert told == [8, 16, len(DATA)]
+    assert done == [8, 16, len(DATA)]
 
 
 def test_one_example_has_no_error_and_none_is_refused():

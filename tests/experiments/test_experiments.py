@@ -23,7 +23,7 @@ from experiments import (
 )
 from genjax.cli.main import main
 from genjax.cli.system import Spec
-from genjax.train.metrics import read
+from genjax.files import read_rows
 from tests import tiny
 from tests.checkpointed import arrays
 
@@ -89,7 +89,7 @@ def test_an_experiment_trains_resumes_exactly_and_can_be_used(
 
     jax.tree.map(np.testing.assert_array_equal, arrays(whole), arrays(parts))
     assert (whole / "metrics.jsonl").read_text() == (parts / "metrics.jsonl").read_text()
-    rows = read(whole / "metrics.jsonl")
+    rows = read_rows(whole / "metrics.jsonl")
     assert rows[-1]["step"] == 4
     assert any(name.startswith("test/") for name in rows[-1])
     assert list((parts / "tensorboard").glob("events*"))
@@ -184,7 +184,7 @@ def test_a_run_of_no_steps_ends_well(tmp_path, own_sets, capsys):
 def score(experiment, config, directory, own_sets, name, steps, every):
     module = EXPERIMENTS[experiment][0]
     tiny.trained(module, config, directory / "run", own_sets, steps=steps, every=every)
-    return read(directory / "run" / "metrics.jsonl")[-1][f"test/{name}"]
+    return read_rows(directory / "run" / "metrics.jsonl")[-1][f"test/{name}"]
 
 
 @pytest.mark.parametrize("experiment", LEARNT)

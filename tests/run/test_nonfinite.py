@@ -14,7 +14,8 @@ from experiments import vae_fashion
 from genjax.cli import faults
 from genjax.cli.main import main
 from genjax.data import open_images
-from genjax.train.metrics import read
+from genjax.files import read_rows
+from genjax.train.keys import train_key
 from tests.checkpointed import arrays
 
 
@@ -70,7 +71,7 @@ def test_a_fault_stops_the_run_and_its_record_is_the_batch_and_key_of_that_step(
     np.testing.assert_array_equal(
         images.source[np.array(row["images"])]["image"], images.batch(0, 4, 8)["image"]
     )
-    key = jax.random.fold_in(faults.train_key(jax.random.key(0), 0), 4)
+    key = jax.random.fold_in(train_key(jax.random.key(0), 0), 4)
     np.testing.assert_array_equal(jax.random.key_data(key), row["key"])
 
 
@@ -105,7 +106,7 @@ def test_a_skipped_step_leaves_the_state_and_the_rest_of_the_run_alone(run):
     code, _ = run(at(5), "--run.non-finite", "skip")
     assert code == 0
     assert [row["answer"] for row in faults.recorded(run.directory)] == ["skip"]
-    rows = read(run.directory / "metrics.jsonl")
+    rows = read_rows(run.directory / "metrics.jsonl")
     assert all(np.isfinite(value) for row in rows for value in row.values())
     skipped = {row["step"]: row["vae/skipped"] for row in rows if "vae/skipped" in row}
     assert skipped == {step: float(step == 5) for step in range(1, 9)}
@@ -121,7 +122,7 @@ def test_too_many_skips_in_a_row_stop_the_run(run, monkeypatch):
 
 def test_a_rollback_goes_on_from_the_checkpoint_with_other_noise(run):
     # A fault of one in four draws of the noise, but only at step 5 and for the first two tries.
-    tries = faults.train_key(jax.random.key(0), 0), faults.train_key(jax.random.key(0), 1)
+    tries = train_key(jax.random.key(0), 0), train_key(jax.random.key(0), 1)
     unlucky = jnp.stack([jax.random.key_data(first_key(key, step=5)) for key in tries])
     build = breaking(
         lambda step, key: jnp.any(jnp.all(jax.random.key_data(key)[None] == unlucky, axis=1))
@@ -134,9 +135,9 @@ def test_a_rollback_goes_on_from_the_checkpoint_with_other_noise(run):
         (5, "rollback", 3),
     ]
     assert said.out.count("resumed at step 3 of 8") == 2
-    assert [row["step"] for row in read(run.directory / "metrics.jsonl") if "vae/kl" in row] == [
-        *range(1, 9)
-    ]
+    assert [
+        row["step"] for row in read_rows(run.directory / "metrics.jsonl") if "vae/kl" in row
+    ] == [*range(1, 9)]
 
 
 def first_key(key, step):

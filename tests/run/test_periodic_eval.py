@@ -8,9 +8,10 @@ from genjax.cli.config import Run
 from genjax.cli.system import System
 from genjax.cli.visit import Visit
 from genjax.data import images_from_arrays
+from genjax.files import read_rows
 from genjax.train.game import initial_state
 from genjax.train.layout import DataParallel
-from genjax.train.metrics import MetricsWriter, read
+from genjax.train.metrics import MetricsWriter
 
 
 def test_the_first_of_the_scores_ranks_the_checkpoint_whatever_its_name(tmp_path):
@@ -34,4 +35,4 @@ def test_the_first_of_the_scores_ranks_the_checkpoint_whatever_its_name(tmp_path
     assert numbers == {"test/zeal": 9.5, "test/apathy": 1}
     assert score == 9.5
     assert (tmp_path / "step_1.png").exists()
-    assert read(tmp_path / "metrics.jsonl") == []
+    assert read_rows(tmp_path / "metrics.jsonl") == []
