@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import memory
 from benchmarks.cases import CASES, Player
-from genjax.cli import platform
+from genjax.cli import restart, startup
 
 
 class Child:
@@ -66,7 +66,7 @@ class Child:
 def prepare(library: str) -> None:
     """The settings under which a library works best and as a user would have it."""
     if library == "genjax":
-        platform.configure()
+        startup.configure()
     if library == "torch":
         import torch
 
@@ -90,7 +90,7 @@ def _device_memory(library: str) -> float | None:
 def main() -> None:
     given = json.loads(sys.argv[1])
     if given["player"]["library"] == "genjax":  # as an experiment does
-        platform.with_kept_memory()
+        restart.keep_freed_memory()
     # What libraries print must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -24,10 +24,10 @@ def genjax(directory: str) -> None:
     Phases: import; set_up, of data and network; compile, of the step, traced and compiled or read
     from the cache, while the first state is drawn on another core; wait, for that; and the step.
     """
-    from genjax.cli import main, platform
+    from genjax.cli import main, restart, startup
 
-    platform.with_kept_memory()
-    configure = platform.configure
+    restart.keep_freed_memory()
+    configure = startup.configure
 
     def configured() -> None:
         configure()
@@ -53,7 +53,7 @@ def genjax(directory: str) -> None:
         CompiledSteps.prepare = prepared  # type: ignore[method-assign]
         CompiledSteps.__call__ = called  # type: ignore[assignment, method-assign]
 
-    platform.configure = configured
+    startup.configure = configured
     from experiments import ddpm_fashion
 
     sys.argv[1:] = ["--run.dir", directory]

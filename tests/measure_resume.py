@@ -37,7 +37,7 @@ def command(name, family, images, directory, steps, dispatch):
     """Runs the experiment's own command up to `steps`, in a process of its own."""
     module = ["tests.families", name] if family.slices else [family.experiment.__name__]
     flags = (
-        f"--run.dir {directory} --run.steps {steps} --run.every 5 --run.dispatch {dispatch} "
+        f"--run.dir {directory} --run.steps {steps} --run.every 5 --run.scan-steps {dispatch} "
         f"--run.batch {BATCH} --run.samples 4 --run.devices 2 "
         f"--data.folder {images} --data.size {SIDE}"
     )

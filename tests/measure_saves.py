@@ -31,8 +31,8 @@ MOST = 0.02
 # The run notes when each save would begin; only every second one does.
 NOTING = """
 import json, runpy, sys, time
-from genjax.cli import platform
-platform.configure()  # before jax is imported
+from genjax.cli import startup
+startup.configure()  # before jax is imported
 from genjax.train.checkpoint import Checkpoints
 begun = []
 save = Checkpoints.save

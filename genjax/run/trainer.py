@@ -188,7 +188,7 @@ class Trainer:
     def _stream(self, start: int) -> Iterator[Any]:
         indices = self.train_steps.dataset is not None
         read = self.images.index_batches if indices else self.images.batches
-        scan_steps = loop.divisor(self.plan.every, self.scan_steps)
+        scan_steps = loop.largest_scan_steps(self.plan.every, self.scan_steps)
         # A run resumed between two multiples of scan_steps returns to those of one uninterrupted.
         grid = min(self.plan.steps, -(-start // scan_steps) * scan_steps)
         for first, last in ((start, grid), (grid, self.plan.steps)):

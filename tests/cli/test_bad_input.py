@@ -45,7 +45,7 @@ def refused(monkeypatch, capsys):
 def small(own_sets, tmp_path):
     return (
         f"--run.dir {tmp_path / 'run'} --run.steps 2 --run.batch 8 --run.samples 4 "
-        f"--run.dispatch 1 --run.devices 1 --hidden 8 --data.dir {own_sets}"
+        f"--run.scan-steps 1 --run.devices 1 --hidden 8 --data.dir {own_sets}"
     ).split()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from genjax.cli import listing
+from genjax.cli import list_runs
 from genjax.train import digests
 
 ROOT = Path(__file__).parent.parent.parent
@@ -48,7 +48,7 @@ def _wide(monkeypatch):
 
 def said(capsys, *arguments):
     with pytest.raises(SystemExit) as stop:
-        listing.main([str(a) for a in arguments])
+        list_runs.main([str(a) for a in arguments])
     told = capsys.readouterr()
     return stop.value.code, told.out.splitlines(), told.err.splitlines()
 
@@ -96,7 +96,7 @@ def test_a_checkpoint_under_way_is_no_damage_but_an_old_half_is(run, capsys):
     half.mkdir()
     code, out, _ = said(capsys, run)
     assert (code, "3,000" in out[1]) == (0, False)
-    before = time.time() - listing.FRESH - 1
+    before = time.time() - list_runs.FRESH - 1
     os.utime(half, (before, before))
     code, out, _ = said(capsys, run)
     assert code == 1
@@ -162,7 +162,7 @@ def test_it_changes_nothing_and_loads_nothing_heavy(run):
 
     before = snapshot()
     code = (
-        "import sys; from genjax.cli.listing import main\n"
+        "import sys; from genjax.cli.list_runs import main\n"
         "try: main(sys.argv[1:])\n"
         "finally: print([m for m in ('jax', 'numpy', 'orbax', 'tyro') if m in sys.modules])"
     )

@@ -10,7 +10,7 @@ from platform import libc_ver
 
 import pytest
 
-from genjax.cli import platform
+from genjax.cli import startup
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_an_error_of_a_thread_is_one_line_however_long_or_empty_it_is(error, lin
     def raises():
         raise error
 
-    with platform.background():
+    with startup.quiet_threads():
         for _ in range(2):
             thread = threading.Thread(target=raises)
             thread.start()
@@ -35,8 +35,8 @@ def test_an_error_of_a_thread_is_one_line_however_long_or_empty_it_is(error, lin
 
 PROBE = """
 import os, sys
-from genjax.cli import platform
-platform.with_kept_memory()
+from genjax.cli import restart
+restart.keep_freed_memory()
 print(os.environ.get("GLIBC_TUNABLES"), sys.argv[1:], sys.stdin.read(), os.getpid())
 """
 KEEPING = (

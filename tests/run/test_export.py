@@ -13,9 +13,10 @@ import yaml
 from safetensors import safe_open
 
 from experiments import dcgan_fashion, vae_fashion
-from genjax.cli import card, exporting
-from genjax.cli.config import ConfigError
 from genjax.cli.main import _parse, main
+from genjax.errors import ConfigError
+from genjax.run import export as exporting
+from genjax.run import model_card
 from genjax.train.digests import sha256
 from tests import tiny
 
@@ -83,7 +84,7 @@ def test_the_arrays_are_loaded_in_python(export):
 
     from genjax.models.autoencoder import DenseDecoder
 
-    config, weights = exporting.load(export)
+    config, weights = exporting.load_weights(export)
     decoder = DenseDecoder(tuple(config["images"]["shape"]), (config["config"]["hidden"],))
     z = jnp.zeros((1, config["config"]["latent"]))
     assert decoder.apply(weights["params"]["vae"]["decoder"], z).shape == (1, 28, 28, 1)
@@ -92,7 +93,7 @@ def test_the_arrays_are_loaded_in_python(export):
 
 def test_the_best_checkpoint_can_be_exported(run, tmp_path, command):
     assert command("export", run, "--to", tmp_path / "best", "--best")[0] == 0
-    step = exporting.load(tmp_path / "best")[0]["export"]["step"]
+    step = exporting.load_weights(tmp_path / "best")[0]["export"]["step"]
     assert step in (2, 4)
     code, said = command("sample", tmp_path / "best", "--best")
     assert (code, "leave out --best" in said) == (2, True)
@@ -137,9 +138,8 @@ def test_the_train_command_of_the_card_gives_the_same_settings(module, changes):
         for key, value in changes.items()
     }
     config = dataclasses.replace(default, **nested)
-    words = shlex.split(card.command("x", config, default))
-    assert words[:3] == ["python", "-m", "experiments.x"]
-    assert _parse(module.Config, words[3:], default=default) == config
+    words = shlex.split(model_card.train_flags(config, default))
+    assert _parse(module.Config, words, default=default) == config
 
 
 def test_what_is_there_already_is_left_alone(run, tmp_path, command):
@@ -158,7 +158,7 @@ def test_an_export_that_fails_leaves_nothing(run, tmp_path, command, monkeypatch
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(card, "write", lambda **_: full())
+    monkeypatch.setattr(model_card, "write", lambda **_: full())
     code, said = command("export", run, "--to", tmp_path / "x")
     assert (code, said.count("\n")) == (2, 1)
     assert "No space left" in said
@@ -223,4 +223,4 @@ def test_a_harmed_export_is_refused_in_one_line(export, command, harm):
 def test_loading_what_is_no_export_is_refused(tmp_path, run):
     for place in (tmp_path, run):
         with pytest.raises(ConfigError):
-            exporting.load(place)
+            exporting.load_weights(place)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from experiments import vae_fashion
-from genjax.cli import faults
 from genjax.cli.main import main
 from genjax.data import open_images
 from genjax.files import read_rows
-from genjax.train.keys import train_key
+from genjax.run import nonfinite
+from genjax.train.keys import example_keys, step_key, train_key
 from tests.checkpointed import arrays
 
 
@@ -42,7 +42,7 @@ def run(tmp_path, own_sets, monkeypatch, capsys):
         directory = tmp_path / "run"
         flags = (
             f"--run.dir {directory} --run.steps {steps} --run.every 3 --run.batch 8 "
-            f"--run.samples 4 --run.dispatch 1 --run.devices 1 --hidden 8 --data.dir {own_sets}"
+            f"--run.samples 4 --run.scan-steps 1 --run.devices 1 --hidden 8 --data.dir {own_sets}"
         )
         arguments = [*command, directory] if command else [*flags.split(), *extra]
         monkeypatch.setattr(sys, "argv", ["vae_fashion", *map(str, arguments)])
@@ -65,7 +65,7 @@ def test_a_fault_stops_the_run_and_its_record_is_the_batch_and_key_of_that_step(
     code, said = run(at(5))
     assert code == 1
     assert said.err.splitlines()[-1] == "error: vae/grad_norm, vae/loss not finite at step 5"
-    (row,) = faults.recorded(run.directory)
+    (row,) = nonfinite.recorded_faults(run.directory)
     assert (row["step"], row["answer"], row["from"]) == (5, "stop", 0)
     images = open_images("fashion_mnist_6k", split="train", data_dir=own_sets)
     np.testing.assert_array_equal(
@@ -105,7 +105,7 @@ def test_a_stopped_run_goes_on_where_the_fault_is_mended_as_if_it_had_never_been
 def test_a_skipped_step_leaves_the_state_and_the_rest_of_the_run_alone(run):
     code, _ = run(at(5), "--run.non-finite", "skip")
     assert code == 0
-    assert [row["answer"] for row in faults.recorded(run.directory)] == ["skip"]
+    assert [row["answer"] for row in nonfinite.recorded_faults(run.directory)] == ["skip"]
     rows = read_rows(run.directory / "metrics.jsonl")
     assert all(np.isfinite(value) for row in rows for value in row.values())
     skipped = {row["step"]: row["vae/skipped"] for row in rows if "vae/skipped" in row}
@@ -113,11 +113,11 @@ def test_a_skipped_step_leaves_the_state_and_the_rest_of_the_run_alone(run):
 
 
 def test_too_many_skips_in_a_row_stop_the_run(run, monkeypatch):
-    monkeypatch.setattr(faults, "MOST_SKIPPED", 2)
+    monkeypatch.setattr(nonfinite, "MOST_SKIPPED", 2)
     code, said = run(at(2, 4, 5, 6), "--run.non-finite", "skip")
     assert code == 1
     assert "step 6" in said.err
-    assert "2 updates in a row were left out" in said.out
+    assert "2 updates in a row were skipped" in said.out
 
 
 def test_a_rollback_goes_on_from_the_checkpoint_with_other_noise(run):
@@ -129,7 +129,7 @@ def test_a_rollback_goes_on_from_the_checkpoint_with_other_noise(run):
     )
     code, said = run(build, "--run.non-finite", "rollback")
     assert code == 0
-    rows = faults.recorded(run.directory)
+    rows = nonfinite.recorded_faults(run.directory)
     assert [(row["step"], row["answer"], row["from"]) for row in rows] == [
         (5, "rollback", 0),
         (5, "rollback", 3),
@@ -142,13 +142,13 @@ def test_a_rollback_goes_on_from_the_checkpoint_with_other_noise(run):
 
 def first_key(key, step):
     """The key of the first player's first example."""
-    from genjax.train.step import _example_keys
-
-    return _example_keys(jax.random.fold_in(key, step - 1), 0, jnp.zeros(8), None)[0]
+    return example_keys(step_key(key, step - 1), 0, 8, None)[0]
 
 
 def test_a_fault_that_other_noise_does_not_help_ends_the_rollbacks(run):
     code, said = run(at(5), "--run.non-finite", "rollback")
     assert code == 1
-    assert [row["answer"] for row in faults.recorded(run.directory)] == ["rollback"] * 3 + ["stop"]
+    assert [row["answer"] for row in nonfinite.recorded_faults(run.directory)] == [
+        "rollback"
+    ] * 3 + ["stop"]
     assert "3 rollbacks to step 3 did not help" in said.out

@@ -4,11 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.cli.config import Run
-from genjax.cli.system import System
-from genjax.cli.visit import Visit
 from genjax.data import images_from_arrays
 from genjax.files import read_rows
+from genjax.run import Family, Settings
+from genjax.run.periodic_eval import PeriodicEval
 from genjax.train.game import initial_state
 from genjax.train.layout import DataParallel
 from genjax.train.metrics import MetricsWriter
@@ -16,7 +15,7 @@ from genjax.train.metrics import MetricsWriter
 
 def test_the_first_of_the_scores_ranks_the_checkpoint_whatever_its_name(tmp_path):
     images = images_from_arrays(np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1))
-    system = System(
+    family = Family(
         game={},
         init=None,
         latent=(1,),
@@ -26,10 +25,12 @@ def test_the_first_of_the_scores_ranks_the_checkpoint_whatever_its_name(tmp_path
             "apathy": jnp.ones(len(keys)),
         },
     )
-    run = Run(steps=1, batch=8, samples=2)  # 20 images in batches of 8: the last is filled up
-    visit = Visit(system, DataParallel(1), images, run, jax.random.key(0), tmp_path)
+    settings = Settings(steps=1, batch=8, samples=2)
+    periodic_eval = PeriodicEval(
+        family, DataParallel(1), images, settings, jax.random.key(0), tmp_path
+    )
     metrics = MetricsWriter(tmp_path, 0, enabled=True)
-    numbers, score = visit(1, initial_state({}, {}, {}), metrics)
+    numbers, score = periodic_eval(1, initial_state({}, {}, {}), metrics)
     metrics.close()
     assert list(numbers) == ["test/zeal", "test/apathy"]
     assert numbers == {"test/zeal": 9.5, "test/apathy": 1}

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.cli.generating import CHUNK, Generator, labels, latents, linear, spherical
-from genjax.cli.system import System
+from genjax.run import Family
+from genjax.run.sampling import CHUNK, Sampler, labels, linear, spherical
 
-SYSTEM = System(
+SYSTEM = Family(
     game={},
     init=lambda key, before: ({}, {}),
     latent=(3,),
@@ -21,12 +21,12 @@ KEY = jax.random.key(0)
 
 
 def test_image_i_of_a_seed_is_the_same_for_every_number_of_images():
-    np.testing.assert_array_equal(latents(SYSTEM, KEY, 9)[:4], latents(SYSTEM, KEY, 4))
-    few = Generator(SYSTEM).images(None, KEY, latents(SYSTEM, KEY, 4))
-    many = Generator(SYSTEM).images(None, KEY, latents(SYSTEM, KEY, 2 * CHUNK + 3))
+    np.testing.assert_array_equal(SYSTEM.latents(KEY, 9)[:4], SYSTEM.latents(KEY, 4))
+    few = Sampler(SYSTEM).images(None, KEY, SYSTEM.latents(KEY, 4))
+    many = Sampler(SYSTEM).images(None, KEY, SYSTEM.latents(KEY, 2 * CHUNK + 3))
     assert many.shape == (2 * CHUNK + 3, 1, 1, 3)
     np.testing.assert_array_equal(many[:4], few)
-    expected = np.rint(255 / (1 + np.exp(-np.asarray(latents(SYSTEM, KEY, 2 * CHUNK + 3)))))
+    expected = np.rint(255 / (1 + np.exp(-np.asarray(SYSTEM.latents(KEY, 2 * CHUNK + 3)))))
     np.testing.assert_array_equal(many[:, 0, 0], expected)
 
 
