@@ -54,7 +54,7 @@ def test_numbers_that_make_no_sense_are_refused(wrong):
 
 
 def test_a_family_without_such_scores_says_so():
-    family = Family({}, None, None, latent=(1,))
+    family = Family({}, None, lambda state, keys, z, label: z, latent=(1,))
     run = RestoredRun(Path("any"), family, {"experiment": "any"}, None)
     with pytest.raises(ConfigError, match=r"any has no scores beyond those of metrics\.jsonl"):
         run.evaluate()
