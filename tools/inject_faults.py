@@ -1,7 +1,7 @@
 """Runs of every family, harmed on purpose: killed, damaged, starved of disk, stopped, left alone.
 
-    python -m tests.faults                     # 200 kills, 100 damages, …: an hour or two
-    python -m tests.faults --kills 10 --damages 20 --families vae dcgan
+    python -m tools.inject_faults                     # 200 kills, 100 damages, …: an hour or two
+    python -m tools.inject_faults --kills 10 --damages 20 --families vae dcgan
 
 Prints a table and exits with 1 where a step was lost beyond the last save or damage went unseen.
 """
