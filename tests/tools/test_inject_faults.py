@@ -1,4 +1,4 @@
-"""The short version of `python -m tools.inject_faults`: a run of each harm."""
+"""The short version of `python -m tools.inject_faults`: one run for each kind of fault."""
 
 from tools.inject_faults import Options, harm
 
