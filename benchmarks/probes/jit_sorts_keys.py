@@ -4,7 +4,7 @@ import jax
 
 from benchmarks.probes.finding import Finding
 
-CODE = "genjax/train/loop.py"
+CODE = "genjax/evaluate/average.py"
 
 
 def probe() -> Finding:

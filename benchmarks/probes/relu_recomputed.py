@@ -1,5 +1,7 @@
 """XLA computes maximum(x, 0) again inside every transpose that a kernel's gradient needs."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 
@@ -14,7 +16,7 @@ def probe() -> Finding:
     widths = (3, 32, 64, 128)
     kernels = [
         0.05 * jax.random.normal(jax.random.key(i), (4, 4, a, b))
-        for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+        for i, (a, b) in enumerate(pairwise(widths))
     ]
 
     def step(rectify):
