@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.families import FAMILIES
-from tests.measure_devices import STEPS, TARGET, Trial, copied, difference, moves, sharded
+from tools.measure_devices import STEPS, TARGET, Trial, copied, difference, moves, sharded
 
 # The others, in the long test, add no further way to depend on the devices.
 SHORT = ["gan turns 2", "dcgan spectral minibatch", "ddpm", "latent"]
@@ -49,7 +49,7 @@ def test_a_run_goes_on_wherever_it_is_restored():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_tables_of_verify_have_no_miss(family):
     done = subprocess.run(
-        [sys.executable, "-m", "tests.verify", family],
+        [sys.executable, "-m", "tools.verify", family],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

@@ -1,6 +1,6 @@
 """Three tables, a row a family, of what a run must not depend on: devices, moves and stops.
 
-    python -m tests.verify [FAMILY ...] [--tables devices moves stops]
+    python -m tools.verify [FAMILY ...] [--tables devices moves stops]
 
 Exits 1 where a figure misses its target.
 """
@@ -23,9 +23,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests import measure_resume as resume
 from tests.families import FAMILIES
-from tests.measure_devices import (
+from tools import measure_resume as resume
+from tools.measure_devices import (
     STEPS,
     TARGET,
     Trial,
@@ -141,7 +141,7 @@ def _resume(name):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser("python -m tests.verify", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser("python -m tools.verify", description=__doc__.split("\n")[0])
     parser.add_argument("families", nargs="*", metavar="FAMILY", help=", ".join(FAMILIES))
     kinds = ("devices", "moves", "stops")
     parser.add_argument("--tables", nargs="+", choices=kinds, default=kinds)

@@ -1,10 +1,4 @@
-"""Runs of every family, harmed on purpose: killed, damaged, starved of disk, stopped, left alone.
-
-    python -m tests.faults                     # 200 kills, 100 damages, …: an hour or two
-    python -m tests.faults --kills 10 --damages 20 --families vae dcgan
-
-Prints a table and exits with 1 where a step was lost beyond the last save or damage went unseen.
-"""
+"""The faults that `tools.inject_faults` injects into runs, each with a row of what survived."""
 
 import os
 import random
@@ -13,11 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 os.environ["PYTHONPATH"] = str(ROOT)
@@ -25,8 +17,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
-import tyro  # noqa: E402
-from tqdm import tqdm  # noqa: E402
 
 from genjax.train import digests  # noqa: E402
 from genjax.train.checkpoint import Checkpoints  # noqa: E402
@@ -40,9 +30,16 @@ FOREVER = 10**7
 
 
 class Row(NamedTuple):
-    """A line of the table. tried: harms that hit a run at work. survived: those after which the run
-    went on or ended as it should. lost: steps beyond the last save. silent: harms that nothing told
-    of and that changed a number.
+    """A line of the table.
+
+    Attributes:
+      harm: the kind of fault.
+      family: the family whose runs were harmed.
+      tried: faults that hit a working run.
+      survived: faults after which the run continued, or ended, as it should.
+      lost: steps lost beyond the last save.
+      silent: faults that changed a number without being reported.
+      note: details.
     """
 
     harm: str
@@ -79,21 +76,21 @@ class Runs:
         return [sys.executable, "-u", "-m", *module, *flags.split(), *more]
 
     def start(self, directory: Path, steps: int, *more: str) -> subprocess.Popen:
-        with (self.folder / "said").open("w") as said:
+        with (self.folder / "output").open("w") as output:
             return subprocess.Popen(
                 self.command(directory, steps, *more),
                 cwd=self.folder,
-                stdout=said,
+                stdout=output,
                 stderr=subprocess.STDOUT,
             )
 
     def finish(self, directory: Path, steps: int) -> str:
-        """What an undisturbed run up to `steps` says."""
+        """The output of an undisturbed run up to `steps`."""
         code = self.start(directory, steps).wait()
-        said = (self.folder / "said").read_text()
+        output = (self.folder / "output").read_text()
         if code:
-            raise RuntimeError(f"{self.name} ended with {code}:\n{said}")
-        return said
+            raise RuntimeError(f"{self.name} ended with {code}:\n{output}")
+        return output
 
 
 def newest(directory: Path) -> dict[str, int]:
@@ -114,7 +111,7 @@ def same(a, b) -> bool:
 
 
 def kills(runs: Runs, count: int, rng: random.Random) -> Row:
-    """kill -9 at random moments; in the end the run is, bit for bit, one that nobody killed."""
+    """kill -9 at random moments; the final run equals an undisturbed one bit for bit."""
     directory, whole = runs.folder / "killed", runs.folder / "whole"
     began = time.monotonic()
     runs.finish(directory, EVERY)
@@ -125,7 +122,7 @@ def kills(runs: Runs, count: int, rng: random.Random) -> Row:
         time.sleep(rng.uniform(0, 1.5 * start))
         before = newest(directory)
         if process.poll() is not None:
-            raise RuntimeError((runs.folder / "said").read_text())
+            raise RuntimeError((runs.folder / "output").read_text())
         process.kill()
         process.wait()
         after = newest(directory)
@@ -135,8 +132,8 @@ def kills(runs: Runs, count: int, rng: random.Random) -> Row:
         runs.tick()
     reached = newest(directory)["checkpoints"]
     end = reached + 2 * EVERY
-    said = runs.finish(directory, end)
-    resumed = re.findall(r"resumed at step ([\d,]+)", said)
+    output = runs.finish(directory, end)
+    resumed = re.findall(r"resumed at step ([\d,]+)", output)
     if int(resumed[-1].replace(",", "")) != reached:
         lost += reached - int(resumed[-1].replace(",", ""))
     runs.finish(whole, end)
@@ -149,7 +146,7 @@ def kills(runs: Runs, count: int, rng: random.Random) -> Row:
 
 
 def damages(runs: Runs, count: int, rng: random.Random) -> Row:
-    """A flipped bit, a cut or a missing file in the newest checkpoint: seen, and skipped."""
+    """A flipped bit, a truncated or missing file in the newest checkpoint: noticed, and skipped."""
     source = runs.folder / "whole"
     if not source.exists():
         runs.finish(source, 2 * EVERY)
@@ -212,8 +209,10 @@ def terminations(runs: Runs, count: int, rng: random.Random) -> Row:
         began = time.monotonic()
         code = process.wait()
         slowest = max(slowest, time.monotonic() - began)
-        told = re.search(r"SIGTERM, step ([\d,]+) is saved", (runs.folder / "said").read_text())
-        step = int(told.group(1).replace(",", "")) if told else -1
+        message = re.search(
+            r"SIGTERM, step ([\d,]+) is saved", (runs.folder / "output").read_text()
+        )
+        step = int(message.group(1).replace(",", "")) if message else -1
         survived += code == 143 and newest(directory)["checkpoints"] == step
         lost += max(0, step - newest(directory)["checkpoints"])
         runs.tick()
@@ -230,14 +229,14 @@ def _until(true, limit: float = 120) -> None:
 
 
 def full_disks(runs: Runs, sizes: list[int]) -> Row:
-    """A tmpfs that has room for a checkpoint or two: the run fails loudly, what it saved stays."""
+    """A tmpfs with room for a few checkpoints: the run fails with one error and keeps its saves."""
     survived = 0
     notes = []
     for kilobytes in sizes:
         disk, kept = runs.folder / "disk", runs.folder / f"kept_{kilobytes}"
         disk.mkdir(exist_ok=True)
         command = " ".join(runs.command(disk / "run", FOREVER))
-        # A mount of its own name space needs no rights and leaves nothing behind.
+        # A mount in a mount namespace of its own needs no privileges and leaves nothing behind.
         script = (
             f"mount -t tmpfs -o size={kilobytes}k none {disk} || exit 99; {command}; code=$?; "
             f"cp -a {disk} {kept}; exit $code"
@@ -259,7 +258,7 @@ def full_disks(runs: Runs, sizes: list[int]) -> Row:
 
 
 def lost_peers(runs: Runs, count: int, rng: random.Random) -> Row:
-    """kill -9 of one of two processes: the other ends, and the run goes on from its last save."""
+    """kill -9 of one of two processes: the other ends, and the run resumes from its last save."""
     directory = runs.folder / "peers"
     survived = lost = 0
     slowest = 0.0
@@ -285,52 +284,6 @@ def lost_peers(runs: Runs, count: int, rng: random.Random) -> Row:
     return Row("dead peer", runs.name, count, survived, lost, 0, note)
 
 
-@dataclass(frozen=True)
-class Options:
-    """How much harm to do."""
-
-    kills: int = 200
-    """Over all families."""
-    damages: int = 100
-    terminations: int = 14
-    disks: int = 5
-    peers: int = 6
-    seed: int = 0
-    families: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = tuple(FAMILIES)
-    """Of: the families of tests/families.py."""
-
-
-def harm(options: Options, work: Path, shown: bool = True) -> list[Row]:
-    rng = random.Random(options.seed)
-    names = options.families
-    share = lambda total, i: total // len(names) + (i < total % len(names))  # noqa: E731
-    total = options.kills + options.damages + options.terminations + options.disks + options.peers
-    rows: list[Row] = []
-
-    def told(row: Row) -> None:
-        rows.append(row)
-        bar.write(f"{'  '.join(map(str, row))}{'' if row.good else '  MISS'}", file=sys.stderr)
-
-    with tqdm(total=total, unit="harm", disable=not shown) as bar:
-        for i, name in enumerate(names):
-            folder = work / name.replace(" ", "_")
-            folder.mkdir()
-            runs = Runs(name, folder)
-            runs.tick = bar.update
-            bar.set_description(name)
-            if n := share(options.kills, i):
-                told(kills(runs, n, rng))
-            if n := share(options.damages, i):
-                told(damages(runs, n, rng))
-            if n := share(options.terminations, i):
-                told(terminations(runs, n, rng))
-            if i == 0 and options.disks:
-                told(full_disks(runs, sizes(runs, options.disks)))
-            if i == 0 and options.peers:
-                told(lost_peers(runs, options.peers, rng))
-    return rows
-
-
 def sizes(runs: Runs, count: int) -> list[int]:
     """Disks of 0.5, 1.5, … checkpoints of a run, in KiB."""
     whole = runs.folder / "whole"
@@ -339,33 +292,3 @@ def sizes(runs: Runs, count: int) -> list[int]:
     newest_one = max((whole / "checkpoints").glob("[0-9]*"), key=lambda p: int(p.name))
     size = sum(p.stat().st_size for p in newest_one.rglob("*") if p.is_file())
     return [int((n + 0.5) * size / 1024) for n in range(count)]
-
-
-def table(rows: list[Row]) -> str:
-    lines = [("harm", "family", "tried", "survived", "steps lost", "silent", "")]
-    lines += [(r.harm, r.family, *map(str, r[2:6]), r.note) for r in rows]
-    kinds = dict.fromkeys(r.harm for r in rows)
-    for kind in kinds:
-        of = [r for r in rows if r.harm == kind]
-        lines.append((kind, "all", *(str(sum(r[i] for r in of)) for i in range(2, 6)), ""))
-    widths = [max(len(line[i]) for line in lines) for i in range(6)]
-    return "\n".join(
-        "  ".join(
-            [*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[6]]
-        ).rstrip()
-        for line in lines
-    )
-
-
-def main() -> None:
-    options = tyro.cli(Options, description=__doc__)
-    if unknown := set(options.families) - FAMILIES.keys():
-        sys.exit(f"error: no family {sorted(unknown)}; there are {', '.join(FAMILIES)}")
-    with tempfile.TemporaryDirectory() as work:
-        rows = harm(options, Path(work))
-    print(table(rows))
-    sys.exit(not all(row.good for row in rows))
-
-
-if __name__ == "__main__":
-    main()

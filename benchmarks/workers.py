@@ -1,4 +1,4 @@
-"""The parent's hold on its children: started alike, asked one at a time."""
+"""Starts worker processes alike and sends them requests one at a time."""
 
 import dataclasses
 import json
@@ -10,21 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import Case, Player
+from benchmarks.cases import Case, Contender
 
 ROOT = Path(__file__).parent.parent
 
 
-class ChildError(Exception):
-    """A child could not do what it was asked; the message is one line."""
+class WorkerError(Exception):
+    """A worker failed at a request; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What all children share.
+    """What all workers share.
 
-    cores: those that this process and its children are pinned to. gpu: whether the libraries use
-    one. caches: folder of the compilers' persistent caches. bfloat16: what networks compute in.
+    Attributes:
+      cores: the cores that this process and its workers are pinned to.
+      gpu: whether the libraries use a GPU.
+      caches: folder of the compilers' persistent caches.
+      bfloat16: whether networks compute in bfloat16.
     """
 
     cores: tuple[int, ...]
@@ -41,7 +44,7 @@ class Machine:
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "HF_HUB_OFFLINE": "1",
             "PYTHONPATH": str(ROOT),
-            # What was compiled by an earlier version must not be met again.
+            # Programs compiled by another version must not be found.
             "JAX_COMPILATION_CACHE_DIR": str(self.caches / "xla"),
             "TORCHINDUCTOR_CACHE_DIR": str(self.caches / "inductor"),
         }
@@ -51,28 +54,32 @@ class Machine:
 
 
 def once(machine: Machine, module: str, *arguments: str) -> dict[str, Any]:
-    """What `python -m benchmarks.MODULE` prints as JSON; raises ChildError where it fails."""
+    """Returns what `python -m benchmarks.MODULE` prints as JSON.
+
+    Raises:
+      WorkerError: where it fails.
+    """
     command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{module}", *arguments]
     environment = machine.environment() | {"BENCHMARK_BEGAN": repr(time.time())}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ChildError(f"{module} {' '.join(arguments)}: {last[:300]}")
+        raise WorkerError(f"{module} {' '.join(arguments)}: {last[:300]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-class Handle:
-    """A running child."""
+class WorkerProcess:
+    """A running worker."""
 
-    def __init__(self, machine: Machine, case: Case, player: Player):
-        self.player = player
+    def __init__(self, machine: Machine, case: Case, contender: Contender):
+        self.contender = contender
         given = {
             "case": case.name,
-            "player": dataclasses.asdict(player),
+            "contender": dataclasses.asdict(contender),
             "bfloat16": machine.bfloat16,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "benchmarks.child", json.dumps(given)],
+            [sys.executable, "-W", "ignore", "-m", "benchmarks.worker", json.dumps(given)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -81,7 +88,11 @@ class Handle:
         )
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Raises ChildError where the child says so, or has died."""
+        """Sends a request and returns the reply.
+
+        Raises:
+          WorkerError: where the worker reports an error or has died.
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
@@ -91,11 +102,11 @@ class Handle:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise ChildError(f"died with exit status {self.process.wait()} at {do!r}")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise ChildError(answer["error"])
-        return answer
+            raise WorkerError(f"died with exit status {self.process.wait()} at {do!r}")
+        reply = json.loads(line)
+        if "error" in reply:
+            raise WorkerError(reply["error"])
+        return reply
 
     def stop(self) -> None:
         assert self.process.stdin is not None

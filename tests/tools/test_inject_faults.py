@@ -1,6 +1,6 @@
-"""The short version of `python -m tests.faults`: a run of each harm."""
+"""The short version of `python -m tools.inject_faults`: one run for each kind of fault."""
 
-from tests.faults import Options, harm
+from tools.inject_faults import Options, harm
 
 
 def test_a_harmed_run_loses_no_saved_step_and_no_damage_goes_unseen(tmp_path):

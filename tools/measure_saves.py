@@ -1,6 +1,6 @@
 """What saving costs: one run in which every second save is left out, the stretches side by side.
 
-    python -m tests.measure_saves vae_fashion dcgan_fashion
+    python -m tools.measure_saves vae_fashion dcgan_fashion
 
 A machine's speed changes by more than 2 % from run to run, so that whole runs with and without tell
 nothing; neighbouring stretches of one run of many short stretches do. Prints the milliseconds that

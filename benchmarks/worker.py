@@ -1,4 +1,4 @@
-"""One player of one case in a process of its own, which works only when it is asked to."""
+"""One contender of one case, in a process of its own that works only on request."""
 
 import importlib
 import json
@@ -9,27 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import memory
-from benchmarks.cases import CASES, Player
+from benchmarks.cases import CASES, Contender
 from genjax.cli import restart, startup
 
 
-class Child:
-    """Answers requests, {"do": name of a method, other arguments}, with a dict each."""
+class Worker:
+    """Replies to requests, {"do": name of a method, other arguments}, with a dict each."""
 
-    def __init__(self, case: str, player: Player, *, bfloat16: bool):
+    def __init__(self, case: str, contender: Contender, *, bfloat16: bool):
         self.case = next(c for c in CASES if c.name == case)
-        self.player, self.bfloat16 = player, bfloat16
+        self.contender, self.bfloat16 = contender, bfloat16
 
     def build(self) -> dict[str, Any]:
         """Imports, builds, takes the first step."""
         began = time.monotonic()
         kind = self.case.kind
-        prepare(self.player.library)
-        prefix = "" if kind == "feeding" else {"genjax": "jax_"}.get(self.player.library, "torch_")
+        prepare(self.contender.library)
+        prefix = (
+            "" if kind == "feeding" else {"genjax": "jax_"}.get(self.contender.library, "torch_")
+        )
         module = importlib.import_module(f"benchmarks.{prefix}{kind}")
         imported = time.monotonic()
         self.baseline = memory.resident()
-        self.subject = getattr(module, kind.title())(self.case, self.player, bfloat16=self.bfloat16)
+        self.subject = getattr(module, kind.title())(
+            self.case, self.contender, bfloat16=self.bfloat16
+        )
         built = time.monotonic()
         self.subject.run(1)
         return {
@@ -45,15 +49,15 @@ class Child:
         return {}
 
     def run(self, units: int) -> dict[str, Any]:
-        """Seconds a unit over at least so many."""
+        """Seconds per unit, over at least that many."""
         began = time.perf_counter()
         done = self.subject.run(units)
         return {"seconds": (time.perf_counter() - began) / done}
 
     def memory(self) -> dict[str, Any]:
-        """MiB at most since `watch`, more than after the imports; a GPU's where there is one."""
+        """Peak MiB since `watch` beyond those after the imports; of the GPU where there is one."""
         on_host = memory.peak() - self.baseline
-        on_device = None if self.case.kind == "feeding" else _device_memory(self.player.library)
+        on_device = None if self.case.kind == "feeding" else _device_memory(self.contender.library)
         return {"mib": on_host if on_device is None else on_device}
 
     def flops(self) -> dict[str, Any]:
@@ -64,7 +68,7 @@ class Child:
 
 
 def prepare(library: str) -> None:
-    """The settings under which a library works best and as a user would have it."""
+    """Applies the settings that a user of the library would have."""
     if library == "genjax":
         startup.configure()
     if library == "torch":
@@ -76,7 +80,7 @@ def prepare(library: str) -> None:
 
 
 def _device_memory(library: str) -> float | None:
-    """MiB of the GPU at most so far, by the library's allocator; None on a CPU."""
+    """Peak MiB of the GPU so far, by the library's allocator; None on a CPU."""
     if library == "genjax":
         import jax
 
@@ -89,19 +93,19 @@ def _device_memory(library: str) -> float | None:
 
 def main() -> None:
     given = json.loads(sys.argv[1])
-    if given["player"]["library"] == "genjax":  # as an experiment does
+    if given["contender"]["library"] == "genjax":  # as an experiment does
         restart.keep_freed_memory()
-    # What libraries print must not mix with the answers.
-    answers = os.fdopen(os.dup(1), "w")
+    # What libraries print must not mix with the replies.
+    replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    child = Child(given["case"], Player(**given["player"]), bfloat16=given["bfloat16"])
+    worker = Worker(given["case"], Contender(**given["contender"]), bfloat16=given["bfloat16"])
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            answer = getattr(child, request.pop("do"))(**request)
+            reply = getattr(worker, request.pop("do"))(**request)
         except Exception as error:
-            answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
-        print(json.dumps(answer), file=answers, flush=True)
+            reply = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+        print(json.dumps(reply), file=replies, flush=True)
 
 
 if __name__ == "__main__":
