@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 MAX_JSON_BYTES = 16 << 20
-MAX_LINE_BYTES = 1 << 24  # a record of a non-finite step lists its batch's images
+MAX_LINE_BYTES = 1 << 20
 
 
 @contextmanager
