@@ -50,6 +50,18 @@ def exp_with_tangent(a: Array, limit: float = 30) -> Array:
     return jnp.exp(jnp.minimum(a, limit)) * (1 + jnp.maximum(a - limit, 0))
 
 
+def sum_per_example(elements: Array) -> Array:
+    """The sum over all axes but the first.
+
+    Args:
+      elements: [B, ...].
+
+    Returns:
+      [B], one sum per example.
+    """
+    return jnp.sum(elements, axis=tuple(range(1, elements.ndim)))
+
+
 def check_same_shape(**arrays: Array) -> None:
     """Checks that two named arrays have one shape.
 

@@ -268,5 +268,5 @@ def test_mismatched_shapes_raise_naming_both():
     for f in (importance.iwae, importance.dreg, importance.log_likelihood):
         with pytest.raises(ValueError, match=r"\(4, 2\).*\(4, 3\)"):
             f(bad, lambda z: z @ W.T, X, KEY, nll=nll, samples=2)
-        with pytest.raises(ValueError, match=r"\(3,\).*\(4, 2\)"):
+        with pytest.raises(ValueError, match="3 keys for 4"):
             f(*model(ROUGH, W), X, three, nll=nll, samples=2)

@@ -273,5 +273,5 @@ def test_mismatched_shapes_raise_naming_both():
     ):
         with pytest.raises(ValueError, match=r"\(2, 3\).*\(2, 4\)"):
             call()
-    with pytest.raises(ValueError, match=r"\(3,\).*\(2, 3\)"):
+    with pytest.raises(ValueError, match="3 keys for 2"):
         vae.reparameterize(a, a, jax.random.split(jax.random.key(0), 3))
