@@ -16,7 +16,7 @@ W = np.array([[1.0, 0.2], [-0.5, 0.8], [0.3, -1.0], [0.0, 0.4]], np.float32)
 SIGMA = 0.5
 X = RNG.standard_normal((4, 4)).astype(np.float32)
 LOG_P = stats.multivariate_normal(np.zeros(4), W @ W.T + SIGMA**2 * np.eye(4)).logpdf(X)
-nll = partial(likelihoods.gaussian, sigma=SIGMA)
+nll = partial(likelihoods.gaussian_nll, sigma=SIGMA)
 
 # Orthogonal columns have a diagonal posterior, which a diagonal encoder can be.
 ORTHOGONAL = np.array([[1.0, 0.0], [0.5, 0.0], [0.0, -1.5], [0.0, 0.3]], np.float32)
