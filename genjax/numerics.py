@@ -37,6 +37,18 @@ def expand(scale: ArrayLike, like: Array) -> Array:
     return scale.reshape(scale.shape + (1,) * (like.ndim - scale.ndim))
 
 
+def sum_per_example(values: Array) -> Array:
+    """Sums over all axes but the first.
+
+    Args:
+      values: [B, ...].
+
+    Returns:
+      [B].
+    """
+    return jnp.sum(values, axis=tuple(range(1, values.ndim)))
+
+
 def exp_with_tangent(a: Array, limit: float = 30) -> Array:
     """e^a, and above a limit its tangent there, e^limit·(1 + a − limit).
 
@@ -48,18 +60,6 @@ def exp_with_tangent(a: Array, limit: float = 30) -> Array:
       Finite numbers, with a finite gradient that still points back, where e^a would overflow.
     """
     return jnp.exp(jnp.minimum(a, limit)) * (1 + jnp.maximum(a - limit, 0))
-
-
-def sum_per_example(elements: Array) -> Array:
-    """The sum over all axes but the first.
-
-    Args:
-      elements: [B, ...].
-
-    Returns:
-      [B], one sum per example.
-    """
-    return jnp.sum(elements, axis=tuple(range(1, elements.ndim)))
 
 
 def check_same_shape(**arrays: Array) -> None:
