@@ -72,7 +72,7 @@ def build(config: Config, spec):
             lambda z: decoder.apply(params["decoder"], z),
             batch["image"] / 255,
             keys,
-            nll=likelihoods.bernoulli,
+            nll=likelihoods.bernoulli_nll,
             **options,
         )
 
