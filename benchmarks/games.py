@@ -113,7 +113,7 @@ def _vae(network: Vae | ConvVae, dtype: Any) -> Timed:
             lambda z: decoder.apply(own["decoder"], z),
             batch["image"] / 255,
             keys,
-            nll=likelihoods.bernoulli,
+            nll=likelihoods.bernoulli_nll,
         )
         return parts.loss().mean(), Aux({"nll": parts.nll.mean(), "kl": parts.kl.mean()})
 

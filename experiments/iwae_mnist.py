@@ -90,7 +90,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
 
     def gaussian_nll(parameters, h):
         mean, log_sigma = parameters
-        return likelihoods.gaussian_learned_variance((mean, 2 * log_sigma), h)
+        return likelihoods.gaussian_learned_variance_nll((mean, 2 * log_sigma), h)
 
     def parts(params, noise, x):
         """−log p(x|h₁) and log q(h₁, …|x)/p(h₁, …), [B] each, at h₁ = μ₁(x) + σ₁(x)·noise₁ etc."""
@@ -100,12 +100,12 @@ def build(config: Config, spec: ImageSpec) -> Family:
             h = mean + jnp.exp(log_sigma) * u
             above = networks[f"p{layer}"].apply(params[f"p{layer}"], h)
             if layer == 1:
-                nll = likelihoods.bernoulli(above, x)
+                nll = likelihoods.bernoulli_nll(above, x)
             else:
                 kl += gaussian_nll(above, below)
-            kl -= likelihoods.gaussian(jnp.zeros_like(u), u) + log_sigma.sum(-1)
+            kl -= likelihoods.gaussian_nll(jnp.zeros_like(u), u) + log_sigma.sum(-1)
             below = h
-        return nll, kl + likelihoods.gaussian(jnp.zeros_like(below), below)
+        return nll, kl + likelihoods.gaussian_nll(jnp.zeros_like(below), below)
 
     def bound(estimate, params, keys, x, samples):
         # To the losses the noise is the latent: its posterior is its prior, which leaves the

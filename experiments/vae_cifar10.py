@@ -79,7 +79,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
             lambda z: decode(params, z),
             batch["image"] / 127.5 - 1,
             keys,
-            nll=lambda parameters, x: likelihoods.discretized_logistic_mixture(
+            nll=lambda parameters, x: likelihoods.discretized_logistic_mixture_nll(
                 parameters, x, low=-1.0
             ),
             **options,

@@ -71,7 +71,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
             lambda z: decoder.apply(params["decoder"], z),
             batch["image"] / 255,
             keys,
-            nll=likelihoods.bernoulli,
+            nll=likelihoods.bernoulli_nll,
             **options,
         )
 

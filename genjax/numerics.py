@@ -37,6 +37,18 @@ def expand(scale: ArrayLike, like: Array) -> Array:
     return scale.reshape(scale.shape + (1,) * (like.ndim - scale.ndim))
 
 
+def sum_per_example(values: Array) -> Array:
+    """Sums over all axes but the first.
+
+    Args:
+      values: [B, ...].
+
+    Returns:
+      [B].
+    """
+    return jnp.sum(values, axis=tuple(range(1, values.ndim)))
+
+
 def exp_with_tangent(a: Array, limit: float = 30) -> Array:
     """e^a, and above a limit its tangent there, e^limit·(1 + a − limit).
 

@@ -31,8 +31,9 @@ LONERS = {"losses", "diffusion", "evaluate"}
 TRAIN = {
     "state": set(),
     "keys": set(),
-    "game": {"state"},
-    "step": {"state", "game", "keys"},
+    "averages": {"state"},
+    "game": {"state", "averages"},
+    "step": {"state", "game", "averages", "keys"},
     "layout": {"state", "game", "step"},
     "digests": set(),
     "checkpoint": {"state", "digests", "processes"},

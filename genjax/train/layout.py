@@ -135,9 +135,7 @@ def _scanned(step: Step, scan_steps: int) -> Callable[..., tuple[TrainState, Ste
 
         n = jax.tree.leaves(batches)[0].shape[0]
         if n > scan_steps:
-            raise ValueError(
-                f"{n} steps in one call of steps compiled with scan_steps={scan_steps}"
-            )
+            raise ValueError(f"{n} train steps in one call, but scan_steps is {scan_steps}")
         if scan_steps == 1:
             state, metrics = one(state, jax.tree.map(lambda x: x[0], batches))
             return state, jax.tree.map(lambda m: m[None], metrics)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from genjax.train import averages
 from genjax.train import keys as key_of
 from genjax.train.game import Game, Player
 from genjax.train.state import TrainState, Tree
@@ -106,8 +107,7 @@ def _update(
         state, params={**state.params, name: params}, opt_state={**state.opt_state, name: opt_state}
     )
     if player.ema is not None:
-        decay = jnp.minimum(player.ema, (1 + state.step) / (10 + state.step))
-        average = optax.incremental_update(params, state.ema[name], 1 - decay)
+        average = averages.update(player.ema, state.ema[name], params, state.step)
         state = replace(state, ema={**state.ema, name: average})
     return state, metrics
 

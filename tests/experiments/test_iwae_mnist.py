@@ -82,7 +82,7 @@ def test_one_layer_is_the_vae_of_the_losses_room():
         lambda z: decoder.apply(params["p1"], z),
         jnp.asarray(X / 255, jnp.float32),
         jax.vmap(jax.random.split)(keys)[:, 1],
-        nll=likelihoods.bernoulli,
+        nll=likelihoods.bernoulli_nll,
         samples=50,
     )
     found = system.validate(state, keys, {"image": X})["negative_iwae_50"]

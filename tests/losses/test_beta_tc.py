@@ -110,8 +110,8 @@ def encode(x):
 
 X = RNG.standard_normal((16, 4)).astype(np.float32)
 decode = partial(jnp.pad, pad_width=((0, 0), (0, 2)))
-sampled_elbo = jax.jit(partial(vae.elbo, encode, decode, nll=likelihoods.gaussian))
-call = jax.jit(partial(beta_tc.beta_tc, encode, decode, nll=likelihoods.gaussian, dataset=1000))
+sampled_elbo = jax.jit(partial(vae.elbo, encode, decode, nll=likelihoods.gaussian_nll))
+call = jax.jit(partial(beta_tc.beta_tc, encode, decode, nll=likelihoods.gaussian_nll, dataset=1000))
 
 
 def test_the_loss_weighs_each_part_and_at_one_is_a_sampled_elbo():
@@ -176,6 +176,6 @@ def test_bad_sizes_raise_naming_both():
             decode,
             X,
             jax.random.key(0),
-            nll=likelihoods.gaussian,
+            nll=likelihoods.gaussian_nll,
             dataset=1000,
         )

@@ -104,7 +104,7 @@ def decode(z):
     return z @ W.T.astype(z.dtype)
 
 
-nll = partial(likelihoods.gaussian, sigma=SIGMA)
+nll = partial(likelihoods.gaussian_nll, sigma=SIGMA)
 linear_elbo = jax.jit(partial(vae.elbo, encode, decode, nll=nll))
 X = normal(8, 4)
 
@@ -138,7 +138,7 @@ def test_a_linear_vae_trained_on_the_elbo_reaches_probabilistic_pcas_likelihood(
         def decode(z):
             return z @ p["W"], p["log_sigma2"]
 
-        parts = vae.elbo(encode, decode, x, key, nll=likelihoods.gaussian_learned_variance)
+        parts = vae.elbo(encode, decode, x, key, nll=likelihoods.gaussian_learned_variance_nll)
         return parts.loss().mean()
 
     rate = optax.cosine_decay_schedule(0.03, 3000)
@@ -273,5 +273,5 @@ def test_mismatched_shapes_raise_naming_both():
     ):
         with pytest.raises(ValueError, match=r"\(2, 3\).*\(2, 4\)"):
             call()
-    with pytest.raises(ValueError, match=r"\(3,\).*\(2, 3\)"):
+    with pytest.raises(ValueError, match="3 keys for 2"):
         vae.reparameterize(a, a, jax.random.split(jax.random.key(0), 3))

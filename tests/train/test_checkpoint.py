@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.train import digests
 from genjax.train.checkpoint import CheckpointError, Checkpoints
 from genjax.train.state import TrainState
 from tests.logged import logged_lines
@@ -140,6 +141,19 @@ def test_arrays_of_another_type_are_refused(tmp_path):
         checkpoints.restore(replace(state(0), params=halves))
 
 
+@pytest.mark.parametrize("name", ["digests.json.half", "1/digests.json", "1/digests.json.half"])
+def test_a_planted_link_is_never_written_through(tmp_path, name):
+    saved(tmp_path / "run", [1]).close()
+    (tmp_path / "precious").write_text("mine")
+    link = tmp_path / "run" / name
+    link.unlink(missing_ok=True)
+    link.symlink_to(tmp_path / "precious")
+    digests.write(tmp_path / "run" / "1")
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert (tmp_path / "run" / "1" / "digests.json").is_file()
+    assert not (tmp_path / "run" / "1" / "digests.json").is_symlink()
+
+
 def test_a_folder_that_only_looks_like_a_step_is_left_alone(tmp_path):
     (tmp_path / "2024-thesis").mkdir()
     Checkpoints(tmp_path)
@@ -150,6 +164,7 @@ def test_a_folder_that_only_looks_like_a_step_is_left_alone(tmp_path):
 FULL_DISK = """
 import resource, sys
 import numpy as np
+from genjax.train import digests
 from genjax.train.checkpoint import CheckpointError, Checkpoints
 from genjax.train.state import TrainState
 from tests.logged import logged_lines

@@ -1,5 +1,6 @@
 """Layouts place, gather, refuse and number as they say; what they compute is in test_devices."""
 
+import re
 from dataclasses import replace
 
 import jax
@@ -89,6 +90,26 @@ def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
     with pytest.raises(LayoutError, match="into 5 slices for 'critic': take a multiple of 10"):
         check(sliced, 64, 2)
     check(sliced, 80, 2)
+
+
+@pytest.mark.parametrize("batch", [-3, 0, 1, 7, 9])
+def test_a_suggested_batch_is_one_that_fits(batch):
+    game = FAMILIES["gan"].system().game
+    with pytest.raises(LayoutError) as refusal:
+        check(game, batch, 8)
+    suggested = int(re.search(r"such as (-?\d+)$", str(refusal.value)).group(1))
+    assert suggested == 8
+    check(game, suggested, 8)
+
+
+@pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(2)])
+def test_more_steps_than_were_compiled_together_are_refused(layout):
+    system = FAMILIES["vae"].system()
+    for scan_steps in (1, 2):
+        steps = layout.compile(system.game, scan_steps=scan_steps)
+        batch = layout.feed({"image": np.repeat(IMAGES, scan_steps + 1, 0)})
+        with pytest.raises(ValueError, match=f"{scan_steps + 1} train steps in one call"):
+            steps(layout.place(initial(system)), jax.random.key(1), batch)
 
 
 def test_noise_is_that_of_the_global_example():

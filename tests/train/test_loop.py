@@ -1,15 +1,20 @@
 """The loop: evaluations, rows, steps that are not finite, signals and threads."""
 
+import logging
 import os
+import re
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tqdm.notebook import tqdm_notebook
 
 from genjax.files import read_rows
+from genjax.train import loop
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.game import Aux, Player, initial_state
 from genjax.train.layout import DataParallel
@@ -129,6 +134,63 @@ def test_a_second_signal_is_not_waited_for(tmp_path):
 
     with pytest.raises(Stopped):
         Run(tmp_path).go(stream=twice())
+
+
+def test_it_trains_in_another_thread_and_leaves_the_signals_alone(tmp_path):
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with ThreadPoolExecutor(1) as pool:
+        state = pool.submit(Run(tmp_path, steps=2).go).result()
+    assert int(state.step) == 2
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_line_is_logged_at_each_evaluation_and_nothing_is_printed(tmp_path, caplog, capsys):
+    with caplog.at_level(logging.INFO, "genjax.train.loop"):
+        Run(tmp_path, steps=10, every=5).go()
+    first, last = [record.getMessage() for record in caplog.records]
+    measured = r"p/loss [\d.]+  test/p [\d.]+(  [\d,]+ images/s)?"
+    assert re.fullmatch(rf"step      5 of 10  epoch 1\.0  {measured}", first)
+    assert re.fullmatch(rf"step     10 of 10  epoch 2\.0  {measured}", last)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_is_logged_now_and_then_between_evaluations(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_SECONDS", -1)
+    with caplog.at_level(logging.INFO, "genjax.train.loop"):
+        Run(tmp_path, steps=3, every=3).go()
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split("  ")[0] for line in lines[:3]] == [f"step {n} of 3" for n in (1, 2, 3)]
+
+
+class Bar(tqdm_notebook):
+    """A notebook's bar without a notebook."""
+
+    made = ()
+
+    def __init__(self, *_, disable, **__):
+        Bar.made = (*Bar.made, self)
+        self.asked, self.disable, self.steps, self.text = disable, bool(disable), 0, ""
+
+    def update(self, n):
+        self.steps += n
+
+    def set_postfix_str(self, text):
+        self.text = text
+
+    def clear(self):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_a_notebook_shows_its_bar_though_it_is_no_terminal(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "tqdm", Bar)
+    Run(tmp_path, steps=3, every=3).go()
+    (bar,) = Bar.made
+    assert bar.asked is False
+    assert bar.steps == 3
+    assert bar.text.startswith("p/loss ")
 
 
 def test_steps_compiled_together_are_the_most_that_divide_the_evaluations():
