@@ -69,8 +69,7 @@ def build(config: Config, spec):
     from genjax.train.game import Aux, Player
 
     schedule, target = schedules.RectifiedFlow(), predictions.flow
-    optimal = couplings.over_devices(couplings.optimal_transport)
-    couple = {"optimal": optimal, "independent": couplings.independent}
+    couple = {"optimal": couplings.optimal_transport, "independent": couplings.independent}
     network = UNet(
         config.channels,
         config.multipliers,
