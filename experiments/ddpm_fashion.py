@@ -163,7 +163,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
         def predict(z, t):
             return network.apply(state.ema["unet"], z, t, label)
 
-        bound = vlb.vlb(
+        bound = vlb.bound(
             predict,
             image / 127.5 - 1,
             noise,

@@ -68,8 +68,7 @@ UNITS = {"ode": "bits/dim"}  # at uniformly dequantised images, an upper bound i
 
 def build(config: Config, spec: ImageSpec) -> Family:
     schedule, target = schedules.RectifiedFlow(), predictions.flow
-    optimal = couplings.over_devices(couplings.optimal_transport)
-    couple = {"optimal": optimal, "independent": couplings.independent}
+    couple = {"optimal": couplings.optimal_transport, "independent": couplings.independent}
     network = UNet(
         config.channels,
         config.multipliers,

@@ -117,7 +117,7 @@ def test_vlb_adds_the_terms_of_all_steps():
     x = image((4, 3, 2))
     arguments = {"schedule": SCHEDULE, "target": predictions.velocity, "steps": STEPS}
     key = jax.random.key(1)
-    parts = jax.jit(lambda x: vlb.vlb(network, x, key, **arguments))(x)
+    parts = jax.jit(lambda x: vlb.bound(network, x, key, **arguments))(x)
 
     @jax.jit
     def term(i):
@@ -157,9 +157,9 @@ def test_bound_of_the_exact_reverse_process_is_the_gaussians_entropy(std):
     x = std * jax.random.normal(jax.random.key(0), (n, 2))
     predict = ideal(std, schedule, STEPS)
     parts = jax.jit(
-        lambda x: vlb.vlb(
+        lambda x: vlb.bound(
             predict, x, jax.random.key(1), schedule=schedule, target=predictions.data,
-            steps=STEPS, variance=vlb.learned, decoder=vlb.gaussian,
+            steps=STEPS, variance=vlb.learned, decoder=vlb.continuous_gaussian,
         )
     )(x)  # fmt: skip
     bound = np.float64(sum(parts))
@@ -185,9 +185,10 @@ def test_bound_with_a_fixed_variance_falls_to_the_entropy_as_steps_grow():
             return a * std**2 / (a**2 * std**2 + s**2) * z
 
         def bound(x, predict=predict, schedule=schedule, steps=steps):
-            return vlb.vlb(
+            return vlb.bound(
                 predict, x, jax.random.key(1), schedule=schedule, target=predictions.data,
-                steps=steps, variance=lambda _, low, high, step: high, decoder=vlb.gaussian,
+                steps=steps, variance=lambda _, low, high, step: high,
+                decoder=vlb.continuous_gaussian,
             )  # fmt: skip
 
         gaps.append(float(sum(jax.jit(bound)(x)).mean()) - average)

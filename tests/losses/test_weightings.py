@@ -19,12 +19,12 @@ FORMULAS = {
     "EDM": (weightings.edm(0.5), 1 + 4 / SNR),
     "sigmoid": (weightings.sigmoid(-2.0), SIGMOID),
     # λ falls by 18.3 in all.
-    "VLB": (weightings.vlb(schedules.LinearLogSNR()), np.full(37, 9.15)),
+    "VLB": (weightings.unweighted_elbo(schedules.LinearLogSNR()), np.full(37, 9.15)),
     "likelihood": (
         weightings.likelihood(schedules.LinearLogSNR()), 9.15 / (1 + SNR)
     ),
     "sigmoid ELBO": (
-        weightings.elbo(weightings.sigmoid(-2.0), schedules.LinearLogSNR()),
+        weightings.weighted_elbo(weightings.sigmoid(-2.0), schedules.LinearLogSNR()),
         9.15 * SIGMOID,
     ),
 }  # fmt: skip
@@ -76,7 +76,9 @@ def test_likelihood_on_the_score_is_the_vlb_on_the_noise(schedule):
         schedule=schedule,
     )  # fmt: skip
     log_snr = schedule.log_snr(jnp.linspace(0.01, 0.99, 20))
-    np.testing.assert_allclose(converted(log_snr), weightings.vlb(schedule)(log_snr), rtol=1e-5)
+    np.testing.assert_allclose(
+        converted(log_snr), weightings.unweighted_elbo(schedule)(log_snr), rtol=1e-5
+    )
 
 
 def test_likelihood_is_half_song_et_als_squared_diffusion():
@@ -99,7 +101,7 @@ def test_vlb_of_gaussian_data_is_the_same_integral_for_every_schedule(kind, boun
     t = (jnp.arange(20_000) + 0.5) / 20_000
     log_snr = schedule.log_snr(t)
     error = jnp.exp(log_snr) / (1 / variance + jnp.exp(log_snr))
-    integral = jnp.mean(weightings.vlb(schedule)(log_snr) * error)
+    integral = jnp.mean(weightings.unweighted_elbo(schedule)(log_snr) * error)
     exact = 0.5 * np.log((1 + variance * np.exp(bounds[0])) / (1 + variance * np.exp(bounds[1])))
     # The midpoint rule at the cosine's steep ends.
     np.testing.assert_allclose(integral, exact, rtol=1e-3)
