@@ -1,8 +1,10 @@
+from . import averages as averages
 from . import checkpoint as checkpoint
 from . import convolutions as convolutions
 from . import digests as digests
 from . import game as game
 from . import host_memory as host_memory
+from . import keys as keys
 from . import layout as layout
 from . import loop as loop
 from . import metrics as metrics
