@@ -13,6 +13,7 @@ import numpy as np
 
 from genjax.data.errors import DataError
 from genjax.data.order import batch_indices
+from genjax.data.prefetch import prefetched
 
 Batch = dict[str, np.ndarray]
 
@@ -114,8 +115,6 @@ class Images:
         steps; the last before `stop` may hold fewer. Item i equals `batch(seed, start + i, size)`
         whatever `start` was, so a step number is all that a restart needs.
         """
-        from genjax.data.prefetch import prefetched
-
         rows = self._rows(seed, size, scan_steps, stop, process_index, process_count)
 
         def read(b: int) -> Batch:
