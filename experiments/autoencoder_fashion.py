@@ -11,15 +11,15 @@ that keep shape and shade but lose print and texture, and ghostly samples.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
-import jax
-import jax.numpy as jnp
 import optax
 
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.losses.autoencoder import squared_error
 from genjax.models import autoencoder, codes
+from genjax.models.whitened import WhitenedAutoencoder
 from genjax.run import Family, Settings
 from genjax.train.game import Aux, Player
 
@@ -43,43 +43,34 @@ def build(config: Config, spec: ImageSpec) -> Family:
         encoder = autoencoder.DenseEncoder(latent=config.latent)
         decoder = autoencoder.DenseDecoder(spec.shape)
 
+    model = WhitenedAutoencoder(encoder, decoder, spec.shape, config.latent)
+
     def init(key, before):
-        x, z = jnp.zeros((1, *spec.shape)), jnp.zeros((1, config.latent))
-        keys = jax.random.split(key)
-        params = {"encoder": encoder.init(keys[0], x), "decoder": decoder.init(keys[1], z)}
-        return {"autoencoder": params}, {"autoencoder": codes.standard(config.latent)}
+        params, moments = model.init(key)
+        return {"autoencoder": params}, {"autoencoder": moments}
 
-    def encode(params, image):
-        return encoder.apply(params["encoder"], image / 255)
-
-    def decode(params, code):
-        return jax.nn.sigmoid(decoder.apply(params["decoder"], code))
-
-    def error(params, batch):
-        return (
-            squared_error(  # per pixel, as in the Keras tutorials
-                lambda x: encoder.apply(params["encoder"], x),
-                lambda z: decode(params, z),
-                batch["image"] / 255,
-            )
-            / batch["image"][0].size
-        )
+    def error(params, batch):  # per pixel, as in the Keras tutorials
+        code, image = partial(model.code, params), partial(model.image, params)
+        return squared_error(code, image, batch["image"] / 255) / batch["image"][0].size
 
     def loss(params, state, keys, batch):
-        own = params["autoencoder"]
-        moments = codes.update(state.variables["autoencoder"], encode(own, batch["image"]))
-        return error(own, batch).mean(), Aux(variables={"autoencoder": moments})
+        code = model.code(params["autoencoder"], batch["image"] / 255)
+        moments = codes.update(state.variables["autoencoder"], code)
+        return error(params["autoencoder"], batch).mean(), Aux(variables={"autoencoder": moments})
+
+    def generate(state, keys, z, label):
+        return model.decode(state.params["autoencoder"], state.variables["autoencoder"], z)
+
+    def encode(state, image):
+        own = state.params["autoencoder"], state.variables["autoencoder"]
+        return model.encode(*own, image / 255)
 
     return Family(
-        game={"autoencoder": Player(loss, optax.adam(config.learning_rate))},
-        init=init,
+        {"autoencoder": Player(loss, optax.adam(config.learning_rate))},
+        init,
+        generate,
         latent=(config.latent,),
-        generate=lambda state, key, z, label: decode(
-            state.params["autoencoder"], codes.colour(state.variables["autoencoder"], z)
-        ),
-        encode=lambda state, image: codes.whiten(
-            state.variables["autoencoder"], encode(state.params["autoencoder"], image)
-        ),
+        encode=encode,
         validate=lambda state, keys, batch: {"mse": error(state.params["autoencoder"], batch)},
     )
 

@@ -9,3 +9,4 @@ from . import mlp as mlp
 from . import normalization as normalization
 from . import trilinear as trilinear
 from . import unet as unet
+from . import whitened as whitened
