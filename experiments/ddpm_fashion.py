@@ -75,7 +75,14 @@ def build(config: Config, spec):
     import optax
 
     from genjax.cli.system import Measure, System
-    from genjax.diffusion import guidance, likelihood, predictions, samplers, schedules, steps
+    from genjax.diffusion import (
+        discrete_schedules,
+        guidance,
+        likelihood,
+        predictions,
+        samplers,
+        steps,
+    )
     from genjax.evaluate.dequantization import dequantized_bits_per_dim
     from genjax.losses import augmentation, vlb
     from genjax.losses.diffusion import denoising
@@ -84,7 +91,7 @@ def build(config: Config, spec):
     from genjax.train.game import Aux, Player
 
     classes = spec.classes if config.classes else None
-    schedule = schedules.DiscreteLinear(config.levels)
+    schedule = discrete_schedules.DiscreteLinear(config.levels)
     network = UNet(
         config.channels,
         config.multipliers,
@@ -151,7 +158,7 @@ def build(config: Config, spec):
             z.shape,
             schedule=schedule,
             target=predictions.noise,
-            steps=steps.uniform(n),
+            steps=steps.linear(n),
             start=z,
             clip=(-1, 1),
         )

@@ -108,7 +108,7 @@ def build(config: Config, spec):
             z.shape,
             schedule=schedule,
             target=target,
-            steps=steps.uniform(config.sampling_steps),
+            steps=steps.linear(config.sampling_steps),
             start=z,
         )
         return (images + 1) / 2

@@ -130,7 +130,7 @@ def build(config: Config, spec):
             z.shape,
             schedule=schedule,
             target=predictions.velocity,
-            steps=steps.uniform(config.sampling_steps),
+            steps=steps.linear(config.sampling_steps),
             start=z,
         )
         return paint(state, whitened)
