@@ -44,7 +44,7 @@ class Sampling:
             shape,
             schedule=games.SCHEDULE,
             target=predictions.noise,
-            steps=steps.uniform(self.case.steps),
+            steps=steps.linear(self.case.steps),
             start=start,
         )
 

@@ -45,18 +45,28 @@ def build(config: Config, spec: ImageSpec) -> Family:
 
     model = WhitenedAutoencoder(encoder, decoder, spec.shape, config.latent)
 
+    def mse(code, image, x):  # per pixel, as in the Keras tutorials
+        return squared_error(code, image, x) / x[0].size
+
+    return whitened_family(model, lambda *of: (mse(*of), {}), mse, config.learning_rate)
+
+
+def whitened_family(model, objective, mse, learning_rate: float, **options) -> Family:
+    """objective: (code, image, x) -> losses [B] and metrics; mse: (code, image, x) -> [B]."""
+
     def init(key, before):
         params, moments = model.init(key)
         return {"autoencoder": params}, {"autoencoder": moments}
 
-    def error(params, batch):  # per pixel, as in the Keras tutorials
-        code, image = partial(model.code, params), partial(model.image, params)
-        return squared_error(code, image, batch["image"] / 255) / batch["image"][0].size
+    def apply(function, params, batch):
+        own = params["autoencoder"]
+        return function(partial(model.code, own), partial(model.image, own), batch["image"] / 255)
 
     def loss(params, state, keys, batch):
         code = model.code(params["autoencoder"], batch["image"] / 255)
         moments = codes.update(state.variables["autoencoder"], code)
-        return error(params["autoencoder"], batch).mean(), Aux(variables={"autoencoder": moments})
+        losses, metrics = apply(objective, params, batch)
+        return losses.mean(), Aux(metrics, {"autoencoder": moments})
 
     def generate(state, keys, z, label):
         return model.decode(state.params["autoencoder"], state.variables["autoencoder"], z)
@@ -66,12 +76,13 @@ def build(config: Config, spec: ImageSpec) -> Family:
         return model.encode(*own, image / 255)
 
     return Family(
-        {"autoencoder": Player(loss, optax.adam(config.learning_rate))},
+        {"autoencoder": Player(loss, optax.adam(learning_rate))},
         init,
         generate,
-        latent=(config.latent,),
+        latent=(model.latent,),
         encode=encode,
-        validate=lambda state, keys, batch: {"mse": error(state.params["autoencoder"], batch)},
+        validate=lambda state, keys, batch: {"mse": apply(mse, state.params, batch)},
+        **options,
     )
 
 

@@ -46,8 +46,8 @@ class Config:
     """Show the critic how much the images of a minibatch differ."""
 
 
-TUTORIAL = Config(  # 50 epochs of 60,000 images
-    run=Settings(steps=11_700, batch=256),
+TUTORIAL = Config(
+    run=Settings(steps=11_700, batch=256),  # 50 epochs
     data=DataSettings("fashion_mnist"),
     widths=(256, 128, 64),
     learning_rate=1e-4,

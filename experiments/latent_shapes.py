@@ -17,12 +17,12 @@ from functools import partial
 import jax.numpy as jnp
 import optax
 
+from experiments.autoencoder_fashion import whitened_family
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.diffusion import predictions, samplers, schedules, steps
 from genjax.losses.autoencoder import regularized_autoencoder
 from genjax.losses.diffusion import denoising
-from genjax.models import codes
 from genjax.models.autoencoder import ConvDecoder, ConvEncoder
 from genjax.models.mlp import MLP
 from genjax.models.whitened import WhitenedAutoencoder
@@ -53,7 +53,7 @@ class Config:
 
 
 def build(config: Config, spec: ImageSpec) -> Family:
-    first, encode, decode = first_stage(config, spec)
+    first = first_stage(config, spec)
     network, schedule = MLP(config.width, config.blocks), schedules.Cosine()
 
     def init(key, before):
@@ -61,23 +61,23 @@ def build(config: Config, spec: ImageSpec) -> Family:
         return {**before.params, "prior": prior}, before.variables
 
     def error(params, state, keys, batch):
-        predict, codes = partial(network.apply, params), encode(state, batch["image"])
+        predict, codes = partial(network.apply, params), first.encode(state, batch["image"])
         return denoising(predict, codes, keys, schedule=schedule, target=predictions.velocity)
 
     def loss(params, state, keys, batch):  # the game's only player is the prior
         return error(params["prior"], state, keys, batch).mean() / config.latent, Aux()
 
     def generate(state, keys, z, label):
-        whitened = samplers.ddim(
+        code = samplers.ddim(
             partial(network.apply, state.ema["prior"]),
             keys,
             z.shape,
             schedule=schedule,
             target=predictions.velocity,
-            steps=steps.uniform(config.sampling_steps),
+            steps=steps.linear(config.sampling_steps),
             start=z,
         )
-        return decode(state, whitened)
+        return first.generate(state, keys, code, None)
 
     def validate(state, keys, batch):
         return {"mse": error(state.ema["prior"], state, keys, batch) / config.latent}
@@ -86,47 +86,20 @@ def build(config: Config, spec: ImageSpec) -> Family:
     return Family(game, init, generate, latent=(config.latent,), validate=validate, before=first)
 
 
-def first_stage(config: Config, spec: ImageSpec):
-    """The autoencoder's family, and (state, images) -> latents and back."""
+def first_stage(config: Config, spec: ImageSpec) -> Family:
     encoder = ConvEncoder(config.widths, config.latent)
     decoder = ConvDecoder(spec.shape, config.widths[::-1])
     model = WhitenedAutoencoder(encoder, decoder, spec.shape, config.latent)
 
-    def encode(state, image):
-        own = state.params["autoencoder"], state.variables["autoencoder"]
-        return model.encode(*own, image / 255)
+    def objective(code, image, x):
+        parts = regularized_autoencoder(code, image, x)
+        return parts.loss(config.shrink), {"mse": parts.error.mean() / x[0].size}
 
-    def decode(state, z):
-        return model.decode(state.params["autoencoder"], state.variables["autoencoder"], z)
+    def mse(code, image, x):
+        return regularized_autoencoder(code, image, x).error / x[0].size
 
-    def init(key, before):
-        params, moments = model.init(key)
-        return {"autoencoder": params}, {"autoencoder": moments}
-
-    def parts(params, batch):
-        code, image = partial(model.code, params), partial(model.image, params)
-        return regularized_autoencoder(code, image, batch["image"] / 255)
-
-    def loss(params, state, keys, batch):
-        code = model.code(state.params["autoencoder"], batch["image"] / 255)
-        moments = codes.update(state.variables["autoencoder"], code)
-        found = parts(params["autoencoder"], batch)
-        metrics = {"mse": found.error.mean() / batch["image"][0].size}
-        return found.loss(config.shrink).mean(), Aux(metrics, {"autoencoder": moments})
-
-    family = Family(
-        {"autoencoder": Player(loss, optax.adam(config.learning_rate))},
-        init,
-        lambda state, keys, z, label: decode(state, z),
-        latent=(config.latent,),
-        encode=encode,
-        validate=lambda state, keys, batch: {
-            "mse": parts(state.params["autoencoder"], batch).error / batch["image"][0].size
-        },
-        name="autoencoder",
-        steps=config.autoencoder_steps,
-    )
-    return family, encode, decode
+    named = {"name": "autoencoder", "steps": config.autoencoder_steps}
+    return whitened_family(model, objective, mse, config.learning_rate, **named)
 
 
 if __name__ == "__main__":

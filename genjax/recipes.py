@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jax import Array
 
-from genjax.diffusion import predictions, schedules
+from genjax.diffusion import discrete_schedules, predictions, protocols, schedules
 from genjax.losses import times, weightings
 from genjax.losses.diffusion import denoising
 from genjax.numerics import expand
@@ -43,7 +43,7 @@ class Recipe:
         default.
     """
 
-    schedule: schedules.Schedule
+    schedule: protocols.Schedule
     target: predictions.Prediction
     times: Callable[[Array, int], Array] = times.Uniform()
     weight: Callable[[Array], Array] = weightings.simple
@@ -88,7 +88,7 @@ class Recipe:
 def edm_inputs(
     z: Array,
     t: Array,
-    schedule: schedules.Schedule,
+    schedule: protocols.Schedule,
     target: predictions.Preconditioned,
 ) -> tuple[Array, Array]:
     r"""The two inputs of EDM's network F.
@@ -116,7 +116,7 @@ def edm_inputs(
     return scaled.astype(z.dtype), 0.25 * jnp.log(sigma)
 
 
-ddpm = Recipe(schedules.DiscreteLinear(), predictions.noise, times.Steps(1000))
+ddpm = Recipe(discrete_schedules.DiscreteLinear(), predictions.noise, times.Steps(1000))
 r"""DDPM: the noise of 1,000 discrete steps with linear β.
 
 $$
@@ -128,7 +128,7 @@ References:
   Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, eq. 14.
 """
 
-improved_ddpm = Recipe(schedules.DiscreteCosine(), predictions.noise, times.Steps(1000))
+improved_ddpm = Recipe(discrete_schedules.DiscreteCosine(), predictions.noise, times.Steps(1000))
 r"""Improved DDPM's L_simple: the noise of 1,000 discrete steps with the cosine schedule.
 
 $$

@@ -10,7 +10,7 @@ import pytest
 from scipy import special, stats
 
 from genjax import recipes
-from genjax.diffusion import predictions, samplers, schedules, steps
+from genjax.diffusion import discrete_schedules, predictions, samplers, steps
 from genjax.losses import weightings
 
 SHAPE = (512, 2, 3)
@@ -199,7 +199,7 @@ def test_a_perfect_network_samples_the_data(name):
     samples = samplers.heun(
         replace(recipe, precondition=lambda z, t, *_: (z, t)).predict(predict),
         jax.random.key(0), SHAPE, schedule=recipe.schedule, target=recipe.target,
-        steps=steps.uniform(40, 1.0, 1e-4),
+        steps=steps.linear(40, 1.0, 1e-4),
     )  # fmt: skip
     assert np.std(samples) == pytest.approx(std, rel=0.05)
 
@@ -219,7 +219,9 @@ def test_a_part_can_be_exchanged():
     recipe = replace(recipes.ddpm, weight=weightings.min_snr(5.0))
     x, key = jax.random.normal(jax.random.key(1), SHAPE), jax.random.key(0)
     t, _ = times_and_noise(recipe, x, key)
-    snr = np.exp(np.float64(schedules.DiscreteLinear().log_snr(jnp.asarray(t, jnp.float32))))
+    snr = np.exp(
+        np.float64(discrete_schedules.DiscreteLinear().log_snr(jnp.asarray(t, jnp.float32)))
+    )
     weighted, plain = (r.loss(network, x, key) for r in (recipe, recipes.ddpm))
     np.testing.assert_allclose(weighted / plain, np.minimum(snr, 5) / snr, rtol=1e-4)
     other = replace(recipes.edm, target=predictions.Preconditioned(1.0))

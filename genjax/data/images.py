@@ -173,6 +173,18 @@ class Images:
 
         return rows
 
+    def mean(self) -> np.ndarray:
+        """The mean of all images.
+
+        Returns:
+          float64 [H, W, C], in 0..255.
+        """
+        total = np.zeros(self.shape[1:], np.float64)
+        for start in range(0, len(self), 4096):
+            rows = np.arange(start, min(start + 4096, len(self)))
+            total += self.source[rows]["image"].sum(0, np.float64)
+        return total / len(self)
+
     def evaluation_batches(
         self,
         size: int,

@@ -78,6 +78,41 @@ def vae_scores(
     }
 
 
+def hierarchy_scores(
+    parts: Callable[[Array, Array], tuple[Array, Array]],
+    x: Array,
+    draw: Array,
+    key: Array,
+    *,
+    size: int,
+    samples: int,
+) -> dict[str, Array]:
+    """`vae_scores` of a model whose latents are functions of standard normal noise.
+
+    Args:
+      parts: (noise [B, size], x) -> −log p(x|z) and log q(z|x)/p(z) at one draw, nats, [B] each.
+      x: images, [B, ...].
+      draw: keys of the negative ELBO's noise, [B].
+      key: keys of the importance samples, [B].
+      size: numbers of noise per image.
+      samples: importance samples per image.
+
+    Returns:
+      {name: [B]}, see `vae_units`.
+    """
+    nll, kl = parts(keys.normal(draw, (len(x), size)), x)
+    estimate = importance.over_noise(
+        importance.log_likelihood, parts, x, key, size=size, samples=samples
+    )
+    return {
+        "negative_log_likelihood": -estimate.log_likelihood,
+        "negative_elbo": nll + kl,
+        "nll": nll,
+        "kl": kl,
+        "effective_samples": estimate.effective_samples,
+    }
+
+
 def elbo_scores(
     encode: Callable[[Array], tuple[Array, Array]],
     decode: Callable[[Array], Any],

@@ -4,9 +4,12 @@ from . import codes as codes
 from . import convolution as convolution
 from . import dcgan as dcgan
 from . import gan as gan
+from . import hierarchical as hierarchical
+from . import initializers as initializers
 from . import layers as layers
 from . import mlp as mlp
 from . import normalization as normalization
 from . import trilinear as trilinear
 from . import unet as unet
+from . import unet_settings as unet_settings
 from . import whitened as whitened

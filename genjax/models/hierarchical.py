@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from genjax.keys import normal
+from genjax.models.autoencoder import DenseDecoder, DenseEncoder, GaussianEncoder
 
 
 class Layer(NamedTuple):
@@ -16,12 +17,14 @@ class Layer(NamedTuple):
 
     Attributes:
       below: what it was inferred from, [B, ...]: the images, or the layer below.
-      h: its value, [B, d].
+      noise: N(0, I), [B, d].
+      h: its value, mean + σ·noise, [B, d].
       log_sigma: of q(h | below), [B, d].
       prediction: what the generative network says of `below`, given h.
     """
 
     below: jax.Array
+    noise: jax.Array
     h: jax.Array
     log_sigma: jax.Array
     prediction: Any
@@ -42,6 +45,11 @@ class GaussianHierarchy:
     p: Sequence[nn.Module]
     sizes: Sequence[int]
     shape: tuple[int, int, int]
+
+    @property
+    def size(self) -> int:
+        """Numbers of noise per image, Σ d_i."""
+        return sum(self.sizes)
 
     def init(self, key: jax.Array) -> dict[str, Any]:
         """Draws parameters.
@@ -76,9 +84,10 @@ class GaussianHierarchy:
         below = x
         splits = [sum(self.sizes[: i + 1]) for i in range(len(self.sizes) - 1)]
         for i, u in enumerate(jnp.split(noise, splits, axis=-1), 1):
-            mean, log_sigma = self.q[i - 1].apply(params[f"q{i}"], below)
+            posterior: Any = self.q[i - 1].apply(params[f"q{i}"], below)
+            mean, log_sigma = posterior
             h = mean + jnp.exp(log_sigma) * u
-            yield Layer(below, h, log_sigma, self.p[i - 1].apply(params[f"p{i}"], h))
+            yield Layer(below, u, h, log_sigma, self.p[i - 1].apply(params[f"p{i}"], h))
             below = h
 
     def encode(self, params: dict[str, Any], x: jax.Array) -> jax.Array:
@@ -107,6 +116,41 @@ class GaussianHierarchy:
           The logits of images.
         """
         for i in range(len(self.p), 1, -1):
-            mean, log_sigma = self.p[i - 1].apply(params[f"p{i}"], z)
+            prior: Any = self.p[i - 1].apply(params[f"p{i}"], z)
+            mean, log_sigma = prior
             z = mean + jnp.exp(log_sigma) * normal(keys, mean.shape)
         return self.p[0].apply(params["p1"], z)
+
+
+def iwae_networks(
+    shape: tuple[int, int, int], layers: int, bias_init: nn.initializers.Initializer
+) -> GaussianHierarchy:
+    """The tanh networks of the IWAE's paper, for MNIST.
+
+    Args:
+      shape: (H, W, C) of an image.
+      layers: stochastic layers: 1 (784-200-200-50) or 2 (784-200-200-100, 100-100-100-50).
+      bias_init: of the pixels' logits.
+
+    Returns:
+      The networks.
+
+    References:
+      Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016), arXiv:1509.00519,
+      section 5.
+    """
+    style: dict[str, Any] = {
+        "activation": nn.tanh,
+        "kernel_init": nn.initializers.glorot_uniform(),
+    }
+
+    def gaussian(width: int, outputs: int) -> GaussianEncoder:
+        return GaussianEncoder(DenseEncoder((width, width), 2 * outputs, **style))
+
+    sizes = (50,) if layers == 1 else (100, 50)
+    pixels = DenseDecoder(shape, (200, 200), bias_init=bias_init, **style)
+    q: list[nn.Module] = [gaussian(200, sizes[0])]
+    p: list[nn.Module] = [pixels]
+    if layers == 2:
+        q, p = [*q, gaussian(100, 50)], [*p, gaussian(100, 100)]
+    return GaussianHierarchy(q, p, sizes, shape)

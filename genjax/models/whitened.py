@@ -53,7 +53,8 @@ class WhitenedAutoencoder:
         Returns:
           [B, latent].
         """
-        return self.encoder.apply(params["encoder"], x)
+        code: Any = self.encoder.apply(params["encoder"], x)
+        return code
 
     def image(self, params: dict[str, Any], code: jax.Array) -> jax.Array:
         """The images of codes.
@@ -65,7 +66,8 @@ class WhitenedAutoencoder:
         Returns:
           In 0..1, [B, H, W, C].
         """
-        return jax.nn.sigmoid(self.decoder.apply(params["decoder"], code))
+        logits: Any = self.decoder.apply(params["decoder"], code)
+        return jax.nn.sigmoid(logits)
 
     def encode(self, params: dict[str, Any], moments: codes.Moments, x: jax.Array) -> jax.Array:
         """Whitened codes of images.

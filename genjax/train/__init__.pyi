@@ -9,6 +9,7 @@ from . import layout as layout
 from . import loop as loop
 from . import metrics as metrics
 from . import processes as processes
+from . import rates as rates
 from . import state as state
 from . import step as step
 from . import weights as weights

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.diffusion import predictions, schedules
+from genjax.diffusion import discrete_schedules, predictions, schedules
 from genjax.losses import diffusion, times, weightings
 
 EVERY = {
@@ -25,7 +25,7 @@ SCHEDULES = {
     "sub-VP": schedules.SubVP(),
     "EDM": schedules.EDM(),
     "rectified flow": schedules.RectifiedFlow(),
-    "discrete": schedules.DiscreteLinear(),
+    "discrete": discrete_schedules.DiscreteLinear(),
 }
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from genjax.diffusion import predictions, schedules
+from genjax.diffusion import discrete_schedules, predictions
 from genjax.losses import vlb
 
 STEPS = 20
-SCHEDULE = schedules.DiscreteLinear(STEPS, 0.005, 0.4)
+SCHEDULE = discrete_schedules.DiscreteLinear(STEPS, 0.005, 0.4)
 BETAS = np.linspace(0.005, 0.4, STEPS)
 PRODUCTS = np.cumprod(1 - BETAS)
 BEFORE = np.concatenate([[1.0], PRODUCTS[:-1]])
@@ -108,7 +108,7 @@ def test_prior_is_the_kl_to_a_standard_normal():
     exact = gaussian_kl(np.sqrt(kept) * np.float64(x), np.log(1 - kept), 0.0, 0.0).sum((1, 2))
     np.testing.assert_allclose(vlb.prior(x, schedule=SCHEDULE), exact, rtol=1e-5)
     # With 1,000 steps the KL of the variances alone is 4e-10, far below float32's 6e-8.
-    tiny = vlb.prior(jnp.zeros((1, 1)), schedule=schedules.DiscreteLinear())
+    tiny = vlb.prior(jnp.zeros((1, 1)), schedule=discrete_schedules.DiscreteLinear())
     kept = np.prod(1 - np.linspace(1e-4, 0.02, 1000))
     np.testing.assert_allclose(tiny, -0.5 * (kept + np.log1p(-kept)), rtol=1e-2)
 
@@ -152,7 +152,7 @@ def ideal(std, schedule, steps):
 
 @pytest.mark.parametrize("std", [1.0, 0.5])
 def test_bound_of_the_exact_reverse_process_is_the_gaussians_entropy(std):
-    schedule = schedules.DiscreteLinear(STEPS, 0.02, 0.6)
+    schedule = discrete_schedules.DiscreteLinear(STEPS, 0.02, 0.6)
     n = 4000
     x = std * jax.random.normal(jax.random.key(0), (n, 2))
     predict = ideal(std, schedule, STEPS)
@@ -178,7 +178,7 @@ def test_bound_with_a_fixed_variance_falls_to_the_entropy_as_steps_grow():
     # The average of −log p(x) over these x: it carries the noise of x in the bound as well.
     average = -stats.norm(0, std).logpdf(np.asarray(x)).mean()
     for steps in (25, 100, 400):
-        schedule = schedules.DiscreteLinear(steps, 0.1 / steps, 20 / steps)
+        schedule = discrete_schedules.DiscreteLinear(steps, 0.1 / steps, 20 / steps)
 
         def predict(z, t, schedule=schedule):
             a, s = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]

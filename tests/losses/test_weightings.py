@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.diffusion import predictions, schedules
+from genjax.diffusion import discrete_schedules, predictions, schedules
 from genjax.losses import weightings
 
 LOG_SNR = np.linspace(-9, 9, 37)
@@ -50,7 +50,7 @@ def test_min_snr_on_data_and_on_velocity_is_hang_et_als():
 
 
 def test_min_snr_on_velocity_is_zero_not_nan_at_zero_terminal_snr():
-    schedule = schedules.zero_terminal_snr(schedules.DiscreteLinear())
+    schedule = discrete_schedules.zero_terminal_snr(discrete_schedules.DiscreteLinear())
     for process in (None, schedule):
         weight = weightings.convert(
             weightings.min_snr(), source=predictions.noise, target=predictions.velocity,
