@@ -2,13 +2,12 @@
 
 Radford et al., "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
 Networks" (2016), in the shape of TensorFlow's DCGAN tutorial: Dense 7·7·256, transposed 5x5
-convolutions to 128, 64 and 1 channels, BatchNorm and LeakyReLU (--preset tutorial). The default has
-half the channels and learns faster, for two CPU cores. Samples come from the moving average of the
-generator (Yazıcı et al. 2019).
+convolutions to 128, 64 and 1 channels, BatchNorm, LeakyReLU (--preset tutorial). The default has
+half the channels and learns faster. Samples come from the generator's moving average.
 
     python -m experiments.dcgan_fashion
 
-138 s on two CPU cores. Expect clothes with texture, and a few failures in every grid.
+138 s on two CPU cores. Expect clothes with texture, a few failures in every grid.
 """
 
 from dataclasses import dataclass

@@ -22,7 +22,7 @@ ROOMS = {
         {"numpy", "tensorflow_datasets", "grain", "PIL", "tqdm", "etils", "array_record"},
         set(),
     ),
-    "evaluate": ({"jax", "numpy"}, set()),
+    "evaluate": ({"jax", "numpy"}, {"losses", "diffusion"}),
     "report": ({"numpy", "PIL"}, set()),
     "train": (
         {"jax", "numpy", "flax", "optax", "orbax", "safetensors", "tensorboardX", "tqdm"},
@@ -42,7 +42,7 @@ HALL = {
 # Rooms whose files need no other room and of the hall only what can be copied along.
 PORTABLE_ROOMS = {"losses", "diffusion"}
 # Rooms whose files do not even import each other: each can be copied away.
-LONERS = {"losses", "evaluate"}
+LONERS = {"losses"}
 
 FILE_LINES, FUNCTION_LINES = 250, 60  # of code: no docstring, comment or blank line
 EXPERIMENT_LINES, BUILD_LINES, CLI_LINES = 120, 50, 900
