@@ -255,6 +255,8 @@ def test_free_bits_of_a_batch_floor_the_mean_over_the_batch():
     value, slope = jax.value_and_grad(lambda k: vae.free_bits_of_batch(k, 0.5).mean())(kl)
     np.testing.assert_allclose(value, 0.5 + 1.15)
     np.testing.assert_array_equal(slope, [[0, 0.5], [0, 0.5]])
+    tie = jax.grad(lambda k: vae.free_bits_of_batch(k, 0.5).sum())(jnp.full((2, 1), 0.5))
+    np.testing.assert_array_equal(tie, 0)  # λ itself does not pass λ
     shards = jax.pmap(
         partial(vae.free_bits_of_batch, nats=0.5, axis_name="data"),
         "data",
