@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genjax.losses import beta_tc, gan, info_vae, likelihoods, penalties, quantized, vae
 
@@ -59,7 +59,7 @@ def losses(w, x, y, keys):
         "correlation": tc[0].total_correlation,
         "dimension-wise": tc[0].dimension_wise_kl,
         "weighted TC": tc[1].loss(2.0, 3.0, 4.0),
-        "MMD": info_vae.mmd(a, b + 1),
+        "MMD": info_vae.mmd(a, b + 3),
         "InfoVAE": parts.loss(0.5, 10.0),
         "codebook": book.vectors,
         "counts": book.counts,
@@ -90,7 +90,7 @@ def on_devices(count, axis):
 
 
 def sharded(count):
-    mesh = jax.make_mesh((count,), ("data",), devices=jax.devices()[:count])
+    mesh = Mesh(np.array(jax.devices()[:count]), ("data",))
     rows = NamedSharding(mesh, PartitionSpec("data"))
     batch = [jax.device_put(a, rows) for a in (X, Y, KEYS)]
     return jax.jit(measure)(jax.device_put(W, NamedSharding(mesh, PartitionSpec())), *batch)
@@ -98,6 +98,7 @@ def sharded(count):
 
 ONE = jax.tree.map(np.asarray, jax.jit(measure)(W, X, Y, KEYS))
 NO_GRADIENT = {"path length's mean", "codebook", "counts", "perplexity"}
+LINEAR = {"optimal variance"}  # a mean of means: its gradient would be right without the axis
 
 
 def worst(ours, theirs):
@@ -121,7 +122,8 @@ def test_every_loss_here_couples_the_batch():
     values, slopes = on_devices(8, "other")
     for name, theirs in ONE[0].items():
         assert worst(values[name], theirs) > 1e-3, name
-        assert name in NO_GRADIENT or worst(slopes[name], ONE[1][name]) > 1e-3, name
+        if name not in NO_GRADIENT | LINEAR:
+            assert worst(slopes[name], ONE[1][name]) > 1e-3, name
     for name in NO_GRADIENT:
         np.testing.assert_array_equal(ONE[1][name], 0)
 

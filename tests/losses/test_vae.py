@@ -78,6 +78,16 @@ def test_a_kl_within_float32s_reach_is_exact_to_the_last_e():
     np.testing.assert_allclose(kl, reference_kl(np.ones((1, 2)), 59.0).sum(1), rtol=1e-5)
 
 
+def test_above_a_ratio_of_e60_the_kl_continues_as_its_tangent():
+    def kl(log_var):
+        return vae.gaussian_kl(jnp.ones((1, 1)), log_var.reshape(1, 1))[0]
+
+    value, slope = jax.value_and_grad(kl)(jnp.float32(62))
+    np.testing.assert_allclose(value, 0.5 * 3 * math.exp(60), rtol=1e-6)
+    np.testing.assert_allclose(slope, 0.5 * math.exp(60), rtol=1e-6)
+    np.testing.assert_allclose(kl(jnp.float32(59.5)), 0.5 * math.exp(59.5), rtol=1e-5)
+
+
 def test_kl_is_what_monte_carlo_says():
     (m, v, pm, pv), n = normal(4, 3, scale=0.5), 200_000
     z = m + np.exp(v / 2) * RNG.standard_normal((n, 3))
@@ -245,6 +255,8 @@ def test_free_bits_of_a_batch_floor_the_mean_over_the_batch():
     value, slope = jax.value_and_grad(lambda k: vae.free_bits_of_batch(k, 0.5).mean())(kl)
     np.testing.assert_allclose(value, 0.5 + 1.15)
     np.testing.assert_array_equal(slope, [[0, 0.5], [0, 0.5]])
+    tie = jax.grad(lambda k: vae.free_bits_of_batch(k, 0.5).sum())(jnp.full((2, 1), 0.5))
+    np.testing.assert_array_equal(tie, 0)  # λ itself does not pass λ
     shards = jax.pmap(
         partial(vae.free_bits_of_batch, nats=0.5, axis_name="data"),
         "data",
