@@ -205,6 +205,14 @@ def test_doubling_is_song_and_dhariwals_curriculum():
         assert int(jax.jit(lambda k: consistency.doubling(k, total))(step)) == expected
 
 
+def test_doubling_reaches_an_end_that_is_no_power_of_two_away():
+    # log2(100) is 6.6, so that the last doubling is cut at the end.
+    found = [int(consistency.doubling(k, 1000, first=10, last=1000)) for k in (0, 780, 909, 910)]
+    assert found == [10, 640, 640, 1000]
+    # Fewer steps than doublings: one doubling each.
+    assert int(consistency.doubling(2, 3)) == 40
+
+
 def test_square_root_curriculum_and_its_teacher_are_song_et_als():
     total, s_0, s_1 = 800_000, 2, 150
     steps = np.array([0, 1, 1000, 123_456, total])
