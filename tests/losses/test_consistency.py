@@ -235,6 +235,10 @@ def test_square_root_curriculum_and_its_teacher_are_song_et_als():
     np.testing.assert_array_equal(intervals, n - 1)
     np.testing.assert_array_equal(intervals[jnp.array([0, -1])], [s_0 - 1, s_1])
     assert consistency.square_root(10 * total, total) == s_1
+    steps = np.arange(0, 1001, 50)
+    wide = np.ceil(np.sqrt(steps / 1000 * (51**2 - 20**2) + 20**2) - 1)
+    found = consistency.square_root(steps, 1000, first=20, last=50)
+    np.testing.assert_array_equal(found, wide)
     decay = consistency.teacher_decay(intervals)
     np.testing.assert_allclose(decay, np.exp(s_0 * np.log(0.9) / n), rtol=1e-6)
 
