@@ -70,9 +70,6 @@ class Recipe:
 
         Returns:
           [B], summed over the elements of an example.
-
-        Raises:
-          ValueError: where the prediction is not of x's shape.
         """
         return denoising(
             self.predict(network),

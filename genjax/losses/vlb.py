@@ -156,9 +156,9 @@ def discretized_gaussian(x: Array, mean: Array, log_var: Array, levels: int = 25
       Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, eq. 13.
     """
     half = 1 / (levels - 1)
-    precision = jnp.exp(-0.5 * log_var)
-    # Beyond 1e18 the squares leave float32.
-    m, h = (jnp.clip(v * precision, -1e18, 1e18) for v in (x - mean, half))
+    # Beyond 1e18 the squares leave float32; below e^36.8 the bin's width stays far from that.
+    precision = jnp.exp(jnp.minimum(-0.5 * log_var, 36.8))
+    m, h = jnp.clip((x - mean) * precision, -1e18, 1e18), half * precision
     inner = _log_bin(jnp.abs(m), h)
     return -jnp.where(
         x < half - 1, _log_tail(-m - h), jnp.where(x > 1 - half, _log_tail(m - h), inner)

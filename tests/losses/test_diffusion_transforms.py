@@ -7,6 +7,7 @@ import pytest
 
 from genjax.diffusion import predictions, schedules
 from genjax.losses import consistency, couplings, diffusion, flow, meanflow, vdm, vlb
+from tests.losses.layouts import on_devices
 
 SCHEDULE = schedules.Cosine(8.0, -8.0)
 SHAPE = (8, 4, 3)
@@ -126,6 +127,14 @@ def test_example_depends_on_its_own_key_alone_on_any_number_of_devices(loss):
     # One example on each of eight devices.
     spread = jax.pmap(loss, in_axes=(None, 0, 0))(jnp.float32(0.7), X[:, None], keys[:, None])
     np.testing.assert_allclose(spread[:, 0], value, rtol=1e-4)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+@pytest.mark.parametrize("layout", ["pmap", "jit"])
+def test_a_coupled_batch_costs_the_same_on_any_number_of_devices(layout, devices):
+    keys, scale = jax.random.split(jax.random.key(0), 8), jnp.float32(0.7)
+    found = on_devices(lambda x, k: transported(scale, x, k), devices, layout, jnp.asarray(X), keys)
+    np.testing.assert_allclose(found, transported(scale, X, keys), rtol=1e-6)
 
 
 # The whole bound is a sum of terms, and a loop: long to compile. `hybrid` holds such a term.

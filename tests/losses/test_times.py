@@ -182,3 +182,26 @@ def test_uniform_times_are_inside_where_the_draw_is_at_the_edge():
             np.testing.assert_array_equal(t, [2.0**-24, 1 - 2.0**-24])
     schedule = schedules.RectifiedFlow()
     assert np.isfinite(schedule.log_snr(keys.uniform_times(many, 4))).all()
+
+
+def test_low_discrepancy_and_logit_normal_times_stay_inside(monkeypatch):
+    # 3 + u rounds to 4 in float32, so that the last of four times would be 1.
+    t = times.LowDiscrepancy()(jnp.stack([jax.random.key(GREATEST)] * 4), 4)
+    assert t[-1] == 1 - 2.0**-24
+    # u + 1/3 rounds to 1, whose remainder would be 0.
+    third = np.float32(1 / 3)
+    monkeypatch.setattr(keys, "uniform_times", lambda key, n: jnp.full(n, 1 - third))
+    t = times.LowDiscrepancy()(jax.random.key(0), 3)
+    assert t[1] == 2.0**-24
+    for mean, end in ((-60.0, 2.0**-24), (60.0, 1 - 2.0**-24)):
+        np.testing.assert_array_equal(times.LogitNormal(mean)(jax.random.key(0), 3), end)
+
+
+def test_a_time_outside_is_recorded_at_the_nearest_step():
+    history = times.record(times.loss_history(4, kept=1), jnp.array([0.0, 1.3]), jnp.ones(2))
+    np.testing.assert_array_equal(history.counts, [1, 0, 0, 1])
+
+
+def test_a_uniform_density_includes_its_ends_and_is_zero_outside():
+    density = times.Uniform(0.25, 0.75).density(jnp.array([0.2, 0.25, 0.5, 0.75, 0.8]))
+    np.testing.assert_array_equal(density, [0, 2, 2, 2, 0])

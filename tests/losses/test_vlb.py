@@ -245,6 +245,21 @@ def test_discretized_gaussian_is_finite_in_value_and_gradient_at_the_extremes():
     assert all(np.isfinite(g).all() for g in gradients)
 
 
+@pytest.mark.parametrize("log_var", [-70.0, -100.0, -300.0])
+def test_discretized_gaussian_of_an_overconfident_mean_is_finite_and_points_back(log_var):
+    x = np.float32(LEVELS[[100, 255]])
+    precision = math.exp(min(-0.5 * log_var, 36.8))
+    value, (by_mean, by_log_var) = discretized_gaussian_vjp(x, x - 0.5, np.full_like(x, log_var))
+    missed = (0.5 - 1 / 255) * precision
+    np.testing.assert_allclose(value, 0.5 * missed**2, rtol=1e-3)
+    np.testing.assert_allclose(by_mean, -missed * precision, rtol=1e-3)
+    assert np.isfinite(by_log_var).all()
+    # A mean so far off that its square would leave float32.
+    value, gradients = discretized_gaussian_vjp(x, x - 1e7, np.full_like(x, log_var))
+    np.testing.assert_allclose(value, 0.5e36, rtol=1e-3)
+    assert all(np.isfinite(g).all() for g in gradients)
+
+
 def test_hybrid_trains_the_prediction_by_the_square_and_the_variance_by_the_bound():
     x, step, key = image((5, 3, 2)), jnp.array([1, 2, 7, 13, 20]), jax.random.key(0)
     arguments = {"schedule": SCHEDULE, "target": predictions.noise, "steps": STEPS}
