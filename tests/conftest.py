@@ -31,9 +31,9 @@ def own_sets(tmp_path_factory):
 HEAVY = {"benchmarks", "cli", "data", "experiments", "run", "tools", "train"}
 
 
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(items):
     """Marks as `fast` every test of the other rooms that is not marked `heavy` or `slow`."""
     for item in items:
-        folder = item.path.relative_to(config.rootpath / "tests").parts[0]
-        if folder not in HEAVY and not any(map(item.get_closest_marker, ("heavy", "slow"))):
+        marked = any(map(item.get_closest_marker, ("heavy", "slow")))
+        if item.path.parent.name not in HEAVY and not marked:
             item.add_marker(pytest.mark.fast)
