@@ -18,7 +18,7 @@ def probe() -> Finding:
         sys.path.insert(0, folder)
         # The module has no feature of that name, which is found out after it is imported.
         with contextlib.suppress(ValueError):
-            named = {"pythonClassName": "planted_module.Features", "content": {}}
+            named = {"type": "planted_module.Features", "content": {}}
             feature.FeatureConnector.from_json(named)
     imported = "planted_module" in sys.modules
     return Finding(f"the named module was {'' if imported else 'not '}imported", imported)
