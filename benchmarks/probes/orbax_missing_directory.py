@@ -1,4 +1,4 @@
-"""An asynchronous Orbax save waits for a directory that is gone, for minutes, before it fails."""
+"""An Orbax save into a folder that cannot be created leaves a thread that waits, for minutes."""
 
 import subprocess
 import sys
@@ -46,5 +46,5 @@ def _waits(folder: Path, how: str) -> bool:
 def probe() -> Finding:
     with tempfile.TemporaryDirectory() as folder:
         waits = [how for how in ("removed", "replaced") if _waits(Path(folder), how)]
-    found = f"waits where the folder is {' or '.join(waits)}" if waits else "ends at once"
-    return Finding(f"a save {found}", bool(waits))
+    where = f"not within {SECONDS:.0f} s where the folder is {' or '.join(waits)}"
+    return Finding(f"the process ends {where if waits else 'at once'}", bool(waits))
