@@ -1,6 +1,7 @@
 """XLA on a CPU multiplies by the zeros that a transposed convolution puts between its pixels."""
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks.probes.finding import Finding, slowdown
 from genjax.models import convolution
@@ -9,9 +10,15 @@ CODE = "genjax/models/trilinear.py"
 
 
 def probe() -> Finding:
-    y = jax.random.normal(jax.random.key(0), (32, 16, 16, 64))
+    x = jax.random.normal(jax.random.key(0), (32, 16, 16, 64))
     kernel = jax.random.normal(jax.random.key(1), (4, 4, 64, 32))
-    native = jax.jit(lambda y: jax.lax.conv_transpose(y, kernel, (2, 2), "SAME"))
-    phases = jax.jit(lambda y: convolution.conv_transpose(y, kernel, stride=(2, 2)))
-    ratio = slowdown(lambda: native(y), lambda: phases(y))
-    return Finding(f"lax.conv_transpose takes {ratio:.1f} times as long as phases", ratio > 1.2)
+
+    def native(x, kernel):
+        return jnp.square(jax.lax.conv_transpose(x, kernel, (2, 2), "SAME")).sum()
+
+    def phases(x, kernel):
+        return jnp.square(convolution.conv_transpose(x, kernel, stride=(2, 2))).sum()
+
+    theirs, ours = jax.jit(jax.grad(native, (0, 1))), jax.jit(jax.grad(phases, (0, 1)))
+    ratio = slowdown(lambda: theirs(x, kernel), lambda: ours(x, kernel))
+    return Finding(f"lax.conv_transpose takes {ratio:.1f} times as long as phases", ratio > 1.1)
