@@ -1,4 +1,4 @@
-"""Small systems whose losses couple the batch: what one example adds depends on all the others."""
+"""Small families whose losses couple the batch: what one example adds depends on all the others."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import optax
 
 from genjax import keys as per_example
-from genjax.cli.config import Data, Run
-from genjax.cli.system import System
+from genjax.data import DataSettings
 from genjax.losses import gan, info_vae, quantized
 from genjax.models.autoencoder import DenseDecoder, DenseEncoder
 from genjax.models.gan import Discriminator, Generator
+from genjax.run import Family, Settings
 from genjax.train.game import Aux, Player
 
 POSITIONS, WIDTH, CODES = 4, 4, 8  # of a vector-quantised image
@@ -21,8 +21,8 @@ LATENT, HIDDEN = 4, 16
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=50, batch=16, every=10)
-    data: Data = Data()
+    run: Settings = Settings(steps=50, batch=16, every=10)
+    data: DataSettings = DataSettings()
     kind: Literal["vq_vae", "relativistic_gan", "mmd_autoencoder"] = "vq_vae"
 
 
@@ -70,7 +70,7 @@ def vq_vae(spec):
         codes = quantized.vector_quantize(z, vectors).codes
         return jnp.clip(decode(state.averaged(), codes), 0, 1)
 
-    return System(
+    return Family(
         game={"vae": Player(loss, optax.adam(1e-3), ema=0.99)},
         init=init,
         latent=(POSITIONS, WIDTH),
@@ -103,7 +103,7 @@ def relativistic_gan(spec):
 
     # Adam would divide by itself the rounding of the critic's last bias, whose gradient is zero.
     optimizer = optax.sgd(1e-3, momentum=0.9)
-    return System(
+    return Family(
         game={
             "critic": Player(critic_loss, optimizer),
             "generator": Player(generator_loss, optimizer, ema={"short": 0.9, "long": 0.99}),
@@ -136,7 +136,7 @@ def mmd_autoencoder(spec):
         mmd = info_vae.mmd(z, prior)
         return error.mean() + mmd, Aux({"mmd": mmd})
 
-    return System(
+    return Family(
         game={"autoencoder": Player(loss, optax.adam(1e-3))},
         init=init,
         latent=(LATENT,),

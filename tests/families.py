@@ -23,12 +23,13 @@ from experiments import (
     vae_fashion,
 )
 from genjax.cli.main import main
-from genjax.cli.system import Spec, fresh
+from genjax.data import ImageSpec
 from genjax.data.fashion_mnist_6k import ARCHIVE
+from genjax.run.family import untrained_state
 from tests import coupled
 
 BATCH = 16
-SPEC = Spec((8, 8, 3), 4, 100)
+SPEC = ImageSpec((8, 8, 3), 4, 100)
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ FAMILIES = {
 
 def initial(system):
     """The state before the first step, as NumPy arrays that every layout can place."""
-    return jax.tree.map(np.asarray, fresh(system, jax.random.key(0)))
+    return jax.tree.map(np.asarray, untrained_state(system, jax.random.key(0)))
 
 
 def batches(steps):

@@ -161,7 +161,7 @@ def iwae(x, key):
 
 
 def continuous_bound(x, key):
-    return sum(vdm.elbo(network, x, key, decoder=vdm.gaussian, **DENOISED))
+    return sum(vdm.diffusion_elbo(network, x, key, decoder=vdm.gaussian_decoder, **DENOISED))
 
 
 RANDOM = {
@@ -202,7 +202,7 @@ CHOICES = {
     correctors.predictor_corrector: ("schedule", "target", "steps"),
     diffusion.denoising: ("schedule", "target"),
     consistency.training: ("schedule", "times"),
-    vlb.vlb: ("schedule", "target", "steps"),
+    vlb.bound: ("schedule", "target", "steps"),
     importance.iwae: ("nll", "samples"),
     vae.elbo: ("nll",),
 }

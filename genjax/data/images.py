@@ -11,8 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
-from genjax.data.error import DataError
+from genjax.data.errors import DataError
 from genjax.data.order import batch_indices
+from genjax.data.prefetch import prefetched
 
 Batch = dict[str, np.ndarray]
 
@@ -114,8 +115,6 @@ class Images:
         steps; the last before `stop` may hold fewer. Item i equals `batch(seed, start + i, size)`
         whatever `start` was, so a step number is all that a restart needs.
         """
-        from genjax.data.prefetch import prefetched
-
         rows = self._rows(seed, size, scan_steps, stop, process_index, process_count)
 
         def read(b: int) -> Batch:
@@ -174,6 +173,18 @@ class Images:
 
         return rows
 
+    def mean(self) -> np.ndarray:
+        """The mean of all images.
+
+        Returns:
+          float64 [H, W, C], in 0..255.
+        """
+        total = np.zeros(self.shape[1:], np.float64)
+        for start in range(0, len(self), 4096):
+            rows = np.arange(start, min(start + 4096, len(self)))
+            total += self.source[rows]["image"].sum(0, np.float64)
+        return total / len(self)
+
     def evaluation_batches(
         self,
         size: int,
@@ -205,7 +216,7 @@ class Images:
             yield {**self.source[rows], "mask": mask}
 
 
-def from_arrays(
+def images_from_arrays(
     image: np.ndarray,
     label: np.ndarray | None = None,
     *,

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from genjax.data.error import DataError
+from genjax.data.errors import DataError
 
 
 # Eight epochs' permutations: enough for a batch that spans epochs, read by a few threads at once.

@@ -240,6 +240,26 @@ def rotate90(images: Array, key: Array, *, probability: float = 1.0) -> Array:
     return jnp.where(quarters >= 2, turned[:, :, ::-1], turned)
 
 
+def binarize(images: Array, key: Array) -> Array:
+    """Draws every pixel as 0 or 1 with its grey value as the probability of 1.
+
+    Args:
+      images: in 0..1, [B, ...], floats.
+      key: one key, or one per image [B].
+
+    Returns:
+      Like `images`, of 0 and 1.
+
+    References:
+      Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016), arXiv:1509.00519,
+      section 5: dynamic binarisation.
+    """
+    if keys.is_single(key):
+        return jax.random.bernoulli(key, images).astype(images.dtype)
+    keys.check_batch(key, len(images))
+    return jax.vmap(jax.random.bernoulli)(key, images).astype(images.dtype)
+
+
 def compose(*augmentations: Augment) -> Augment:
     """One augmentation that applies several in turn, each with a key of its own split off.
 

@@ -232,6 +232,84 @@ def log_weights(
     return _log_weights(noise, mean, log_var, decode, x, nll)
 
 
+def mean_elbo(
+    encode: Encode,
+    decode: Decode,
+    x: Array,
+    key: Array,
+    *,
+    nll: Nll,
+    samples: int,
+) -> Array:
+    r"""The negative ELBO as a mean over several samples of the posterior.
+
+    $$
+    -\frac{1}{k} \sum_{i=1}^{k} \log w_i
+    $$
+
+    Args:
+      encode: images -> (mean, log_var) of q(z|x), each [B, ...].
+      decode: z [B, ...] -> the parameters that `nll` takes.
+      x: images, [B, ...].
+      key: one key, or one per image [B].
+      nll: (parameters, x) -> [B], nats per image; see `likelihoods`.
+      samples: k, the number of samples per image.
+
+    Returns:
+      [B], nats per image.
+
+    References:
+      Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016), arXiv:1509.00519,
+      eq. 4.
+    """
+    return -log_weights(encode, decode, x, key, nll=nll, samples=samples).mean(0)
+
+
+def over_noise(
+    estimate: Callable[..., Any],
+    parts: Callable[[Array, Array], tuple[Array, Array]],
+    x: Array,
+    key: Array,
+    *,
+    size: int,
+    **options: Any,
+) -> Any:
+    r"""An estimate for a model whose latents are functions of standard normal noise.
+
+    To the estimate the noise is the latent: its posterior is its prior, which leaves the complete
+    weight to the parts, however many layers of latents there are.
+
+    $$
+    w(\varepsilon) = \frac{p(x, z(\varepsilon))}{q(z(\varepsilon) \mid x)}, \qquad
+    -\log w = \mathrm{nll} + \mathrm{kl}
+    $$
+
+    Args:
+      estimate: a function of this module that takes encode, decode, x, key and nll.
+      parts: (noise [B, size], x) -> −log p(x|z) and log q(z|x)/p(z) at one draw, nats, [B] each.
+      x: images, [B, ...].
+      key: one key, or one per image [B].
+      size: numbers of noise per image.
+      **options: of the estimate.
+
+    Returns:
+      What the estimate returns.
+
+    References:
+      Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016), arXiv:1509.00519,
+      section 3, for several stochastic layers.
+    """
+    still = jnp.zeros((len(x), size))
+    return estimate(
+        lambda x: (still, still),
+        lambda noise: noise,
+        x,
+        key,
+        nll=lambda noise, x: sum(parts(noise, x)),
+        **options,
+    )
+
+
 def effective_sample_size(log_w: Array) -> Array:
     r"""How many equally weighted samples carry as much information as the weighted ones.
 

@@ -22,7 +22,7 @@ from experiments import (
     vae_fashion,
 )
 from genjax.cli.main import main
-from genjax.cli.system import Spec
+from genjax.data import ImageSpec
 from genjax.files import read_rows
 from tests import tiny
 from tests.checkpointed import arrays
@@ -63,14 +63,14 @@ def command(monkeypatch, module, *arguments):
     """The experiment's command line, in this process."""
     name = module.__name__.split(".")[-1]
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-    presets = {"paper": module.PAPER} if hasattr(module, "PAPER") else None
+    presets = {"paper": module.BACKGROUND} if hasattr(module, "BACKGROUND") else None
     main(name, module.__doc__, module.Config(), module.build, presets)
 
 
 def flags(directory, own_sets, steps):
     return (
         f"--run.dir {directory} --run.steps {steps} --run.every 2 --run.batch 8 --run.samples 4 "
-        f"--run.dispatch 1 --run.devices 2 --data.dir {own_sets}"
+        f"--run.scan-steps 1 --run.devices 2 --data.dir {own_sets}"
     ).split()
 
 
@@ -140,7 +140,7 @@ def test_an_experiment_trains_and_can_be_evaluated(
 
 @pytest.mark.parametrize("experiment", [ddpm_cifar10, flow_cifar10])
 def test_the_network_for_cifar10_is_as_large_as_the_paper_says(experiment):
-    system = experiment.build(experiment.Config(), Spec((32, 32, 3), 10, 50_000))
+    system = experiment.build(experiment.Config(), ImageSpec((32, 32, 3), 10, 50_000))
     params, _ = jax.eval_shape(lambda key: system.init(key, None), jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert round(count / 1e6, 1) == 35.7  # Ho et al. 2020, section 4
@@ -150,7 +150,7 @@ def test_the_network_for_cifar10_is_as_large_as_the_paper_says(experiment):
     ("experiment", "shape"), [(ddpm_mnist, (28, 28, 1)), (ddpm_cifar10, (32, 32, 3))]
 )
 def test_the_loss_of_the_full_size_takes_the_images_of_its_set(experiment, shape):
-    system = experiment.build(experiment.Config(), Spec(shape, 10, 50_000))
+    system = experiment.build(experiment.Config(), ImageSpec(shape, 10, 50_000))
     key = jax.random.key(0)
     params, _ = jax.eval_shape(lambda key: system.init(key, None), key)
     batch = {"image": jax.ShapeDtypeStruct((4, *shape), np.uint8)}

@@ -130,7 +130,7 @@ def test_boundary_is_the_identity_at_the_least_noise_and_edm_far_away():
 
 
 def test_heun_is_of_second_order():
-    heun = consistency.heun(ideal, schedule=SCHEDULE, target=predictions.data)
+    heun = consistency.heun_step(ideal, schedule=SCHEDULE, target=predictions.data)
     z, start = jnp.ones((1, 1)), 0.6
 
     def error(steps):
@@ -155,7 +155,7 @@ def test_heun_follows_every_schedule_the_same():
             alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
             return alpha * STD**2 / (alpha**2 * STD**2 + sigma**2) * z
 
-        solve = consistency.heun(predict, schedule=schedule, target=predictions.data)
+        solve = consistency.heun_step(predict, schedule=schedule, target=predictions.data)
         alpha_t, alpha_s = schedule.alpha(t)[:, None], schedule.alpha(s)[:, None]
         results.append(float((solve(alpha_t * jnp.ones((1, 1)), t, s) / alpha_s)[0, 0]))
     np.testing.assert_allclose(results, results[0], rtol=1e-4)

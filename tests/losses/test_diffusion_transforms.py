@@ -35,23 +35,23 @@ BOUND = {"schedule": SCHEDULE, "target": predictions.velocity, "steps": 4}
 
 def vlb_term(scale, x, key):
     step = jnp.full(x.shape[0], 2)
-    return vlb.term(network(scale), x, key, step, decoder=vlb.gaussian, **BOUND)
+    return vlb.term(network(scale), x, key, step, decoder=vlb.continuous_gaussian, **BOUND)
 
 
 def whole_vlb(scale, x, key):
-    return sum(vlb.vlb(network(scale), x, key, decoder=vlb.gaussian, **BOUND))
+    return sum(vlb.bound(network(scale), x, key, decoder=vlb.continuous_gaussian, **BOUND))
 
 
 def hybrid(scale, x, key):
     step = jnp.ones(x.shape[0], jnp.int32)
-    return vlb.hybrid(pair(scale), x, key, step, decoder=vlb.gaussian, **BOUND)
+    return vlb.hybrid(pair(scale), x, key, step, decoder=vlb.continuous_gaussian, **BOUND)
 
 
 def vdm_elbo(scale, x, key):
     return sum(
-        vdm.elbo(
+        vdm.diffusion_elbo(
             network(scale), x, key, schedule=SCHEDULE, target=predictions.velocity,
-            decoder=vdm.gaussian,
+            decoder=vdm.gaussian_decoder,
         )
     )  # fmt: skip
 
@@ -84,7 +84,7 @@ def consistency_training(scale, x, key):
 
 def consistency_distillation(scale, x, key):
     predict = consistency.boundary(network(scale), schedule=EDM)
-    solve = consistency.heun(predict, schedule=EDM, target=predictions.data)
+    solve = consistency.heun_step(predict, schedule=EDM, target=predictions.data)
     return consistency.distillation(
         predict, predict, solve, x, key, schedule=EDM, times=consistency.uniform_pairs(18)
     )
@@ -169,7 +169,7 @@ def test_gradient_is_that_of_float64_differences(loss):
 
 @pytest.mark.parametrize("loss", [*ALONE, transported], ids=lambda f: f.__name__)
 def test_keys_of_another_batch_are_refused(loss):
-    with pytest.raises(ValueError, match=r"7 keys for x \(8, 4, 3\)"):
+    with pytest.raises(ValueError, match="7 keys for 8"):
         jax.eval_shape(loss, jnp.float32(0.7), X, jax.random.split(jax.random.key(0), 7))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.families import FAMILIES
-from tests.measure_devices import (
+from tools.measure_devices import (
     PARTS,
     STEPS,
     TARGET,
@@ -73,7 +73,7 @@ def test_a_run_goes_on_wherever_it_is_restored():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_tables_of_verify_have_no_miss(family):
     done = subprocess.run(
-        [sys.executable, "-m", "tests.verify", family],
+        [sys.executable, "-m", "tools.verify", family],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

@@ -29,7 +29,7 @@ def start(directory, own_sets, *flags, count, devices=1, steps=6, every=3, diffe
         port = free.getsockname()[1]
     shared = (
         f"--run.dir {directory} --run.steps {steps} --run.every {every} --run.batch 8 "
-        f"--run.samples 4 --run.dispatch 1 --hidden 8 --data.dir {own_sets}"
+        f"--run.samples 4 --run.scan-steps 1 --hidden 8 --data.dir {own_sets}"
     ).split()
     environment = {
         **os.environ,

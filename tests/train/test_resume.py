@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from tests import measure_resume as resume
 from tests.families import FAMILIES, batches, initial
-from tests.measure_devices import KEY, copied
+from tools import measure_resume as resume
+from tools.measure_devices import KEY, copied
 
 # In the midst of an epoch and of a dispatch of 5.
 STOPS = [7]
