@@ -26,6 +26,7 @@ from genjax.cli.main import main
 from genjax.data import ImageSpec
 from genjax.data.fashion_mnist_6k import ARCHIVE
 from genjax.run.family import untrained_state
+from tests import coupled
 
 BATCH = 16
 SPEC = ImageSpec((8, 8, 3), 4, 100)
@@ -59,7 +60,8 @@ _GAN = Family(gan_fashion, gan_fashion.Config(hidden=16), "--hidden 16")
 _WIDTHS = (16, 8, 8)
 
 # Noise, dropout, synchronised BatchNorm, spectral norm, deviations over the minibatch, statistics
-# of codes, labels left out, noises paired within the batch, slices of a batch.
+# of codes, labels left out, noises paired within the batch, slices of a batch, a codebook averaged
+# over the batch, outputs compared with the batch's average, codes compared with the prior's draws.
 FAMILIES = {
     "autoencoder": Family(autoencoder_fashion, autoencoder_fashion.Config(latent=4), "--latent 4"),
     "vae": _VAE,
@@ -87,6 +89,13 @@ FAMILIES = {
         latent_shapes,
         latent_shapes.Config(latent=8, widths=(8, 8), width=16, blocks=1),
         "--latent 8 --widths 8 8 --width 16 --blocks 1 --autoencoder-steps 4 --sampling-steps 2",
+    ),
+    "vq-vae": Family(coupled, coupled.Config(kind="vq_vae"), "--kind vq_vae"),
+    "relativistic gan": Family(
+        coupled, coupled.Config(kind="relativistic_gan"), "--kind relativistic_gan"
+    ),
+    "mmd autoencoder": Family(
+        coupled, coupled.Config(kind="mmd_autoencoder"), "--kind mmd_autoencoder"
     ),
 }
 

@@ -61,10 +61,17 @@ def difference(found, expected):
     return float(np.max(np.abs(found - expected) / np.maximum(1, np.abs(expected))))
 
 
-def parameters_difference(found, expected):
-    """`difference` over the parameters of two states."""
-    pairs = zip(jax.tree.leaves(found.params), jax.tree.leaves(expected.params), strict=True)
-    return max(difference(np.asarray(a), np.asarray(b)) for a, b in pairs)
+PARTS = ("params", "variables", "ema", "opt_state")
+
+
+def state_difference(found, expected, parts=PARTS):
+    """`difference` over those parts of two states; NaN where anything is."""
+    pairs = [
+        (jax.tree.leaves(getattr(state, part)) for state in (found, expected)) for part in parts
+    ]
+    leaves = [pair for pair in pairs for pair in zip(*pair, strict=True)]
+    # `max` of Python would lose a NaN.
+    return float(np.max([0.0, *(difference(np.asarray(a), np.asarray(b)) for a, b in leaves)]))
 
 
 def moves(trial, expected, legs, length):

@@ -112,7 +112,7 @@ def gather_to_host(tree: Any) -> Any:
 
     def fetch(x: jax.Array) -> np.ndarray:
         if x.is_fully_addressable:
-            return np.array(x)  # a copy: the next dispatch is donated the buffer
+            return np.array(x)  # a copy: the buffer is donated to the next steps
         return multihost_utils.process_allgather(x, tiled=True)
 
     return jax.tree.map(fetch, tree)

@@ -188,7 +188,7 @@ def test_a_post_hoc_average_keeps_types_and_shapes():
 
 
 def follow(params, state, keys, batch):
-    return jnp.mean((params["p"]["w"] - batch) ** 2), Aux()
+    return jnp.mean((params["p"]["w"][None] - batch) ** 2), Aux()
 
 
 def played(ema, steps=30):
