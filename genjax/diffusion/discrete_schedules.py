@@ -132,7 +132,11 @@ class DiscreteLinear(_Discrete):
 
     @property
     def betas(self) -> tuple[float, ...]:
-        """β_1 … β_T, as floats."""
+        """The variances that the process adds.
+
+        Returns:
+          β_1 … β_T, T floats.
+        """
         width = (self.beta_end - self.beta_start) / max(self.steps - 1, 1)
         return tuple(self.beta_start + i * width for i in range(self.steps))
 
@@ -165,7 +169,11 @@ class DiscreteCosine(_Discrete):
 
     @property
     def betas(self) -> tuple[float, ...]:
-        """β_1 … β_T, as floats."""
+        """The variances that the process adds.
+
+        Returns:
+          β_1 … β_T, T floats.
+        """
         angles = ((i / self.steps + self.s) / (1 + self.s) * math.pi / 2 for i in range(self.steps))
         bars = [math.cos(angle) ** 2 for angle in angles] + [0.0]
         return tuple(min(1 - after / before, self.max_beta) for before, after in pairwise(bars))
