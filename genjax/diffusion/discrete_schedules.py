@@ -25,7 +25,7 @@ class _Discrete(DifferentiableSchedule):
 
     @cached_property
     def _table(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        # In Python's float64; plain floats, because an array made under jit must not be kept.
+        # In Python's float64; plain floats, because an array made under jit must not outlive it.
         steps = (-0.5 * math.log1p(-b) if b < 1 else math.inf for b in self.betas)
         nodes = [0.0, *accumulate(steps)]
         return tuple(math.exp(-n) for n in nodes), tuple(-math.expm1(-n) for n in nodes)
@@ -33,10 +33,10 @@ class _Discrete(DifferentiableSchedule):
     @cached_property
     def _log_nsr(self) -> tuple[float, ...]:
         # At the inner steps only: the first and the last may be infinite.
-        kept, lost = self._table
+        alphas, rests = self._table
         inner = (
             math.log(d) + math.log1p(a) - 2 * math.log(a)
-            for a, d in zip(kept[1:-1], lost[1:-1], strict=True)
+            for a, d in zip(alphas[1:-1], rests[1:-1], strict=True)
         )
         return tuple(inner)
 
@@ -47,39 +47,40 @@ class _Discrete(DifferentiableSchedule):
         return *self._ends(index, place.dtype), place - index
 
     def _ends(self, index: Array, dtype: Any) -> tuple[Array, Array, Array, Array]:
-        kept, lost = (jnp.asarray(column, dtype) for column in self._table)
-        return kept[index], kept[index + 1], lost[index], lost[index + 1]
+        alphas, rests = (jnp.asarray(column, dtype) for column in self._table)
+        return alphas[index], alphas[index + 1], rests[index], rests[index + 1]
 
-    def _alpha_and_lost(self, t: ArrayLike) -> tuple[Array, Array]:
-        kept, next_kept, lost, next_lost, place = self._segment(t)
-        return kept + place * (next_kept - kept), lost + place * (next_lost - lost)
+    def _alpha_and_rest(self, t: ArrayLike) -> tuple[Array, Array]:
+        """α and 1 − α, each with all its digits."""
+        alpha, next_alpha, rest, next_rest, place = self._segment(t)
+        return alpha + place * (next_alpha - alpha), rest + place * (next_rest - rest)
 
     def alpha(self, t: ArrayLike) -> Array:
-        return self._alpha_and_lost(t)[0]
+        return self._alpha_and_rest(t)[0]
 
     def sigma(self, t: ArrayLike) -> Array:
-        alpha, lost = self._alpha_and_lost(t)
-        return jnp.sqrt(lost * (1 + alpha))
+        alpha, rest = self._alpha_and_rest(t)
+        return jnp.sqrt(rest * (1 + alpha))
 
     def log_snr(self, t: ArrayLike) -> Array:
-        alpha, lost = self._alpha_and_lost(t)
-        return 2 * jnp.log(alpha) - jnp.log(lost) - jnp.log1p(alpha)
+        alpha, rest = self._alpha_and_rest(t)
+        return 2 * jnp.log(alpha) - jnp.log(rest) - jnp.log1p(alpha)
 
     def log_snr_derivative(self, t: ArrayLike) -> Array:
         # At t = i/T of the segment that begins there.
-        _, _, lost, next_lost, _ = self._segment(t)
-        alpha, here = self._alpha_and_lost(t)
-        return -2 * len(self.betas) * (next_lost - lost) / (alpha * here * (1 + alpha))
+        _, _, rest, next_rest, _ = self._segment(t)
+        alpha, here = self._alpha_and_rest(t)
+        return -2 * len(self.betas) * (next_rest - rest) / (alpha * here * (1 + alpha))
 
     def time(self, log_snr: ArrayLike) -> Array:
         log_snr = widen(log_snr)
         alpha = jnp.exp(-0.5 * jax.nn.softplus(-log_snr))
-        lost = jnp.exp(-jax.nn.softplus(log_snr)) / (1 + alpha)
+        rest = jnp.exp(-jax.nn.softplus(log_snr)) / (1 + alpha)
         index = jnp.searchsorted(jnp.asarray(self._log_nsr, log_snr.dtype), -log_snr, side="right")
-        kept_0, kept_1, lost_0, lost_1 = self._ends(index, log_snr.dtype)
+        alpha_0, alpha_1, rest_0, rest_1 = self._ends(index, log_snr.dtype)
         # Whichever of α and 1 − α is small carries the digits.
         place = jnp.where(
-            lost < 0.5, (lost - lost_0) / (lost_1 - lost_0), (kept_0 - alpha) / (kept_0 - kept_1)
+            rest < 0.5, (rest - rest_0) / (rest_1 - rest_0), (alpha_0 - alpha) / (alpha_0 - alpha_1)
         )
         return (index + jnp.clip(place, 0, 1)) / len(self.betas)
 
@@ -131,7 +132,11 @@ class DiscreteLinear(_Discrete):
 
     @property
     def betas(self) -> tuple[float, ...]:
-        """β_1 … β_T, as floats."""
+        """The variances that the process adds.
+
+        Returns:
+          β_1 … β_T, T floats.
+        """
         width = (self.beta_end - self.beta_start) / max(self.steps - 1, 1)
         return tuple(self.beta_start + i * width for i in range(self.steps))
 
@@ -164,10 +169,14 @@ class DiscreteCosine(_Discrete):
 
     @property
     def betas(self) -> tuple[float, ...]:
-        """β_1 … β_T, as floats."""
+        """The variances that the process adds.
+
+        Returns:
+          β_1 … β_T, T floats.
+        """
         angles = ((i / self.steps + self.s) / (1 + self.s) * math.pi / 2 for i in range(self.steps))
-        kept = [math.cos(angle) ** 2 for angle in angles] + [0.0]
-        return tuple(min(1 - after / before, self.max_beta) for before, after in pairwise(kept))
+        bars = [math.cos(angle) ** 2 for angle in angles] + [0.0]
+        return tuple(min(1 - after / before, self.max_beta) for before, after in pairwise(bars))
 
 
 def zero_terminal_snr(schedule: Discrete | DiscreteLinear | DiscreteCosine) -> Discrete:
@@ -178,7 +187,7 @@ def zero_terminal_snr(schedule: Discrete | DiscreteLinear | DiscreteCosine) -> D
       \frac{\sqrt{\bar\alpha_1}}{\sqrt{\bar\alpha_1} - \sqrt{\bar\alpha_T}}
     $$
 
-    A noise prediction says nothing at SNR 0: train velocity (or data) with it.
+    A noise prediction determines no data at SNR 0: train velocity (or data) with it.
 
     Args:
       schedule: a discrete schedule of three steps or more.

@@ -86,7 +86,7 @@ class SamplingLoop:
       target: has to_data(prediction, z, alpha, sigma).
       steps: times [n + 1].
       start: z at steps[0], of `shape`; None to draw it as σ ε. Its dtype is what `predict` sees
-        and what is returned; states are kept in float32 at least.
+        and what is returned; states are in float32 at least.
       clip: (low, high), or a function of x̂, applied to every x̂; None for none.
       trajectory: whether to return every state as well.
 

@@ -1,4 +1,7 @@
-"""Step grids: the decreasing times [n + 1] of a sampler."""
+"""Step grids: the decreasing times [n + 1] of a sampler.
+
+Read them with the module's name in front: `steps.linear`, `steps.karras`.
+"""
 
 import jax.numpy as jnp
 from jax import Array

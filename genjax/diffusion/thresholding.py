@@ -1,4 +1,7 @@
-"""Thresholding of the predicted data: functions for the `clip` argument of a sampler."""
+"""Thresholding of the predicted data: functions for the `clip` argument of a sampler.
+
+Read them with the module's name in front: `thresholding.static`, `thresholding.dynamic`.
+"""
 
 from collections.abc import Callable
 

@@ -80,6 +80,23 @@ def test_in_float64_it_is_the_density_at_the_fourth_order():
     assert errors[1] < 1e-4
 
 
+def test_between_two_noisy_times_it_is_the_flow_of_the_gaussian(points):
+    # α² + σ² is neither 1 at the first time nor at the last, as a rectified flow leaves the circle.
+    schedule, start, end = schedules.RectifiedFlow(), 0.3, 0.8
+    x = (1 - start) * points
+    grid = steps.linear(32, end, start)
+    result = evaluate(schedule, x, predictions.flow, grid=grid)
+    # The covariances of all times commute: the flow scales each eigenvector's share by the ratio
+    # of the deviations along it.
+    values, vectors = np.linalg.eigh(COVARIANCE)
+    before, after = ((1 - t) ** 2 * values + t**2 for t in (start, end))
+    gap = (np.asarray(x) - (1 - start) * MEAN) @ vectors
+    latent = (1 - end) * MEAN + (gap * np.sqrt(after / before)) @ vectors.T
+    np.testing.assert_allclose(result.latent, latent, atol=1e-3)
+    expected = stats.norm.logpdf(latent, 0, end).sum(1) + 0.5 * np.log(after / before).sum()
+    np.testing.assert_allclose(result.log_prob, expected, atol=5e-3)
+
+
 def test_it_is_the_density_of_a_mixture():
     weights, means, std = np.array([0.3, 0.7]), np.array([-1.0, 0.8]), 0.3
     schedule = schedules.RectifiedFlow()

@@ -176,6 +176,35 @@ def test_a_churn_of_nothing_is_no_churn():
     np.testing.assert_allclose(plain, churned, atol=1e-4)
 
 
+def test_churn_adds_no_more_noise_than_the_schedule_has_a_time_for(x64):
+    # λ of the last time is finite: at t = 1 nothing can be added, and just before it only a part.
+    schedule = discrete_schedules.Discrete((0.1, 0.3))
+    times, start = jnp.array([1.0, 0.95, 0.5]), jnp.full((200, 50), 2.0)
+
+    def run(churn):
+        return samplers.euler(
+            lambda z, t: 0 * z,
+            jax.random.key(0),
+            start.shape,
+            schedule=schedule,
+            target=predictions.data,
+            steps=times,
+            start=start,
+            churn=churn,
+            trajectory=True,
+        )[1]
+
+    plain, churned = run(None), run(samplers.Churn(100.0))
+    np.testing.assert_allclose(churned[1], plain[1], rtol=1e-9)
+    alpha, sigma = np.asarray(schedule.alpha(times)), np.asarray(schedule.sigma(times))
+    # With x̂ = 0 the step from t̂ = 1 is a factor σ_s/σ_1 on ẑ: deviation and mean of ẑ follow.
+    scale = alpha[0] / alpha[1]
+    added = np.sqrt(sigma[0] ** 2 - (scale * sigma[1]) ** 2)
+    raised = churned[2] * sigma[0] / sigma[2]
+    np.testing.assert_allclose(raised.mean(), scale * plain[1, 0, 0], atol=4 * added / 100)
+    np.testing.assert_allclose(raised.std(), added, rtol=0.03)
+
+
 @pytest.mark.parametrize("sampler", [samplers.euler, samplers.ddim, samplers.heun])
 def test_on_a_rectified_flow_they_are_the_textbook_methods_in_time(x64, sampler):
     schedule, n = schedules.RectifiedFlow(), 8

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -59,6 +60,14 @@ def test_karras_levels_outside_the_schedule_are_moved_to_its_ends():
 def test_the_default_karras_grid_is_that_of_edm_equal_in_its_time():
     times = steps.karras(10, schedule=schedules.EDM())
     np.testing.assert_allclose(times[:-1], np.linspace(1, 0, 10), atol=1e-5)
+
+
+def test_an_infinite_log_snr_is_taken_as_30():
+    schedule = schedules.Cosine(log_snr_max=math.inf, log_snr_min=-math.inf)
+    with jax.enable_x64(True):
+        times = steps.linear_log_snr(5, schedule=schedule, start=1.0, end=0.0)
+        values = schedule.log_snr(times[:-1])
+    np.testing.assert_allclose(values, [-30, -15, 0, 15, 30], rtol=1e-6, atol=1e-9)
 
 
 @every_schedule
