@@ -57,14 +57,16 @@ def printed_log() -> Iterator[None]:
     """
     logger = logging.getLogger("genjax")
     handler = _Printer()
-    level = logger.level
+    level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # a library's handler of the root logger would print it again
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+        logger.propagate = propagate
 
 
 class _Printer(logging.Handler):

@@ -170,19 +170,19 @@ def _primitive(name: str, native: Callable, cpu: Callable, shape: Callable) -> P
 
 
 convolve_p = _primitive(
-    "convolve",
+    "conv_forward",
     _convolve_native,
     _convolve_cpu,
     lambda x, k, g: (x.shape[0], *g.y, k.shape[3]),
 )
 spread_p = _primitive(
-    "spread",
+    "conv_transposed",
     _spread_native,
     _spread_cpu,
     lambda y, k, g: (y.shape[0], *g.x, k.shape[2]),
 )
 correlate_p = _primitive(
-    "correlate",
+    "conv_kernel_gradient",
     _correlate_native,
     _correlate_cpu,
     lambda x, y, g: (*g.kernel, x.shape[3], y.shape[3]),

@@ -18,13 +18,14 @@ def convolves(game: Game, state: TrainState, batch: Any) -> bool:
       batch: a batch [B, ...] of some B, or the shapes and types of its arrays.
 
     Returns:
-      True where XLA will meet a convolution.
+      True where XLA will meet a convolution: jax's own, or a primitive whose name starts with
+      "conv_" like it.
     """
     size = jax.tree.leaves(batch)[0].shape[0]
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size))
     for player in game.values():
         loss = jax.make_jaxpr(player.loss)(state.params, state, keys, batch)
-        if any(name == "conv_general_dilated" for name in _primitives(loss.jaxpr)):
+        if any(name.startswith("conv_") for name in _primitives(loss.jaxpr)):
             return True
     return False
 
