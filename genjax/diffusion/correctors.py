@@ -83,7 +83,8 @@ def predictor_corrector(
 
     def step(z: Array, item: tuple[Row, Array]) -> Array:
         row, corrects = item
-        data, noise = loop.data_and_noise(z, row)
+        data = loop.data(z, row)
+        noise = (z - row.alpha * data) / row.sigma
         drawn = loop.normal(row)
 
         predicted = row.sigma_next * jnp.sqrt(1 - eta**2 * row.kappa)
