@@ -78,7 +78,7 @@ def predictor_corrector(
     )
     evaluations = corrections + 1
     index = jnp.arange(loop.rows.t.size * evaluations)
-    rows = jax.tree.map(lambda column: jnp.repeat(column, evaluations), loop.rows)
+    rows = jax.tree.map(lambda column: column[index // evaluations], loop.rows)
     items = rows._replace(draw=index + 1), index % evaluations < corrections
 
     def step(z: Array, item: tuple[Row, Array]) -> Array:
