@@ -78,12 +78,13 @@ def predictor_corrector(
     )
     evaluations = corrections + 1
     index = jnp.arange(loop.rows.t.size * evaluations)
-    rows = jax.tree.map(lambda column: jnp.repeat(column, evaluations), loop.rows)
+    rows = jax.tree.map(lambda column: column[index // evaluations], loop.rows)
     items = rows._replace(draw=index + 1), index % evaluations < corrections
 
     def step(z: Array, item: tuple[Row, Array]) -> Array:
         row, corrects = item
-        data, noise = loop.data_and_noise(z, row)
+        data = loop.data(z, row)
+        noise = (z - row.alpha * data) / row.sigma
         drawn = loop.normal(row)
 
         predicted = row.sigma_next * jnp.sqrt(1 - eta**2 * row.kappa)

@@ -137,9 +137,9 @@ class SamplingLoop:
           row: the step that begins at z.
 
         Returns:
-          x̂, clipped, [B, ...].
+          x̂, clipped, [B, ...]; of no use where σ = 0, unlike that of `data_and_noise`.
         """
-        return self._to_data(self.output(z, row), z, row)
+        return self._clipped(self._to_data(self.output(z, row), z, row))
 
     def data_and_noise(self, z: Array, row: Row) -> tuple[Array, Array]:
         """The network's estimates of data and noise at a state.
@@ -166,14 +166,16 @@ class SamplingLoop:
           ε̂ = 0.
         """
         data = self._to_data(prediction, z, row)
+        data = self._clipped(jnp.where(row.sigma > 0, data, z / positive(row.alpha)))
         noise = jnp.where(row.sigma > 0, (z - row.alpha * data) / positive(row.sigma), 0)
         return data, noise
 
     def _to_data(self, prediction: Array, z: Array, row: Row) -> Array:
         if prediction.shape != z.shape:
             raise ValueError(f"predict returned shape {prediction.shape} for z of shape {z.shape}")
-        data = self._target.to_data(prediction.astype(z.dtype), z, row.alpha, row.sigma)
-        data = jnp.where(row.sigma > 0, data, z / positive(row.alpha))
+        return self._target.to_data(prediction.astype(z.dtype), z, row.alpha, row.sigma)
+
+    def _clipped(self, data: Array) -> Array:
         if self._clip is None:
             return data
         return self._clip(data) if callable(self._clip) else jnp.clip(data, *self._clip)
