@@ -124,15 +124,17 @@ def passes(copies: SimpleQueue[Path], mutant: Mutant, also: tuple[Path, ...], li
     """Whether the module's tests pass on the mutant, within the limit in seconds."""
     own = Path("tests", *mutant.module.parts[1:-1], f"test_{mutant.module.name}")
     folder = copies.get()
-    # Every compiled program is kept: only what a mutant changes is compiled.
-    cache = {
+    # Every compiled program is kept, so that only what a mutant changes is compiled, and so
+    # is the bytecode of the run without a mutant.
+    environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONDONTWRITEBYTECODE": "1" if mutant.change else "",
     }
     try:
         (folder / mutant.module).write_text(mutant.source)
         command = [*PYTEST, *(str(path) for path in (own, *also) if (ROOT / path).exists())]
-        environment = os.environ | cache | {"PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit
         )
