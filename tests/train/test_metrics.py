@@ -1,6 +1,7 @@
-"""metrics.jsonl: rows of a resumed run, and links that are not followed."""
+"""metrics.jsonl and TensorBoard: rows of a resumed run, and links that are not followed."""
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from genjax.files import read_rows
 from genjax.train.metrics import MetricsWriter
@@ -18,6 +19,30 @@ def test_a_resumed_run_keeps_the_rows_up_to_its_step(tmp_path):
     written(tmp_path, 0, (1, {"a": 0.5}), (2, {"a": 0.25}), (2, {"test/a": 1.0}), (3, {"a": 9.0}))
     rows = written(tmp_path, 2, (3, {"a": 0.125}), keep_row=lambda row: "test/a" not in row)
     assert rows == [{"step": 1, "a": 0.5}, {"step": 2, "a": 0.25}, {"step": 3, "a": 0.125}]
+
+
+def test_without_a_condition_a_resumed_run_keeps_every_row_up_to_its_step(tmp_path):
+    written(tmp_path, 0, (1, {"a": 0.5}), (2, {"a": 0.25}), (3, {"a": 9.0}))
+    assert written(tmp_path, 2) == [{"step": 1, "a": 0.5}, {"step": 2, "a": 0.25}]
+
+
+def events(path):
+    """The events of a TensorBoard file: records of a length, its check, the bytes, their check."""
+    content = path.read_bytes()
+    while content:
+        size = int.from_bytes(content[:8], "little")
+        yield Event.FromString(content[12 : 12 + size])
+        content = content[16 + size :]
+
+
+def test_tensorboard_is_told_from_which_step_on_older_events_are_void(tmp_path):
+    written(tmp_path, 2, (3, {"a": 0.125}))
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    found = list(events(path))
+    (start,) = [e.step for e in found if e.session_log.status == SessionLog.START]
+    assert start == 3
+    scalars = [(e.step, v.tag, v.simple_value) for e in found for v in e.summary.value]
+    assert scalars == [(3, "a", 0.125)]
 
 
 def test_another_process_writes_nothing(tmp_path):
