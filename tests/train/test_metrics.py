@@ -1,5 +1,6 @@
 """metrics.jsonl and TensorBoard: rows of a resumed run, and links that are not followed."""
 
+import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -45,9 +46,20 @@ def test_tensorboard_is_told_from_which_step_on_older_events_are_void(tmp_path):
     assert scalars == [(3, "a", 0.125)]
 
 
+def test_an_image_goes_to_tensorboard(tmp_path):
+    writer = MetricsWriter(tmp_path, 0, enabled=True)
+    writer.image(4, "samples", np.zeros((2, 3, 1), np.uint8))
+    writer.close()
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    images = [(e.step, v.tag, v.image) for e in events(path) for v in e.summary.value]
+    ((step, tag, image),) = images
+    assert (step, tag, image.height, image.width) == (4, "samples", 2, 3)
+
+
 def test_another_process_writes_nothing(tmp_path):
     writer = MetricsWriter(tmp_path, 0, enabled=False)
     writer.write(1, {"a": 1.0})
+    writer.image(1, "samples", np.zeros((2, 3, 1), np.uint8))
     writer.close()
     assert not list(tmp_path.iterdir())
 
