@@ -82,13 +82,16 @@ def mutants(module: Path) -> Iterator[Mutant]:
 
 
 def _nodes(node: ast.AST, parent: ast.AST, scope: str) -> Iterator[tuple[ast.AST, ast.AST, str]]:
-    """Every node but those of annotations, error messages and formatted strings."""
-    scope = node.name if isinstance(node, ast.FunctionDef | ast.ClassDef) else scope
+    """Every node but those of annotations, error messages, formatted strings and zip's strict."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        scope = node.name if scope == "module" else f"{scope}.{node.name}"
     yield node, parent, scope
     for field, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
-            skipped = field in ("annotation", "returns") or isinstance(child, ast.Raise)
-            if isinstance(child, ast.AST) and not (skipped or isinstance(child, ast.JoinedStr)):
+            strict = isinstance(child, ast.keyword) and child.arg == "strict"
+            skipped = field in ("annotation", "returns") or strict
+            skipped |= isinstance(child, ast.Raise | ast.JoinedStr)
+            if isinstance(child, ast.AST) and not skipped:
                 yield from _nodes(child, node, scope)
 
 
