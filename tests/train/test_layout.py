@@ -62,6 +62,8 @@ def test_by_default_a_call_is_one_step_and_none_is_skipped(layout):
     _, metrics = steps(state, key, layout.feed({"image": IMAGES}))
     assert "vae/loss" in metrics
     assert "vae/skipped" not in metrics
+    assert all(x.is_deleted() for x in jax.tree.leaves(state.params))  # donated: kept once
+    assert not key.is_deleted()
 
 
 @pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(2)])
