@@ -111,6 +111,7 @@ def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
     with pytest.raises(LayoutError, match="into 5 slices for 'critic': take a multiple of 10"):
         check(sliced, 64, 2)
     check(sliced, 80, 2)
+    check(game, 1, 1)
 
 
 @pytest.mark.parametrize("batch", [-3, 0, 1, 7, 9])
