@@ -197,3 +197,7 @@ def test_a_failed_save_is_an_error_and_the_earlier_checkpoint_stays(tmp_path):
     found = Checkpoints(tmp_path, read_only=True)
     assert found.steps()[0] == 1
     assert found.damage(1) is None
+
+
+def test_no_save_is_skipped_because_a_later_step_was_saved(tmp_path):
+    assert saved(tmp_path, [3, 2]).steps() == [2, 3]
