@@ -201,3 +201,11 @@ def test_a_failed_save_is_an_error_and_the_earlier_checkpoint_stays(tmp_path):
 
 def test_no_save_is_skipped_because_a_later_step_was_saved(tmp_path):
     assert saved(tmp_path, [3, 2]).steps() == [2, 3]
+
+
+def test_only_checkpoints_after_the_restored_one_are_discarded(tmp_path):
+    checkpoints = saved(tmp_path, [1, 2])
+    checkpoints.discard_after(1)
+    assert checkpoints.steps() == [1]
+    checkpoints.discard_after(None)
+    assert checkpoints.steps() == []
