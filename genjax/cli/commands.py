@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def sample(name: str, kind: type, build: Build, settings: Sample) -> None:
+    """Draws samples from a run or an export and writes them as a PNG grid and an npz."""
     run = Trained(name, kind, build, settings.dir, settings.best)
     key = jax.random.key(settings.seed)
     label = labels(run.system, settings.n)
@@ -41,6 +42,7 @@ def sample(name: str, kind: type, build: Build, settings: Sample) -> None:
 
 
 def reconstruct(name: str, kind: type, build: Build, settings: Reconstruct) -> None:
+    """Writes held-out images over their reconstructions as a PNG."""
     run = Trained(name, kind, build, settings.dir, settings.best, data=settings.data)
     if run.system.encode is None:
         raise ConfigError(f"{name} has no encoder: sample and interpolate are there")
@@ -52,6 +54,7 @@ def reconstruct(name: str, kind: type, build: Build, settings: Reconstruct) -> N
 
 
 def interpolate(name: str, kind: type, build: Build, settings: Interpolate) -> None:
+    """Writes walks between latents as a PNG."""
     run = Trained(name, kind, build, settings.dir, settings.best, data=settings.data)
     key = jax.random.key(settings.seed)
     if run.system.encode is not None:
@@ -69,6 +72,7 @@ def interpolate(name: str, kind: type, build: Build, settings: Interpolate) -> N
 
 
 def export(name: str, kind: type, build: Build, settings: Export, *, document: str) -> None:
+    """Writes a run's weights as safetensors, with a model card and digests."""
     target = exporting.claim(settings.to, settings.license)
     run = Trained(name, kind, build, settings.dir, settings.best)
     if run.exported:

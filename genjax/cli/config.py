@@ -104,6 +104,7 @@ C = TypeVar("C")
 
 
 def save(path: Path, values: dict[str, Any]) -> None:
+    """Writes settings as JSON, completely or not at all."""
     half = path.with_suffix(".half")
     half.unlink(missing_ok=True)  # a link there would lead elsewhere
     half.write_text(json.dumps(values, indent=2) + "\n")
@@ -111,6 +112,7 @@ def save(path: Path, values: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
+    """The settings in a config.json; ConfigError where there are none that can be read."""
     try:
         return files.read_json(path, MAX_BYTES)
     except FileNotFoundError:

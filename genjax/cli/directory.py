@@ -13,6 +13,7 @@ from genjax.data import Images, open_images
 
 
 def run_directory(name: str, config: Any) -> Path:
+    """The directory of a run."""
     return Path(config.run.dir or f"runs/{name}").absolute()
 
 
@@ -61,6 +62,7 @@ def _as_json(values: Any) -> Any:
 
 
 def open_split(data: Data, split: str) -> Images:
+    """The images of one split of the run's data set."""
     return open_images(
         data.name,
         split=split,

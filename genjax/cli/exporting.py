@@ -47,6 +47,7 @@ def load(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, A
 
 
 def is_export(folder: Path) -> bool:
+    """Whether a folder is an export."""
     return (folder / WEIGHTS).exists()
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 def replay(name: str, kind: type, build: Build, settings: Replay) -> None:
+    """Runs a step of faults.jsonl again and reports what is not finite."""
     directory = Path(settings.dir or f"runs/{name}").absolute()
     row = _row(directory, settings.step)
     run = Trained(name, kind, build, str(directory), data=settings.data, before=row["step"])
