@@ -1,7 +1,8 @@
-"""A griffe extension: keeps what Returns and Yields say as it is written.
+"""A griffe extension: sections of docstrings that griffe would take apart wrongly.
 
-Griffe reads "z at steps[-1]: if that is 0 …" as a type and a description. The signature has the
-type already, so these sections become plain ones.
+Griffe reads "z at steps[-1]: if that is 0 …" in Returns as a type and a description. The signature
+has the type already, so Returns and Yields become plain text. References become a list, a paper an
+item.
 """
 
 import re
@@ -9,10 +10,21 @@ from typing import Any
 
 import griffe
 
-_SECTION = re.compile(r"^( *)(Returns|Yields):[ \t]*$", re.MULTILINE)
+_RESULT = re.compile(r"^( *)(Returns|Yields):[ \t]*$", re.MULTILINE)
+_REFERENCES = re.compile(r"^( *)References:[ \t]*\n((?:\1 +.*(?:\n|$))+)", re.MULTILINE)
 
 
-class PlainReturns(griffe.Extension):
+class PlainSections(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring:
-            obj.docstring.value = _SECTION.sub(r"\1Result: \2", obj.docstring.value)
+            text = _RESULT.sub(r"\1Result: \2:", obj.docstring.value)
+            obj.docstring.value = _REFERENCES.sub(_references, text)
+
+
+def _references(found: re.Match) -> str:
+    indent, lines = found[1], found[2].splitlines()
+    items, ended = [], True
+    for line in map(str.strip, lines):
+        items.append(f"{indent}  {'- ' if ended else '  '}{line}")
+        ended = line.endswith((".", ")")) and not line.endswith("et al.")
+    return f"{indent}Sources: References:\n" + "\n".join(items) + "\n"

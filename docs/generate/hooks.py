@@ -60,7 +60,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     for anchor in re.findall(r'id="(genjax\.[\w.]+)"', html):
         _seen.setdefault(anchor, []).append(page.file.src_uri)
-    return with_mathml(_ARXIV.sub(_paper, _TABLE.sub(_labelled, html)))
+    try:
+        return with_mathml(_ARXIV.sub(_paper, _TABLE.sub(_labelled, html)))
+    except ValueError as error:
+        raise PluginError(f"{page.file.src_uri}: {error}") from error
 
 
 def _labelled(found: re.Match) -> str:
@@ -86,7 +89,7 @@ def on_post_build(config: MkDocsConfig) -> None:
             faults.append(f"{name.path} is on the pages {_seen.get(name.path, [])}, not on one")
         if not name.doc:
             faults.append(f"{name.path} has no docstring")
-        if name.room in names.PROVEN and not name.tests:
+        if name.wants_proof and not name.tests:
             faults.append(f"{name.path} has no test that names it")
     if faults:
         raise PluginError("\n".join(["the site does not have all of genjax:", *faults]))

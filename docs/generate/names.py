@@ -18,6 +18,7 @@ class Name:
     module: str  # such as genjax.losses.gan
     name: str
     own_doc: str
+    computes: bool = True  # no protocol and no name of a type: there is something to prove
     kind: str = ""  # where it is a value: the class of the module that it is made of, or its maker
     bases: tuple[str, ...] = ()
     returns: str = ""
@@ -31,6 +32,10 @@ class Name:
     @property
     def room(self) -> str:
         return room(self.module)
+
+    @property
+    def wants_proof(self) -> bool:
+        return self.room in PROVEN and self.computes
 
     @property
     def summary(self) -> str:
@@ -85,13 +90,14 @@ def _names(module: str, path: Path) -> Iterator[Name]:
                 yield Name(module, name, doc, returns=_identifier(returns))
             case ast.ClassDef(name=name, bases=bases) if name[0] != "_":
                 doc = ast.get_docstring(node) or ""
-                yield Name(module, name, doc, bases=tuple(map(_identifier, bases)))
+                parents = tuple(map(_identifier, bases))
+                yield Name(module, name, doc, "Protocol" not in parents, bases=parents)
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if name[0] != "_":
                 # In the proven rooms what is made by a call is a value, the rest names of types.
                 if below or (isinstance(value, ast.Call) and room(module) in PROVEN):
-                    yield Name(module, name, below, kind=_kind(value))
+                    yield Name(module, name, below, isinstance(value, ast.Call), _kind(value))
             case ast.AnnAssign(target=ast.Name(id=name), value=value) if name[0] != "_" and below:
-                yield Name(module, name, below, kind=_kind(value))
+                yield Name(module, name, below, isinstance(value, ast.Call), _kind(value))
 
 
 def _kind(value: ast.expr | None) -> str:

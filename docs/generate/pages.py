@@ -50,7 +50,11 @@ def _count(name: Name) -> str:
 def _module_page(module: str, own: list[Name]) -> str:
     path = names.modules()[module]
     title = module.removeprefix("genjax.")
-    text = [f"---\ntitle: {title}\n---", f"# {module} {{ #{module} }}", names.module_doc(path)]
+    text = [
+        f"---\ntitle: {title}\n---",
+        f"# {module.replace('.', '.<wbr>')} {{ #{module} }}",
+        names.module_doc(path),
+    ]
     if len(own) > 1:
         proven = names.room(module) in names.PROVEN
         rows = [
