@@ -23,7 +23,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     notes = sorted(f"notes/{path.name}" for path in (DOCS / "notes").glob("*.md"))
     notes.sort(key=lambda path: path != "notes/index.md")
     rooms: list = ["api/index.md"]
-    for room, modules in sorted(names.rooms().items(), key=lambda item: item[0] or "~"):
+    for room, modules in names.rooms().items():
         entries = [{module.rpartition(".")[2]: pages.api_path(module)} for module in modules]
         rooms.append({room or "beside the rooms": entries})
     filled = {"Notes": notes, "API": rooms}

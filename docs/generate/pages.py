@@ -28,7 +28,7 @@ def _index(found: dict[str, list[Name]]) -> str:
         "Every public name of genjax. A number after a name of `losses` and `diffusion` says how "
         "many tests prove it; its page links to each of them.",
     ]
-    for room, modules in sorted(names.rooms().items(), key=lambda item: item[0] or "~"):
+    for room, modules in names.rooms().items():
         text += [f"## {f'genjax.{room}' if room else 'Beside the rooms'}", '<div class="index">']
         for module in modules:
             stem = module.removeprefix(f"genjax.{room}.").removeprefix("genjax.")
