@@ -23,8 +23,10 @@ class PlainSections(griffe.Extension):
 
 def _references(found: re.Match) -> str:
     indent, lines = found[1], found[2].splitlines()
+    outer = min(len(line) - len(line.lstrip()) for line in lines)
     items, ended = [], True
-    for line in map(str.strip, lines):
-        items.append(f"{indent}  {'- ' if ended else '  '}{line}")
+    for line in lines:
+        continues = line.startswith(" " * (outer + 1)) or not ended
+        items.append(f"{indent}  {'  ' if continues else '- '}{line.strip()}")
         ended = line.endswith((".", ")")) and not line.endswith("et al.")
     return f"{indent}Sources: References:\n" + "\n".join(items) + "\n"

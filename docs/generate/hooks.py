@@ -21,7 +21,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fills the places of the navigation that follow the files, and adds the fence of drawings."""
     _seen.clear()
     notes = sorted(f"notes/{path.name}" for path in (DOCS / "notes").glob("*.md"))
-    notes.sort(key=lambda path: path != "notes/index.md")
+    notes.sort(key=lambda path: path not in ("notes/index.md", "notes/README.md"))
     rooms: list = ["api/index.md"]
     for room, modules in names.rooms().items():
         entries = [{module.rpartition(".")[2]: pages.api_path(module)} for module in modules]

@@ -25,8 +25,8 @@ def api_path(module: str) -> str:
 def _index(found: dict[str, list[Name]]) -> str:
     text = [
         "# API",
-        "Every public name of genjax. A number after a name of `losses` and `diffusion` says how "
-        "many tests prove it; its page links to each of them.",
+        "Every public name of genjax. A number after a name says how many tests prove it; its page "
+        "links to each of them.",
     ]
     for room, modules in names.rooms().items():
         text += [f"## {f'genjax.{room}' if room else 'Beside the rooms'}", '<div class="index">']
@@ -44,7 +44,7 @@ def _href(name: Name) -> str:
 
 
 def _count(name: Name) -> str:
-    return f" <small>{len(name.tests)}</small>" if name.room in names.PROVEN else ""
+    return f" <small>{len(name.tests)}</small>" if name.tests else ""
 
 
 def _module_page(module: str, own: list[Name]) -> str:
@@ -56,10 +56,10 @@ def _module_page(module: str, own: list[Name]) -> str:
         names.module_doc(path),
     ]
     if len(own) > 1:
-        proven = names.room(module) in names.PROVEN
+        proven = any(name.tests for name in own)
         rows = [
             f"| [`{name.name}`][{name.path}] | {_cell(name.summary)} |"
-            + (f' <a href="#proofs-{name.path}">{len(name.tests)}</a> |' if proven else "")
+            + (f" {_link_to_proofs(name)} |" if proven else "")
             for name in own
         ]
         head = "| Name | | Proofs |\n|---|---|---|" if proven else "| Name | |\n|---|---|"
@@ -73,6 +73,10 @@ def _same_as(name: Name) -> list[str]:
     if name.own_doc or not name.kind:
         return []
     return [f"The value `{name.kind}()`: see [`{name.kind}`][{name.module}.{name.kind}]."]
+
+
+def _link_to_proofs(name: Name) -> str:
+    return f'<a href="#proofs-{name.path}">{len(name.tests)}</a>' if name.tests else ""
 
 
 def _cell(text: str) -> str:
