@@ -151,7 +151,7 @@ def _included(source: Path) -> str:
     places = {(ROOT / file).resolve(): page for page, file in INCLUDED.items()}
 
     def link(found: re.Match) -> str:
-        label, target, fragment = found.groups()
+        label, target, fragment = found.groups("")
         path = (source.parent / target).resolve()
         if path in places:
             return f"[{label}]({places[path]}{fragment})"
