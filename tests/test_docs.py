@@ -1,5 +1,6 @@
 """The site has all of genjax: every public name a docstring, every loss and sampler a test."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -8,14 +9,20 @@ import pytest
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-@pytest.fixture
-def proofs(monkeypatch):
-    monkeypatch.syspath_prepend(DOCS / "generate")
-    import proofs
+@pytest.fixture(scope="module")
+def pages():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DOCS / "generate")
+        import pages
 
-    yield proofs
-    for name in ("proofs", "names"):
-        sys.modules.pop(name)
+        yield pages
+        for name in ("pages", "proofs", "names"):
+            sys.modules.pop(name)
+
+
+@pytest.fixture(scope="module")
+def proofs(pages):
+    return pages.proofs
 
 
 def test_every_public_name_of_losses_and_diffusion_has_a_docstring_and_a_test_that_names_it(proofs):
@@ -27,6 +34,24 @@ def test_every_public_name_of_losses_and_diffusion_has_a_docstring_and_a_test_th
 
 def test_every_public_function_and_class_has_a_docstring(proofs):
     assert [name.path for name in proofs.public_names() if not name.doc] == []
+
+
+def test_every_public_name_is_on_one_page_of_the_api(pages, proofs):
+    shown = [
+        line.removeprefix("::: ")
+        for page in pages.api_pages().values()
+        for line in page.splitlines()
+        if line.startswith("::: ")
+    ]
+    assert sorted(shown) == sorted(name.path for name in proofs.public_names())
+    assert len(set(shown)) == len(shown)
+
+
+def test_every_link_to_a_test_leads_to_its_source(pages):
+    api, proofs = "".join(pages.api_pages().values()), "".join(pages.proof_pages().values())
+    linked = set(re.findall(r"\]\[(tests\.[^\]]*)\]", api))
+    assert linked
+    assert linked <= set(re.findall(r"{ #(tests\.[^ ]*) }", proofs))
 
 
 def test_every_test_file_that_mirrors_no_module_is_accounted_for(proofs):

@@ -20,6 +20,7 @@ _seen: dict[str, list[str]] = {}  # {anchor of a name of genjax: the pages that 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fills the places of the navigation that follow the files, and adds the fence of drawings."""
     _seen.clear()
+    pages.proofs.proven_names.cache_clear()  # of the build before, where mkdocs serves
     notes = sorted(f"notes/{path.name}" for path in (DOCS / "notes").glob("*.md"))
     notes.sort(key=lambda path: path not in ("notes/index.md", "notes/README.md"))
     rooms: list = ["api/index.md"]

@@ -45,18 +45,20 @@ class Name:
 
 def room(module: str) -> str:
     """The folder of a module, "" for a file beside the rooms."""
-    parts = module.split(".")
-    return parts[1] if (PACKAGE / parts[1]).is_dir() else ""
+    _, *rest = module.split(".")
+    return rest[0] if rest and (PACKAGE / rest[0]).is_dir() else ""
 
 
 def modules() -> dict[str, Path]:
-    """Every public module of genjax that holds a public name or a docstring, by its dotted name."""
-    paths = [
-        path
-        for path in sorted(PACKAGE.rglob("*.py"))
-        if not any(part.startswith("_") for part in path.relative_to(PACKAGE).parts)
-    ]
-    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
+    """Every public module of genjax by its dotted name, a package where it defines something."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if parts[-1] == "__init__" and any(True for _ in _names("", path)):
+            parts = parts[:-1]
+        if not any(part.startswith("_") for part in parts):
+            found[".".join(parts)] = path
+    return found
 
 
 def rooms() -> dict[str, list[str]]:

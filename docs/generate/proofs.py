@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from names import PROVEN, ROOT, Name, modules, public_names
@@ -94,6 +95,7 @@ def test_files() -> dict[str, set[str]]:
     return found
 
 
+@cache
 def proven_names() -> list[Name]:
     """Every public name, with its tests."""
     found = public_names()
