@@ -16,7 +16,7 @@ def pages():
         import pages
 
         yield pages
-        for name in ("pages", "proofs", "names"):
+        for name in ("pages", "proofs", "names", "drawings"):
             sys.modules.pop(name)
 
 
@@ -60,3 +60,19 @@ def test_every_test_file_that_mirrors_no_module_is_accounted_for(proofs):
     assert all((proofs.TESTS / file).exists() for file in proofs.SHARED)
     stems = {path.rpartition(".")[2] for path in proofs.modules()}
     assert {stem for shared in proofs.SHARED.values() for stem in shared} <= stems
+
+
+def test_every_drawing_of_a_protocol_has_its_columns_and_fits_a_phone(pages):
+    from drawings import WIDTH, protocol
+
+    sources = [
+        source
+        for path in DOCS.rglob("*.md")
+        for source in re.findall(r"^```protocol\n(.*?)^```", path.read_text(), re.S | re.M)
+    ]
+    assert sources
+    for source in sources:
+        svg = protocol(source, "", "", {}, None)  # KeyError for a name that is no column
+        assert svg.count("<polygon") == source.count(" -> ")
+        edges = re.findall(r'<text x="([\d.]+)" y="[\d.]+">(.*?)</text>', svg)
+        assert all(float(x) + 3 * len(label) <= WIDTH for x, label in edges)
