@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import duel, page, starting
+from benchmarks import compare, page, starting
 from benchmarks.cases import CASES
-from benchmarks.children import ChildError, Machine, once
 from benchmarks.environment import environment
+from benchmarks.workers import Machine, WorkerError, once
 
 PARTS = ("peak", "first-step")
 RESULTS = Path(__file__).parent / "results.json"
@@ -24,12 +24,12 @@ def arguments() -> argparse.Namespace:
     )
     names = ", ".join([*PARTS, *(c.name + ("*" if c.optional else "") for c in CASES)])
     parser.add_argument(
-        "parts", nargs="*", help=f"{names}; a beginning stands for all; none: all but *"
+        "parts", nargs="*", help=f"{names}; a prefix stands for all that match; none: all but *"
     )
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each player, at most")
-    parser.add_argument("--seconds", type=float, default=0.8, help="of a turn, about")
+    parser.add_argument("--rounds", type=int, default=9, help="turns per contender, at most")
+    parser.add_argument("--seconds", type=float, default=0.8, help="approximate length of a turn")
     parser.add_argument(
-        "--limit", type=float, default=75.0, help="seconds of all turns of a part, about"
+        "--limit", type=float, default=75.0, help="approximate seconds of all turns of a part"
     )
     parser.add_argument(
         "--ways", default="eager,channels-last,compile", help="of PyTorch; default: %(default)s"
@@ -37,7 +37,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cores", type=int, help="how many cores to use; default: all")
     parser.add_argument("--gpu", action="store_true", help="both libraries on the GPU")
     parser.add_argument("--bfloat16", action="store_true", help="networks compute in bfloat16")
-    parser.add_argument("--json", type=Path, help="where the results go")
+    parser.add_argument("--json", type=Path, help="file for the results")
     parser.add_argument(
         "--write", action="store_true", help=f"{RESULTS.name} and docs/performance.md as well"
     )
@@ -46,7 +46,11 @@ def arguments() -> argparse.Namespace:
 
 
 def chosen(parts: list[str]) -> list[str]:
-    """The names meant, in the table's order; SystemExit where one means nothing."""
+    """The names that parts stand for, in the order of the table.
+
+    Raises:
+      SystemExit: where a part matches no name.
+    """
     names = [*PARTS, *(c.name for c in CASES)]
     if not parts:
         return [n for n in names if not any(c.name == n and c.optional for c in CASES)]
@@ -67,7 +71,7 @@ def main() -> None:
     os.sched_setaffinity(0, cores)
     results: dict[str, Any] = {"environment": environment(gpu=given.gpu), "cases": []}
     results["environment"]["bfloat16"] = given.bfloat16
-    plan = duel.Plan(given.rounds, given.seconds, given.limit)
+    plan = compare.Plan(given.rounds, given.seconds, given.limit)
     ways = set(given.ways.split(","))
     with tempfile.TemporaryDirectory(prefix="genjax-benchmarks-") as caches:
         machine = Machine(tuple(cores), given.gpu, Path(caches), given.bfloat16)
@@ -75,8 +79,8 @@ def main() -> None:
             results["peak"] = peak(machine)
         for case in CASES:
             if case.name in names:
-                if played := duel.play(case, machine, plan, ways):
-                    results["cases"].append(played)
+                if result := compare.run_case(case, machine, plan, ways):
+                    results["cases"].append(result)
                 _keep(results, given.json)
         if "first-step" in names:
             results["first_step"] = starting.measure(machine, given.rounds, ways)
@@ -94,16 +98,16 @@ def _keep(results: dict[str, Any], path: Path | None) -> None:
 
 
 def peak(machine: Machine) -> dict[str, float]:
-    """The matrix-multiply rate by each library, in operations a second."""
+    """The matrix-multiply rate by each library, in operations per second."""
     rates = {}
     kind = "bfloat16" if machine.bfloat16 else "float32"
     for library in ("genjax", "torch"):
         try:
             rates[library] = once(machine, "peak", library, kind)["flops"]
-        except ChildError as error:
-            duel.say(f"peak by {library} left out: {error}")
+        except WorkerError as error:
+            compare.log(f"peak by {library} skipped: {error}")
             continue
-        duel.say(f"{kind} matrix multiply by {library}: {rates[library] / 1e9:,.0f} GFLOP/s")
+        compare.log(f"{kind} matrix multiply by {library}: {rates[library] / 1e9:,.0f} GFLOP/s")
     return rates
 
 

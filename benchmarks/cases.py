@@ -1,4 +1,4 @@
-"""What is timed: networks, batches and the libraries that play each, as plain values."""
+"""What is timed: networks, batches and contenders, as plain values."""
 
 from dataclasses import dataclass
 
@@ -54,7 +54,7 @@ class LucidUNet:
 
 @dataclass(frozen=True)
 class Pixels:
-    """No network: images of a set are put into batches."""
+    """No network: the images of a data set are put into batches."""
 
     shape: tuple[int, int, int]
 
@@ -63,36 +63,48 @@ Network = Vae | ConvVae | Dcgan | UNet | LucidUNet
 
 
 @dataclass(frozen=True)
-class Player:
-    """A library's way to play a case, in a process of its own.
+class Contender:
+    """One library's way to run a case, in a process of its own.
 
-    library: "genjax", "torch" or "numpy". way: for torch "eager", "channels-last" or "compile", or
-    a loader's workers. dispatch: train steps in one dispatch, genjax only. data: whether batches
-    come from the input pipeline.
+    Attributes:
+      library: "genjax", "torch" or "numpy".
+      way: of torch "eager", "channels-last" or "compile", or a data loader's settings.
+      scan_steps: train steps per dispatch; genjax only.
+      data: whether batches come from the input pipeline.
     """
 
     library: str
     way: str = ""
-    dispatch: int = 1
+    scan_steps: int = 1
     data: bool = False
 
     @property
     def name(self) -> str:
-        dispatch = f", {self.dispatch} steps a dispatch" if self.dispatch > 1 else ""
-        return f"{self.library} {self.way}".strip() + dispatch
+        steps = f", {self.scan_steps} steps per dispatch" if self.scan_steps > 1 else ""
+        return f"{self.library} {self.way}".strip() + steps
 
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison. sampler and steps: of a sampling. optional: left out unless asked for.
-    wanted: the ratio to the better of PyTorch eager and channels-last that genjax shall reach.
+    """One comparison.
+
+    Attributes:
+      name: the case's name on the command line.
+      title: its name in the tables.
+      network: what is trained or sampled from; Pixels for an input pipeline alone.
+      batch: images per batch.
+      contenders: what is timed.
+      sampler: of a sampling case.
+      steps: of the sampler.
+      optional: skipped unless named on the command line.
+      wanted: the target for the ratio to the better of PyTorch eager and channels-last.
     """
 
     name: str
     title: str
     network: Network | Pixels
     batch: int
-    players: tuple[Player, ...]
+    contenders: tuple[Contender, ...]
     sampler: str | None = None
     steps: int = 0
     optional: bool = False
@@ -109,17 +121,17 @@ class Case:
         return {"feeding": "image", "sampling": "sampling", "training": "train step"}[self.kind]
 
 
-GENJAX = Player("genjax")
-WAYS = tuple(Player("torch", way) for way in ("eager", "channels-last", "compile"))
+GENJAX = Contender("genjax")
+WAYS = tuple(Contender("torch", way) for way in ("eager", "channels-last", "compile"))
 DENSE_WAYS = (WAYS[0], WAYS[2])  # no image layout in a dense network
 LOOPS = WAYS[:2]
 
 LOADERS = (
-    Player("genjax", dispatch=50),
+    Contender("genjax", scan_steps=50),
     GENJAX,
-    Player("numpy", "indexing"),
-    Player("torch", "DataLoader"),
-    Player("torch", "DataLoader, 2 workers"),
+    Contender("numpy", "indexing"),
+    Contender("torch", "DataLoader"),
+    Contender("torch", "DataLoader, 2 workers"),
 )
 
 WANTED = {("ddim", 16): 1.2, ("ddim", 1): 2.0}
@@ -156,7 +168,12 @@ CASES = (
         "VAE 784-400-20",
         Vae(),
         128,
-        (GENJAX, Player("genjax", dispatch=20), Player("genjax", dispatch=50), *DENSE_WAYS),
+        (
+            GENJAX,
+            Contender("genjax", scan_steps=20),
+            Contender("genjax", scan_steps=50),
+            *DENSE_WAYS,
+        ),
         wanted=2.8,
     ),
     Case(
@@ -165,8 +182,8 @@ CASES = (
         Vae(),
         128,
         (
-            Player("genjax", dispatch=50, data=True),
-            *(Player("torch", p.way, data=True) for p in DENSE_WAYS),
+            Contender("genjax", scan_steps=50, data=True),
+            *(Contender("torch", p.way, data=True) for p in DENSE_WAYS),
         ),
         wanted=2.8,
     ),
@@ -227,7 +244,7 @@ CASES = (
     ),
 )
 
-# What a newcomer's first command trains, for the time until its first step.
+# What the README's first command trains, for the time until its first step.
 FIRST = Case(
     "first-step",
     "from the command to the first step, ddpm_fashion",

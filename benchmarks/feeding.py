@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import Case, Player
-from benchmarks.pictures import pictures
+from benchmarks.cases import Case, Contender
+from benchmarks.random_images import random_images
 
 COUNT = 20_000
 
@@ -16,9 +16,9 @@ class Feeding:
 
     parameters, init_seconds = 0, 0.0
 
-    def __init__(self, case: Case, player: Player, *, bfloat16: bool = False):
-        make = {"genjax": _genjax, "numpy": _numpy, "torch": _torch}[player.library]
-        self.batches: Iterator[Any] = make(pictures(case, COUNT), case.batch, player)
+    def __init__(self, case: Case, contender: Contender, *, bfloat16: bool = False):
+        make = {"genjax": _genjax, "numpy": _numpy, "torch": _torch}[contender.library]
+        self.batches: Iterator[Any] = make(random_images(case, COUNT), case.batch, contender)
 
     def run(self, units: int) -> int:
         """At least so many images, in whole batches; how many."""
@@ -28,15 +28,15 @@ class Feeding:
         return images
 
 
-def _genjax(images: np.ndarray, batch: int, player: Player) -> Iterator[int]:
-    from genjax.data import from_arrays
+def _genjax(images: np.ndarray, batch: int, contender: Contender) -> Iterator[int]:
+    from genjax.data import images_from_arrays
 
-    stack = player.dispatch if player.dispatch > 1 else None
-    for item in from_arrays(images).batches(0, 0, batch, stack=stack):
+    stack = contender.scan_steps if contender.scan_steps > 1 else None
+    for item in images_from_arrays(images).batches(0, 0, batch, scan_steps=stack):
         yield batch * (stack or 1) if item["image"].size else 0
 
 
-def _numpy(images: np.ndarray, batch: int, player: Player) -> Iterator[int]:
+def _numpy(images: np.ndarray, batch: int, contender: Contender) -> Iterator[int]:
     draw = np.random.default_rng(0)
     while True:
         order = draw.permutation(len(images))
@@ -44,10 +44,10 @@ def _numpy(images: np.ndarray, batch: int, player: Player) -> Iterator[int]:
             yield len(images[order[start : start + batch]])
 
 
-def _torch(images: np.ndarray, batch: int, player: Player) -> Iterator[int]:
+def _torch(images: np.ndarray, batch: int, contender: Contender) -> Iterator[int]:
     import torch
 
-    workers = 2 if "workers" in player.way else 0
+    workers = 2 if "workers" in contender.way else 0
     loader = torch.utils.data.DataLoader(
         torch.utils.data.TensorDataset(torch.from_numpy(images)),
         batch_size=batch,

@@ -12,31 +12,31 @@ def since_command() -> float:
     return time.time() - float(os.environ["BENCHMARK_BEGAN"])
 
 
-def tell(phases: dict[str, float]) -> None:
-    """Prints the seconds and ends the process at once, whatever else it meant to do."""
+def report(phases: dict[str, float]) -> None:
+    """Prints the seconds and exits at once."""
     print(json.dumps({"total": since_command(), **phases}), flush=True)
     os._exit(0)
 
 
 def genjax(directory: str) -> None:
-    """The real command, stopped after its first dispatch.
+    """The real command, stopped after its first train step.
 
     Phases: import; set_up, of data and network; compile, of the step, traced and compiled or read
     from the cache, while the first state is drawn on another core; wait, for that; and the step.
     """
-    from genjax.cli import main, platform
+    from genjax.cli import main, restart, startup
 
-    platform.with_kept_memory()
-    configure = platform.configure
+    restart.keep_freed_memory()
+    configure = startup.configure
 
     def configured() -> None:
         configure()
         import jax
 
-        from genjax.train.layout import Program
+        from genjax.train.layout import CompiledSteps
 
         at = [0.0, since_command()]
-        prepare, call = Program.prepare, Program.__call__
+        prepare, call = CompiledSteps.prepare, CompiledSteps.__call__
 
         def prepared(*arguments: Any) -> None:
             at.append(since_command())
@@ -48,12 +48,12 @@ def genjax(directory: str) -> None:
             jax.block_until_ready(call(*arguments))
             at.append(since_command())
             phases = ("import", "set_up", "compile", "wait", "step")
-            tell(dict(zip(phases, (end - start for start, end in pairwise(at)), strict=True)))
+            report(dict(zip(phases, (end - start for start, end in pairwise(at)), strict=True)))
 
-        Program.prepare = prepared  # type: ignore[method-assign]
-        Program.__call__ = called  # type: ignore[assignment, method-assign]
+        CompiledSteps.prepare = prepared  # type: ignore[method-assign]
+        CompiledSteps.__call__ = called  # type: ignore[assignment, method-assign]
 
-    platform.configure = configured
+    startup.configure = configured
     from experiments import ddpm_fashion
 
     sys.argv[1:] = ["--run.dir", directory]
@@ -62,15 +62,15 @@ def genjax(directory: str) -> None:
 
 def torch(way: str) -> None:
     """The same network's first step in PyTorch."""
-    from benchmarks.cases import FIRST, Player
-    from benchmarks.child import prepare
+    from benchmarks.cases import FIRST, Contender
+    from benchmarks.worker import prepare
 
     prepare("torch")
     from benchmarks.torch_training import Training
 
-    training = Training(FIRST, Player("torch", way))
+    training = Training(FIRST, Contender("torch", way))
     training.run(1)
-    tell({"set_up": training.init_seconds})
+    report({"set_up": training.init_seconds})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import optax
 
 from benchmarks.cases import ConvVae, Dcgan, LucidUNet, Network, UNet, Vae
 from benchmarks.linen_unet import LucidUNet as LinenLucidUNet
-from genjax.diffusion import predictions, schedules
+from genjax.diffusion import discrete_schedules, predictions
 from genjax.losses import gan, likelihoods, vae
 from genjax.losses.diffusion import denoising
 from genjax.losses.times import Steps
@@ -19,7 +19,7 @@ from genjax.train.game import Aux, Game, Player
 
 LEVELS = 1000
 EMA = 0.999
-SCHEDULE = schedules.DiscreteLinear(LEVELS)
+SCHEDULE = discrete_schedules.DiscreteLinear(LEVELS)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _vae(network: Vae | ConvVae, dtype: Any) -> Timed:
             lambda z: decoder.apply(own["decoder"], z),
             batch["image"] / 255,
             keys,
-            nll=likelihoods.bernoulli,
+            nll=likelihoods.bernoulli_nll,
         )
         return parts.loss().mean(), Aux({"nll": parts.nll.mean(), "kl": parts.kl.mean()})
 

@@ -1,16 +1,16 @@
-"""Whether something else was at work on the cores while nothing of ours was."""
+"""How busy other processes kept the cores while no worker ran."""
 
 import os
 import time
 from pathlib import Path
 
-# Thread pools that still spin after their work would slow the next child.
+# Thread pools that still spin after their work would slow the next worker.
 SETTLE = 0.05
 WATCH = 0.1
 
 
 class Idleness:
-    """Watches the cores in the pauses between the turns, when every child waits."""
+    """Watches the cores in the pauses between the turns, when every worker waits."""
 
     def __init__(self) -> None:
         self.cores = {f"cpu{core}" for core in os.sched_getaffinity(0)}
@@ -26,7 +26,7 @@ class Idleness:
         self.all += whole_then - whole
 
     def busy(self) -> float:
-        """The share of the cores' time that others took."""
+        """The share of the cores' time that other processes took."""
         return self.worked / self.all if self.all else 0.0
 
     def _ticks(self) -> tuple[int, int]:

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import games, weights
-from benchmarks.cases import Case, Player
+from benchmarks.cases import Case, Contender
 from benchmarks.counting import count
-from benchmarks.pictures import PIXELS
+from benchmarks.random_images import PIXELS
 from genjax.diffusion import multistep, predictions, samplers, steps
 from genjax.train import host_memory
 
@@ -24,7 +24,7 @@ SAMPLERS = {
 class Sampling:
     """Draws a batch of images from noise, one after another."""
 
-    def __init__(self, case: Case, player: Player, *, bfloat16: bool = False):
+    def __init__(self, case: Case, contender: Contender, *, bfloat16: bool = False):
         self.case = case
         self.model = games.denoiser(case.network, jnp.bfloat16 if bfloat16 else None)
         timed = games.build(case.network)
@@ -44,7 +44,7 @@ class Sampling:
             shape,
             schedule=games.SCHEDULE,
             target=predictions.noise,
-            steps=steps.uniform(self.case.steps),
+            steps=steps.linear(self.case.steps),
             start=start,
         )
 

@@ -11,10 +11,10 @@ import numpy as np
 import optax
 
 from benchmarks import games, weights
-from benchmarks.cases import Case, Player
+from benchmarks.cases import Case, Contender
 from benchmarks.counting import count
-from benchmarks.pictures import IMAGES, pictures
-from genjax.data import from_arrays
+from benchmarks.random_images import IMAGES, random_images
+from genjax.data import images_from_arrays
 from genjax.train import host_memory
 from genjax.train.game import compiled_initial_state, initial_state
 from genjax.train.layout import DataParallel
@@ -28,8 +28,8 @@ SPREAD = 0.02  # of what is added to parameters that two libraries compare
 class Training:
     """Steps of a case, one dispatch after another, on one device."""
 
-    def __init__(self, case: Case, player: Player, *, bfloat16: bool = False):
-        self.case, self.player = case, player
+    def __init__(self, case: Case, contender: Contender, *, bfloat16: bool = False):
+        self.case, self.contender = case, contender
         self.dtype = jax.numpy.bfloat16 if bfloat16 else None
         self.timed = games.build(case.network, dtype=self.dtype)
         self.layout = DataParallel(1)
@@ -40,25 +40,27 @@ class Training:
         jax.block_until_ready(self.state)
         self.init_seconds = time.monotonic() - began
         self.key = jax.random.key(1)
-        several = player.dispatch > 1
-        # As genjax.cli.stage does: a set in memory lies on the device where steps are scanned.
-        held = {"image": pictures(case, IMAGES)} if player.data and several else None
-        program = self.layout.compile(self.timed.game, several=several, held=held)
+        several = contender.scan_steps > 1
+        # As genjax.run.trainer does: a set in memory lies on the device where steps are scanned.
+        held = {"image": random_images(case, IMAGES)} if contender.data and several else None
+        program = self.layout.compile(
+            self.timed.game, scan_steps=contender.scan_steps, dataset=held
+        )
         self.dispatch = host_memory.freeing(program)  # as the loop does
         self.batches = self._batches()
 
     def _batches(self) -> Iterator[Any]:
-        n, batch = self.player.dispatch, self.case.batch
-        if self.player.data:
-            images = from_arrays(pictures(self.case, IMAGES))
+        n, batch = self.contender.scan_steps, self.case.batch
+        if self.contender.data:
+            images = images_from_arrays(random_images(self.case, IMAGES))
             read = images.index_batches if n > 1 else images.batches
-            return map(self.layout.feed, read(0, 0, batch, stack=n, stop=FOREVER))
-        same = {"image": np.stack([pictures(self.case, batch)] * n)}
+            return map(self.layout.feed, read(0, 0, batch, scan_steps=n, stop=FOREVER))
+        same = {"image": np.stack([random_images(self.case, batch)] * n)}
         return itertools.repeat(self.layout.feed(same))
 
     def run(self, units: int) -> int:
         """At least so many steps, in whole dispatches; how many."""
-        dispatches = -(-units // self.player.dispatch)
+        dispatches = -(-units // self.contender.scan_steps)
         before = None
         for _ in range(dispatches):
             self.state, told = self.dispatch(self.state, self.key, next(self.batches))
@@ -66,12 +68,12 @@ class Training:
                 jax.tree.map(np.asarray, before)
             before = told
         jax.block_until_ready(self.state)
-        return dispatches * self.player.dispatch
+        return dispatches * self.contender.scan_steps
 
     def flops(self) -> dict[str, float]:
         """Of one step: of its convolutions and products by the jaxpr, and of all by XLA."""
         step = make_step(self.timed.game, None)
-        batch = {"image": pictures(self.case, self.case.batch)}
+        batch = {"image": random_images(self.case, self.case.batch)}
         counted = {"products": count(step, self.state, self.key, batch)}
         if analysis := jax.jit(step).lower(self.state, self.key, batch).cost_analysis():
             counted["xla"] = analysis["flops"]
@@ -88,7 +90,7 @@ class Training:
         params, variables = jax.jit(timed.init)(jax.random.key(0))
         params = jax.tree.map(move, params)
         state = initial_state(timed.game, params, variables)
-        images = pictures(self.case, self.case.batch)
+        images = random_images(self.case, self.case.batch)
         keys = jax.random.split(jax.random.key(2), self.case.batch)
         values = {}
         for name, player in timed.game.items():

@@ -5,19 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import CASES
-from benchmarks.duel import TOLERANCE
+from benchmarks.compare import TOLERANCE
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
-NOTES = Path(__file__).parent / "notes.md"
 BUSY = 0.05
 BETTER = ("torch eager", "torch channels-last")
 FIRST_STEP = {"genjax, cold cache": 12, "genjax, warm cache": 5}  # seconds wanted
 MEMORY = 1.3  # of PyTorch eager's, at most
 
 HOW = """\
-Each player is a process of its own, pinned to the same cores and the same number of threads, and
-works only in its turn: A B C, C B A, … A *ratio* is PyTorch's time over genjax's in the same
+Each contender is a process of its own, pinned to the same cores and the same number of threads,
+and works only in its turn: A B C, C B A, … A *ratio* is PyTorch's time over genjax's in the same
 round, the median over the rounds, with a 95 % bootstrap interval: **above 1 genjax is faster**.
 Training is forward, backward, Adam and the moving average of the parameters, by the experiments'
 own train step (`genjax.train.layout.DataParallel`) and settings (`genjax.cli.platform`: an option
@@ -31,6 +30,12 @@ Memory is the most that the process held in RAM while it was timed, less what it
 imports; over 1.3 of PyTorch eager's is a miss, in bold.
 """
 
+NOTES = """\
+What was learnt from these and earlier runs stands in the notes: [XLA on a CPU](notes/xla_cpu.md),
+[memory](notes/memory.md), [the first step](notes/start.md), [measuring](notes/measuring.md),
+[GPU](notes/gpu.md).
+"""
+
 
 def write(results: dict[str, Any]) -> None:
     PAGE.write_text(text(results))
@@ -40,7 +45,7 @@ def text(results: dict[str, Any]) -> str:
     head = ["# Speed", "", "<!-- Written by `python -m benchmarks --write`. -->", ""]
     parts = [_environment(results), HOW, _ratios(results), _details(results)]
     parts += [_feeding(results), _first_step(results)]
-    parts += [NOTES.read_text()] if NOTES.exists() else []
+    parts.append(NOTES)
     return "\n".join(head) + "\n".join(part for part in parts if part)
 
 
@@ -62,7 +67,7 @@ def _environment(results: dict[str, Any]) -> str:
     if busy > BUSY:
         lines += [
             "",
-            f"**Other work took up to {busy:.0%} of the cores: these numbers say little.**",
+            f"**Other work took up to {busy:.0%} of the cores: these timings are unreliable.**",
         ]
     return "\n".join([*lines, ""])
 
@@ -79,7 +84,7 @@ def _ratios(results: dict[str, Any]) -> str:
     for case in _compared(results):
         for name, against in case["ratios"].items():
             row = [_title(case), name.removeprefix("genjax").removeprefix(", ")]
-            row.append(_milliseconds(case["players"][name]["seconds"]["median"]))
+            row.append(_milliseconds(case["contenders"][name]["seconds"]["median"]))
             row += [
                 _ratio(against.get(f"torch {way}")) for way in ("eager", "channels-last", "compile")
             ]
@@ -116,8 +121,8 @@ def _details(results: dict[str, Any]) -> str:
     peak = max(results.get("peak", {}).values(), default=None)
     for case in _compared(results):
         counted = case["flops"].get("torch", case["flops"].get("genjax", {})).get("products")
-        for name, told in case["players"].items():
-            seconds = told["seconds"]
+        for name, measured in case["contenders"].items():
+            seconds = measured["seconds"]
             rate = counted / seconds["median"] if counted else None
             rows.append(
                 _row(
@@ -128,14 +133,14 @@ def _details(results: dict[str, Any]) -> str:
                         f"{_milliseconds(seconds['q1'])} to {_milliseconds(seconds['q3'])}",
                         f"{rate / 1e9:,.0f}" if rate else "",
                         f"{rate / peak:.0%}" if rate and peak else "",
-                        f"{told['mib']:,.0f}",
-                        _memory(told, case["players"].get("torch eager")),
-                        f"{told['init'] + told['first']:.1f}",
+                        f"{measured['mib']:,.0f}",
+                        _memory(measured, case["contenders"].get("torch eager")),
+                        f"{measured['init'] + measured['first']:.1f}",
                     ]
                 )
             )
     counts = [
-        f"- {_title(case)}: {next(iter(case['players'].values()))['parameters']:,} parameters; "
+        f"- {_title(case)}: {next(iter(case['contenders'].values()))['parameters']:,} parameters; "
         + ", ".join(
             f"{name} {counted['products'] / 1e9:,.2f}"
             + (
@@ -145,31 +150,38 @@ def _details(results: dict[str, Any]) -> str:
             )
             for name, counted in case["flops"].items()
         )
-        + f" GFLOP a {case['unit']}"
+        + f" GFLOP per {case['unit']}"
         for case in _compared(results)
-        if case["players"]
+        if case["contenders"]
     ]
-    left_out = [
-        f"- {_title(case)}: {name} left out: {why}"
+    skipped = [
+        f"- {_title(case)}: {name} skipped: {why}"
         for case in results["cases"]
-        for name, why in case["left_out"].items()
+        for name, why in case["skipped"].items()
     ]
-    return "\n".join(["## Times, rates and memory", "", *rows, "", *counts, *left_out, ""])
+    return "\n".join(["## Times, rates and memory", "", *rows, "", *counts, *skipped, ""])
 
 
-def _memory(told: dict[str, Any], eager: dict[str, Any] | None) -> str:
-    if eager is None or told is eager:
+def _memory(measured: dict[str, Any], eager: dict[str, Any] | None) -> str:
+    if eager is None or measured is eager:
         return ""
-    ratio = told["mib"] / eager["mib"]
+    ratio = measured["mib"] / eager["mib"]
     return f"{ratio:.2f}" if ratio <= MEMORY else f"**{ratio:.2f}**"
 
 
 def _feeding(results: dict[str, Any]) -> str:
     rows = [
-        _row([_title(case), name, f"{1 / told['seconds']['median']:,.0f}", f"{told['mib']:,.0f}"])
+        _row(
+            [
+                _title(case),
+                name,
+                f"{1 / measured['seconds']['median']:,.0f}",
+                f"{measured['mib']:,.0f}",
+            ]
+        )
         for case in results["cases"]
         if case["unit"] == "image"
-        for name, told in case["players"].items()
+        for name, measured in case["contenders"].items()
     ]
     head = ["## Input pipelines", "", "| | | images/s | MiB |", "|---|---|---|---|"]
     return "\n".join([*head, *rows, ""]) if rows else ""
@@ -184,11 +196,14 @@ def _first_step(results: dict[str, Any]) -> str:
         _row(
             [
                 name,
-                *(f"{told[p]:.1f}" if p in told else "" for p in phases),
-                *_judged(FIRST_STEP.get(name), lambda bound, told=told: told["total"] <= bound),
+                *(f"{measured[p]:.1f}" if p in measured else "" for p in phases),
+                *_judged(
+                    FIRST_STEP.get(name),
+                    lambda bound, measured=measured: measured["total"] <= bound,
+                ),
             ]
         )
-        for name, told in found.items()
+        for name, measured in found.items()
     ]
     head = [
         "## From the command to the first step",

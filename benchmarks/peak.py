@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks.child import prepare
+from benchmarks.worker import prepare
 
 SIZE, TRIES, SECONDS = 2048, 5, 1.0
 

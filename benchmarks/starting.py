@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from benchmarks.children import ChildError, Machine, once
-from benchmarks.duel import say
+from benchmarks.compare import log
+from benchmarks.workers import Machine, WorkerError, once
 
 COLD, WARM = 2, 3
 
@@ -21,7 +21,7 @@ def measure(machine: Machine, rounds: int, ways: set[str]) -> dict[str, dict[str
     if all(importlib.util.find_spec(name) for name in ("torch", "diffusers")):
         kinds += [("torch", way) for way in ("eager", "compile") if way in ways]
     else:
-        say("first step of torch left out: torch or diffusers is not installed")
+        log("first step of torch skipped: torch or diffusers is not installed")
     for library, way in kinds:
         name = f"{library} {way}".strip()
         with tempfile.TemporaryDirectory(dir=machine.caches) as folder:
@@ -42,12 +42,12 @@ def _run(machine: Machine, library: str, way: str, name: str) -> dict[str, float
     machine.caches.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=machine.caches) as run:
         try:
-            told = once(machine, "first_step", library, way or run)
-        except ChildError as error:
-            say(f"first step of {name} left out: {error}")
+            measured = once(machine, "first_step", library, way or run)
+        except WorkerError as error:
+            log(f"first step of {name} skipped: {error}")
             return {}
-    say(f"first step of {name} after {told['total']:.1f} s")
-    return told
+    log(f"first step of {name} after {measured['total']:.1f} s")
+    return measured
 
 
 def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
@@ -59,5 +59,5 @@ def _prepare_images(machine: Machine) -> None:
     """The first use of the embedded images prepares them, which is not to be timed."""
     try:
         once(machine, "prepare_images")
-    except ChildError as error:
-        say(f"images are not prepared: {error}")
+    except WorkerError as error:
+        log(f"images are not prepared: {error}")

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from benchmarks import torch_networks
-from benchmarks.cases import Case, Player
-from benchmarks.pictures import PIXELS
+from benchmarks.cases import Case, Contender
+from benchmarks.random_images import PIXELS
 from benchmarks.torch_training import device, load, synchronise
 
-# "trailing" visits the times that genjax.diffusion.steps.uniform does.
+# "trailing" visits the times that genjax.diffusion.steps.linear does.
 BETAS = {"beta_start": 1e-4, "beta_end": 0.02, "timestep_spacing": "trailing"}
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ddpm": (diffusers.DDPMScheduler, {"clip_sample": False}),
@@ -25,12 +25,12 @@ SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
 class Sampling:
     """Draws a batch of images from noise, one after another."""
 
-    def __init__(self, case: Case, player: Player, *, bfloat16: bool = False):
+    def __init__(self, case: Case, contender: Contender, *, bfloat16: bool = False):
         self.case, self.bfloat16 = case, bfloat16
         began = time.monotonic()
         self.model = torch_networks.build(case.network).to(device()).eval()
         self.format = (
-            torch.channels_last if player.way == "channels-last" else torch.contiguous_format
+            torch.channels_last if contender.way == "channels-last" else torch.contiguous_format
         )
         self.model = self.model.to(memory_format=self.format)
         self.parameters = sum(p.numel() for p in self.model.parameters())
@@ -46,7 +46,7 @@ class Sampling:
         self.scheduler.set_timesteps(self.case.steps)
         with torch.autocast(device().type, torch.bfloat16, enabled=self.bfloat16):
             for t in self.scheduler.timesteps:
-                # Level i of its chain is time i + 1 of ours, and is what the network is told.
+                # Level i of its chain is time i + 1 of ours, the one the network takes.
                 noise = self.model(x, t + 1).sample
                 x = self.scheduler.step(noise, t, x).prev_sample
         return x

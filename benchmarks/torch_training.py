@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks import torch_networks
-from benchmarks.cases import Case, ConvVae, Dcgan, LucidUNet, Network, Player, UNet, Vae
-from benchmarks.pictures import IMAGES, pictures
+from benchmarks.cases import Case, Contender, ConvVae, Dcgan, LucidUNet, Network, UNet, Vae
+from benchmarks.random_images import IMAGES, random_images
 
 EMA = 0.999
 LEVELS = 1000
@@ -32,24 +32,26 @@ def synchronise() -> None:
 class Training:
     """Steps of a case; Adam and the average by the fastest ways PyTorch has for them."""
 
-    def __init__(self, case: Case, player: Player, *, bfloat16: bool = False):
-        self.case, self.player, self.bfloat16 = case, player, bfloat16
+    def __init__(self, case: Case, contender: Contender, *, bfloat16: bool = False):
+        self.case, self.contender, self.bfloat16 = case, contender, bfloat16
         began = time.monotonic()
         self.model = torch_networks.build(case.network).to(device()).train()
-        self.channels_last = player.way == "channels-last"
+        self.channels_last = contender.way == "channels-last"
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.turns = _turns(case.network, self.model)
         self.losses: dict[str, Callable] = {turn.name: turn.loss for turn in self.turns}
-        if player.way == "compile":
+        if contender.way == "compile":
             self.losses = {name: torch.compile(loss) for name, loss in self.losses.items()}
         self.init_seconds = time.monotonic() - began
         self.batches = self._batches()
 
     def _batches(self) -> Iterator[torch.Tensor]:
-        if self.player.data:
-            images = torch.from_numpy(pictures(self.case, IMAGES)).permute(0, 3, 1, 2).contiguous()
+        if self.contender.data:
+            images = (
+                torch.from_numpy(random_images(self.case, IMAGES)).permute(0, 3, 1, 2).contiguous()
+            )
             loader = torch.utils.data.DataLoader(
                 torch.utils.data.TensorDataset(images),
                 batch_size=self.case.batch,
@@ -58,7 +60,7 @@ class Training:
             )
             while True:
                 yield from (self._placed(x) for (x,) in loader)
-        batch = self._placed(_channels_first(pictures(self.case, self.case.batch)))
+        batch = self._placed(_channels_first(random_images(self.case, self.case.batch)))
         while True:
             yield batch
 
@@ -102,7 +104,7 @@ class Training:
         drawn = {
             n[5:]: torch.from_numpy(arrays[n]).to(device()) for n in arrays if n[:5] == "draw:"
         }
-        x = _channels_first(pictures(self.case, self.case.batch))
+        x = _channels_first(random_images(self.case, self.case.batch))
         if isinstance(self.case.network, Dcgan):
             x = x.flip(2, 3)  # see weights.py
         values = {}
@@ -130,7 +132,7 @@ def _channels_first(images: np.ndarray) -> torch.Tensor:
 
 
 class _Turn:
-    """One player's turn: a loss of (images uint8, draws or None) and what lowers it."""
+    """One player's turn: a loss of (images uint8, draws or None) and its optimizer."""
 
     def __init__(self, name: str, model: nn.Module, loss: Callable, average: bool, **adam: Any):
         self.name, self.loss = name, loss

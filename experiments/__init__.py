@@ -1,0 +1,8 @@
+"""Experiments: one file per system, run as `python -m experiments.NAME` or as a file."""
+
+import sys
+
+from genjax.cli.restart import keep_freed_memory
+
+if sys.argv[:1] == ["-m"]:  # `python -m experiments.NAME` has imported nothing else yet
+    keep_freed_memory()

@@ -11,15 +11,23 @@ that keep shape and shade but lose print and texture, and ghostly samples.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
-from genjax.cli.config import Data, Run
+import optax
+
 from genjax.cli.main import main
+from genjax.data import DataSettings, ImageSpec
+from genjax.losses.autoencoder import squared_error
+from genjax.models import autoencoder, codes
+from genjax.models.whitened import WhitenedAutoencoder
+from genjax.run import Family, Settings
+from genjax.train.game import Aux, Player
 
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=10_000, batch=128, every=2500)
-    data: Data = Data()
+    run: Settings = Settings(steps=10_000, batch=128, every=2500)
+    data: DataSettings = DataSettings()
     conv: bool = False
     """Convolutions instead of dense layers."""
     latent: int = 16
@@ -27,16 +35,7 @@ class Config:
     learning_rate: float = 1e-3
 
 
-def build(config: Config, spec):
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    from genjax.cli.system import System
-    from genjax.losses.autoencoder import squared_error
-    from genjax.models import autoencoder, codes
-    from genjax.train.game import Aux, Player
-
+def build(config: Config, spec: ImageSpec) -> Family:
     if config.conv:
         encoder = autoencoder.ConvEncoder(latent=config.latent)
         decoder = autoencoder.ConvDecoder(spec.shape)
@@ -44,45 +43,46 @@ def build(config: Config, spec):
         encoder = autoencoder.DenseEncoder(latent=config.latent)
         decoder = autoencoder.DenseDecoder(spec.shape)
 
+    model = WhitenedAutoencoder(encoder, decoder, spec.shape, config.latent)
+
+    def mse(code, image, x):  # per pixel, as in the Keras tutorials
+        return squared_error(code, image, x) / x[0].size
+
+    return whitened_family(model, lambda *of: (mse(*of), {}), mse, config.learning_rate)
+
+
+def whitened_family(model, objective, mse, learning_rate: float, **options) -> Family:
+    """objective: (code, image, x) -> losses [B] and metrics; mse: (code, image, x) -> [B]."""
+
     def init(key, before):
-        x, z = jnp.zeros((1, *spec.shape)), jnp.zeros((1, config.latent))
-        keys = jax.random.split(key)
-        params = {"encoder": encoder.init(keys[0], x), "decoder": decoder.init(keys[1], z)}
-        return {"autoencoder": params}, {"autoencoder": codes.standard(config.latent)}
+        params, moments = model.init(key)
+        return {"autoencoder": params}, {"autoencoder": moments}
 
-    def encode(params, image):
-        return encoder.apply(params["encoder"], image / 255)
-
-    def decode(params, code):
-        return jax.nn.sigmoid(decoder.apply(params["decoder"], code))
-
-    def error(params, batch):
-        return (
-            squared_error(  # per pixel, as in the Keras tutorials
-                lambda x: encoder.apply(params["encoder"], x),
-                lambda z: decode(params, z),
-                batch["image"] / 255,
-            )
-            / batch["image"][0].size
-        )
+    def apply(function, params, batch):
+        own = params["autoencoder"]
+        return function(partial(model.code, own), partial(model.image, own), batch["image"] / 255)
 
     def loss(params, state, keys, batch):
-        own = params["autoencoder"]
-        moments = codes.update(state.variables["autoencoder"], encode(own, batch["image"]))
-        return error(own, batch).mean(), Aux(variables={"autoencoder": moments})
+        code = model.code(params["autoencoder"], batch["image"] / 255)
+        moments = codes.update(state.variables["autoencoder"], code)
+        losses, metrics = apply(objective, params, batch)
+        return losses.mean(), Aux(metrics, {"autoencoder": moments})
 
-    return System(
-        convolutional=config.conv,
-        game={"autoencoder": Player(loss, optax.adam(config.learning_rate))},
-        init=init,
-        latent=(config.latent,),
-        generate=lambda state, key, z, label: decode(
-            state.params["autoencoder"], codes.colour(state.variables["autoencoder"], z)
-        ),
-        encode=lambda state, image: codes.whiten(
-            state.variables["autoencoder"], encode(state.params["autoencoder"], image)
-        ),
-        validate=lambda state, keys, batch: {"mse": error(state.params["autoencoder"], batch)},
+    def generate(state, keys, z, label):
+        return model.decode(state.params["autoencoder"], state.variables["autoencoder"], z)
+
+    def encode(state, image):
+        own = state.params["autoencoder"], state.variables["autoencoder"]
+        return model.encode(*own, image / 255)
+
+    return Family(
+        {"autoencoder": Player(loss, optax.adam(learning_rate))},
+        init,
+        generate,
+        latent=(model.latent,),
+        encode=encode,
+        validate=lambda state, keys, batch: {"mse": apply(mse, state.params, batch)},
+        **options,
     )
 
 

@@ -2,26 +2,34 @@
 
 Radford et al., "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
 Networks" (2016), in the shape of TensorFlow's DCGAN tutorial: Dense 7·7·256, transposed 5x5
-convolutions to 128, 64 and 1 channels, BatchNorm and LeakyReLU (--preset tutorial). The default has
-half the channels and learns faster, for two CPU cores. Samples come from the moving average of the
-generator (Yazıcı et al. 2019).
+convolutions to 128, 64 and 1 channels, BatchNorm, LeakyReLU (--preset tutorial). The default has
+half the channels and learns faster. Samples come from the generator's moving average.
 
     python -m experiments.dcgan_fashion
 
-138 s on two CPU cores. Expect trousers, shirts, boots and sneakers with texture, and a few failures
-in every grid.
+138 s on two CPU cores. Expect clothes with texture, a few failures in every grid.
 """
 
 from dataclasses import dataclass
 
-from genjax.cli.config import Data, Run
+import jax
+import jax.numpy as jnp
+import optax
+
 from genjax.cli.main import main
+from genjax.data import DataSettings, ImageSpec
+from genjax.evaluate.sliced_wasserstein import sliced_wasserstein
+from genjax.keys import normal, split
+from genjax.losses import gan
+from genjax.models.dcgan import Critic, Generator
+from genjax.run import Family, Settings
+from genjax.train.game import Aux, Player
 
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=3500, batch=64, every=500)
-    data: Data = Data()
+    run: Settings = Settings(steps=3500, batch=64, every=500)
+    data: DataSettings = DataSettings()
     latent: int = 100
     """Numbers in a noise vector."""
     widths: tuple[int, ...] = (128, 64, 32)
@@ -37,9 +45,9 @@ class Config:
     """Show the critic how much the images of a minibatch differ."""
 
 
-TUTORIAL = Config(  # 50 epochs of 60,000 images
-    run=Run(steps=11_700, batch=256),
-    data=Data("fashion_mnist"),
+TUTORIAL = Config(
+    run=Settings(steps=11_700, batch=256),  # 50 epochs
+    data=DataSettings("fashion_mnist"),
     widths=(256, 128, 64),
     learning_rate=1e-4,
     b1=0.9,
@@ -47,23 +55,10 @@ TUTORIAL = Config(  # 50 epochs of 60,000 images
 )
 
 
-def build(config: Config, spec):
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    from genjax.cli.system import System
-    from genjax.evaluate.sliced_wasserstein import sliced_wasserstein
-    from genjax.losses import gan
-    from genjax.models.dcgan import Critic, Generator
-    from genjax.train.game import Aux, Player
-
+def build(config: Config, spec: ImageSpec) -> Family:
     generator = Generator(spec.shape, config.widths)
-    critic = Critic(
-        config.widths[:0:-1],
-        spectral_norm=config.spectral_norm,
-        minibatch_stddev=config.minibatch_stddev,
-    )
+    options = {name: getattr(config, name) for name in ("spectral_norm", "minibatch_stddev")}
+    critic = Critic(config.widths[:0:-1], **options)
 
     def init(key, before):
         keys = jax.random.split(key)
@@ -72,55 +67,53 @@ def build(config: Config, spec):
         params = {"critic": {"params": judging.pop("params")}, "generator": making.pop("params")}
         return params, {"critic": judging, "generator": making}
 
-    def noise(keys):
-        return jax.vmap(lambda k: jax.random.normal(k, (config.latent,)))(keys)
-
     def fakes(params, state, keys):
         variables = {"params": params["generator"], **state.variables["generator"]}
-        return generator.apply(variables, noise(keys), train=True, mutable=["batch_stats"])
+        z = normal(keys, (len(keys), config.latent))
+        return generator.apply(variables, z, train=True, mutable=["batch_stats"])
 
     def judge(params, state, images, keys, train=False):
         variables = {**params["critic"], **state.variables["critic"]}
         return critic.apply(variables, images, keys=keys, train=train, mutable=["batch_stats"])
 
     def critic_loss(params, state, keys, batch):
-        k = jax.vmap(jax.random.split, (0, None), 1)(keys, 3)
-        images, _ = fakes(params, state, k[0])
+        noise, *layers = split(keys, 3)
+        images, _ = fakes(params, state, noise)
         # Both sides start the power iteration alike, so that they meet the same kernels.
-        real, variables = judge(params, state, batch["image"] / 127.5 - 1, k[1], train=True)
-        fake, _ = judge(params, state, images, k[2])
+        real, variables = judge(params, state, batch["image"] / 127.5 - 1, layers[0], train=True)
+        fake, _ = judge(params, state, images, layers[1])
         metrics = {"real": jax.nn.sigmoid(real).mean(), "fake": jax.nn.sigmoid(fake).mean()}
         value = gan.non_saturating.discriminator(real, fake).mean()
         return value, Aux(metrics, {"critic": variables})
 
     def generator_loss(params, state, keys, batch):
-        k = jax.vmap(jax.random.split, (0, None), 1)(keys, 2)
-        images, variables = fakes(params, state, k[0])
-        fake, _ = judge(params, state, images, k[1])
+        noise, layers = split(keys, 2)
+        images, variables = fakes(params, state, noise)
+        fake, _ = judge(params, state, images, layers)
         value = gan.non_saturating.generator(None, fake).mean()
         return value, Aux(variables={"generator": variables})
 
-    def generate(state, key, z, label):
+    adam = optax.adam(config.learning_rate, b1=config.b1)
+    game = {
+        "critic": Player(critic_loss, adam),
+        "generator": Player(generator_loss, adam, ema=config.ema),
+    }
+    return sampling_family(game, init, generator, config.latent)
+
+
+def sampling_family(game, init, generator, latent: int) -> Family:
+    """The family that samples from the generator's moving average and is judged by its samples."""
+
+    def generate(state, keys, z, label):
         variables = {"params": state.ema["generator"], **state.variables["generator"]}
         return (generator.apply(variables, z) + 1) / 2
 
     def validate(state, keys, batch):
-        images = generate(state, keys, noise(keys), None)
+        images = generate(state, keys, normal(keys, (len(keys), latent)), None)
         distance = sliced_wasserstein(images, batch["image"] / 255, keys[0])
         return {"sliced_wasserstein": jnp.full(len(images), distance)}  # one for the whole batch
 
-    optimizer = optax.adam(config.learning_rate, b1=config.b1)
-    return System(
-        convolutional=True,
-        game={
-            "critic": Player(critic_loss, optimizer),
-            "generator": Player(generator_loss, optimizer, ema=config.ema),
-        },
-        init=init,
-        latent=(config.latent,),
-        generate=generate,
-        validate=validate,
-    )
+    return Family(game, init, generate, latent=(latent,), validate=validate)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,15 @@ from typing import Literal
 
 from experiments import ddpm_fashion
 from experiments.ddpm_fashion import build
-from genjax.cli.config import Data, Run
 from genjax.cli.main import main
+from genjax.data import DataSettings
+from genjax.run import Settings
 
 
 @dataclass(frozen=True)
 class Config(ddpm_fashion.Config):
-    run: Run = Run(steps=800_000, batch=128, every=5000)
-    data: Data = Data("cifar10")
+    run: Settings = Settings(steps=800_000, batch=128, every=5000)
+    data: DataSettings = DataSettings("cifar10")
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
     blocks: int = 2

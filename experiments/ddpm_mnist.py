@@ -13,14 +13,15 @@ from dataclasses import dataclass
 
 from experiments import ddpm_fashion
 from experiments.ddpm_fashion import build
-from genjax.cli.config import Data, Run
 from genjax.cli.main import main
+from genjax.data import DataSettings
+from genjax.run import Settings
 
 
 @dataclass(frozen=True)
 class Config(ddpm_fashion.Config):
-    run: Run = Run(steps=30_000, batch=64, every=1000)
-    data: Data = Data("mnist")
+    run: Settings = Settings(steps=30_000, batch=64, every=1000)
+    data: DataSettings = DataSettings("mnist")
     channels: int = 32
     learning_rate: float = 1e-3
     warm_up: int = 500

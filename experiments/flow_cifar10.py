@@ -14,26 +14,38 @@ Made for a GPU; with --compute bfloat16 activations take half the memory. A smal
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from genjax.cli.config import Data, Run
+import jax.numpy as jnp
+import optax
+
+from genjax import keys
 from genjax.cli.main import main
+from genjax.data import DataSettings, ImageSpec
+from genjax.diffusion import predictions, samplers, schedules, steps
+from genjax.evaluate.likelihood_scores import ode_bits_per_dim
+from genjax.losses import couplings
+from genjax.losses.augmentation import horizontal_flip
+from genjax.losses.flow import flow_matching
+from genjax.models.unet_settings import UNetSettings
+from genjax.run import Family, Measure, Settings
+from genjax.train.game import Aux, Player
+from genjax.train.rates import warm_up
+
+COUPLINGS = {"optimal": couplings.optimal_transport, "independent": couplings.independent}
+UNITS = {"ode": "bits/dim"}  # at uniformly dequantised images, an upper bound in expectation
 
 
 @dataclass(frozen=True)
-class Config:
-    run: Run = Run(steps=400_000, batch=128, every=5000)
-    data: Data = Data("cifar10")
+class Config(UNetSettings):
+    run: Settings = Settings(steps=400_000, batch=128, every=5000)
+    data: DataSettings = DataSettings("cifar10")
     channels: int = 128
-    """Channels at full resolution."""
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
-    """Times that many at each level, halving the resolution in between."""
     blocks: int = 2
-    """Residual blocks at each level."""
     attention: tuple[int, ...] = (16,)
-    """Resolutions with self-attention."""
     groups: int = 32
-    """Groups of the normalisation."""
     dropout: float = 0.1
     flip: bool = True
     """Mirror half of the images."""
@@ -46,97 +58,48 @@ class Config:
     """Steps over which the learning rate rises from 0."""
     ema: float = 0.9999
     """Decay of the moving average that samples come from."""
-    compute: Literal["float32", "bfloat16"] = "float32"
-    """What the network computes in; its parameters are float32 either way."""
-    remat: bool = False
-    """Compute activations again for the gradient: less memory on a GPU, a third more work."""
 
 
-UNITS = {"ode": "bits/dim"}  # at uniformly dequantised images, an upper bound in expectation
-
-
-def build(config: Config, spec):
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    from genjax.cli.system import Measure, System
-    from genjax.diffusion import likelihood, predictions, samplers, schedules, steps
-    from genjax.evaluate.dequantization import dequantized_bits_per_dim
-    from genjax.losses import augmentation, couplings
-    from genjax.losses.flow import flow_matching
-    from genjax.models.unet import UNet
-    from genjax.train.game import Aux, Player
-
-    schedule, target = schedules.RectifiedFlow(), predictions.flow
-    optimal = couplings.over_devices(couplings.optimal_transport)
-    couple = {"optimal": optimal, "independent": couplings.independent}
-    network = UNet(
-        config.channels,
-        config.multipliers,
-        config.blocks,
-        config.attention,
-        groups=config.groups,
-        dropout=config.dropout,
-        remat=config.remat,
-        dtype=jnp.dtype(config.compute),
-    )
+def build(config: Config, spec: ImageSpec) -> Family:
+    flow = {"schedule": schedules.RectifiedFlow(), "target": predictions.flow}
+    network = config.unet()
 
     def init(key, before):
         return {"unet": network.init(key, jnp.zeros((1, *spec.shape)), jnp.zeros(1))}, {}
 
-    def error(params, keys, batch, train):
-        keys, drop, mirror = jax.vmap(jax.random.split, (0, None), 1)(keys, 3)
+    def error(params, key, batch, train):
+        key, drop, mirror = keys.split(key, 3)
         x = batch["image"] / 127.5 - 1
         if config.flip and train:
-            x = augmentation.horizontal_flip(x, mirror)
-        total = flow_matching(
-            lambda z, t: network.apply(params, z, t, keys=drop if train else None),
-            x,
-            keys,
-            couple=couple[config.coupling],
-        )
-        return total / x[0].size
+            x = horizontal_flip(x, mirror)
+        predict = partial(network.apply, params, keys=drop if train else None)
+        return flow_matching(predict, x, key, couple=COUPLINGS[config.coupling]) / x[0].size
 
-    def loss(params, state, keys, batch):
-        return error(params["unet"], keys, batch, True).mean(), Aux()
+    def loss(params, state, key, batch):
+        return error(params["unet"], key, batch, True).mean(), Aux()
 
     def generate(state, key, z, label):
-        images = samplers.euler(
-            lambda z, t: network.apply(state.ema["unet"], z, t),
-            key,
-            z.shape,
-            schedule=schedule,
-            target=target,
-            steps=steps.uniform(config.sampling_steps),
-            start=z,
-        )
-        return (images + 1) / 2
+        predict = partial(network.apply, state.ema["unet"])
+        grid = steps.linear(config.sampling_steps)
+        return (samplers.euler(predict, key, z.shape, steps=grid, start=z, **flow) + 1) / 2
 
-    def measure(state, keys, batch):
-        shift, probe = jax.vmap(jax.random.split, out_axes=1)(keys)
+    def validate(state, key, batch):
+        return {"mse": error(state.ema["unet"], key, batch, False)}
 
-        def log_density(y):
-            return likelihood.log_likelihood(
-                lambda z, t: network.apply(state.ema["unet"], z, t),
-                y,
-                schedule=schedule,
-                target=target,
-                steps=steps.quadratic(50),
-                key=probe,
-            ).log_prob
+    def measure(state, key, batch):
+        shift, probe = keys.split(key, 2)
+        predict = partial(network.apply, state.ema["unet"])
+        grid = steps.quadratic(50)
+        return {"ode": ode_bits_per_dim(predict, batch["image"], shift, probe, grid=grid, **flow)}
 
-        return {"ode": dequantized_bits_per_dim(log_density, batch["image"], shift)}
-
-    rate = optax.schedules.linear_schedule(0, config.learning_rate, config.warm_up)
+    rate = warm_up(config.learning_rate, config.warm_up)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-    return System(
-        convolutional=True,
-        game={"unet": Player(loss, optimizer, ema=config.ema)},
-        init=init,
+    return Family(
+        {"unet": Player(loss, optimizer, ema=config.ema)},
+        init,
+        generate,
         latent=spec.shape,
-        generate=generate,
-        validate=lambda state, keys, batch: {"mse": error(state.ema["unet"], keys, batch, False)},
+        validate=validate,
         measure=Measure(measure, UNITS, chunk=50),
     )
 

@@ -10,14 +10,24 @@ a critic that stays ahead.
 
 from dataclasses import dataclass
 
-from genjax.cli.config import Data, Run
+import jax
+import jax.numpy as jnp
+import optax
+
 from genjax.cli.main import main
+from genjax.data import DataSettings, ImageSpec
+from genjax.evaluate.sliced_wasserstein import sliced_wasserstein
+from genjax.keys import normal
+from genjax.losses import gan
+from genjax.models.gan import Discriminator, Generator
+from genjax.run import Family, Settings
+from genjax.train.game import Aux, Player
 
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=10000, batch=128, every=1000)
-    data: Data = Data()
+    run: Settings = Settings(steps=10000, batch=128, every=1000)
+    data: DataSettings = DataSettings()
     latent: int = 100
     """Numbers in a noise vector."""
     hidden: int = 256
@@ -25,17 +35,7 @@ class Config:
     learning_rate: float = 2e-4
 
 
-def build(config: Config, spec):
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    from genjax.cli.system import System
-    from genjax.evaluate.sliced_wasserstein import sliced_wasserstein
-    from genjax.losses import gan
-    from genjax.models.gan import Discriminator, Generator
-    from genjax.train.game import Aux, Player
-
+def build(config: Config, spec: ImageSpec) -> Family:
     generator = Generator(spec.shape, (config.hidden,))
     critic = Discriminator((config.hidden,))
 
@@ -45,7 +45,7 @@ def build(config: Config, spec):
         return {"critic": critic.init(keys[0], x), "generator": generator.init(keys[1], z)}, {}
 
     def logits(params, keys, batch):
-        z = jax.vmap(lambda k: jax.random.normal(k, (config.latent,)))(keys)
+        z = normal(keys, (len(keys), config.latent))
         real = critic.apply(params["critic"], batch["image"] / 127.5 - 1)
         return real, critic.apply(params["critic"], generator.apply(params["generator"], z))
 
@@ -57,26 +57,20 @@ def build(config: Config, spec):
     def generator_loss(params, state, keys, batch):
         return gan.minimax.generator(*logits(params, keys, batch)).mean(), Aux()
 
-    def generate(state, key, z, label):
+    def generate(state, keys, z, label):
         return (generator.apply(state.params["generator"], z) + 1) / 2
 
     def validate(state, keys, batch):
-        z = jax.vmap(lambda k: jax.random.normal(k, (config.latent,)))(keys)
-        images = generate(state, keys, z, None)
+        images = generate(state, keys, normal(keys, (len(keys), config.latent)), None)
         distance = sliced_wasserstein(images, batch["image"] / 255, keys[0])
         return {"sliced_wasserstein": jnp.full(len(images), distance)}  # one for the whole batch
 
     optimizer = optax.adam(config.learning_rate, b1=0.5)
-    return System(
-        game={
-            "critic": Player(critic_loss, optimizer),
-            "generator": Player(generator_loss, optimizer),
-        },
-        init=init,
-        latent=(config.latent,),
-        generate=generate,
-        validate=validate,
-    )
+    game = {
+        "critic": Player(critic_loss, optimizer),
+        "generator": Player(generator_loss, optimizer),
+    }
+    return Family(game, init, generate, latent=(config.latent,), validate=validate)
 
 
 if __name__ == "__main__":

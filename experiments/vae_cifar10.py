@@ -10,15 +10,28 @@ number of bits per dimension to compare. The network is small and plain; deep hi
 """
 
 from dataclasses import dataclass
+from functools import partial
 
-from genjax.cli.config import Data, Run
+import jax
+import jax.numpy as jnp
+import optax
+
 from genjax.cli.main import main
+from genjax.data import DataSettings, ImageSpec
+from genjax.evaluate.likelihood_scores import elbo_scores, vae_scores, vae_units
+from genjax.losses import vae
+from genjax.losses.likelihoods import discretized_logistic_mixture_nll
+from genjax.losses.vlb import bits_per_dim
+from genjax.models import autoencoder
+from genjax.run import Family, Measure, Settings
+from genjax.train import rates
+from genjax.train.game import Aux, Player
 
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=40_000, batch=64, every=1000)
-    data: Data = Data("cifar10")
+    run: Settings = Settings(steps=40_000, batch=64, every=1000)
+    data: DataSettings = DataSettings("cifar10")
     latent: int = 128
     """Numbers in a code."""
     widths: tuple[int, ...] = (64, 128, 256)
@@ -30,110 +43,76 @@ class Config:
     learning_rate: float = 5e-4
 
 
-UNITS = {
-    "negative_log_likelihood": "bits/dim",  # 500 importance samples
-    "negative_elbo": "bits/dim",
-    "nll": "bits/dim",
-    "kl": "bits/dim",
-    "effective_samples": "of 500",
-}
-
-
-def build(config: Config, spec):
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    from genjax.cli.system import Measure, System
-    from genjax.losses import importance, likelihoods, vae
-    from genjax.losses.vlb import bits_per_dim
-    from genjax.models import autoencoder
-    from genjax.train.game import Aux, Player
-
+def build(config: Config, spec: ImageSpec) -> Family:
     channels, k = spec.shape[-1], config.mixture
-    pairs = channels * (channels - 1) // 2
-    outputs = k * (1 + 2 * channels + pairs)
+    outputs = k * (1 + 2 * channels + channels * (channels - 1) // 2)
     encoder = autoencoder.GaussianEncoder(autoencoder.ConvEncoder(config.widths, 2 * config.latent))
     decoder = autoencoder.ConvDecoder((*spec.shape[:2], outputs), config.widths[::-1])
 
     def init(key, before):
         x, z = jnp.zeros((1, *spec.shape)), jnp.zeros((1, config.latent))
         keys = jax.random.split(key)
-        return {
-            "vae": {"encoder": encoder.init(keys[0], x), "decoder": decoder.init(keys[1], z)}
-        }, {}
-
-    def split(parameters):
-        """[B, H, W, outputs] -> logits [..., 1, k], means, log scales [..., C, k], couplings."""
-        parts = parameters.reshape(*parameters.shape[:-1], -1, k)
-        return jnp.split(parts, (1, 1 + channels, 1 + 2 * channels), axis=-2)
+        params = {"encoder": encoder.init(keys[0], x), "decoder": decoder.init(keys[1], z)}
+        return {"vae": params}, {}
 
     def decode(params, z):
-        logits, mean, log_scale, coupling = split(decoder.apply(params["decoder"], z))
+        logits, mean, log_scale, coupling = split(decoder.apply(params["decoder"], z), channels, k)
         # Narrower logistics than that tell no grey levels apart.
         parts = [logits, mean, jnp.maximum(log_scale - 2, -7), coupling]
         return jnp.concatenate(parts, -2).reshape(*z.shape[:1], *spec.shape[:2], outputs)
 
-    def bound(estimate, params, keys, batch, **options):
-        return estimate(
-            lambda x: encoder.apply(params["encoder"], x),
-            lambda z: decode(params, z),
-            batch["image"] / 127.5 - 1,
-            keys,
-            nll=lambda parameters, x: likelihoods.discretized_logistic_mixture(
-                parameters, x, low=-1.0
-            ),
-            **options,
-        )
+    def apply(score, params, keys, batch, **options):  # score: of the arguments of vae.elbo
+        encode, x = partial(encoder.apply, params["encoder"]), batch["image"] / 127.5 - 1
+        return score(encode, partial(decode, params), x, keys, nll=NLL, **options)
 
     def loss(params, state, keys, batch):
-        parts = bound(vae.elbo, params["vae"], keys, batch)
-        beta = jnp.minimum(1.0, (state.step + 1) / max(config.warm_up, 1))
+        parts = apply(vae.elbo, params["vae"], keys, batch)
+        beta = rates.linear_ramp(state.step, config.warm_up)
         bits = bits_per_dim(parts.loss(beta).mean(), batch["image"].shape)
         return bits, Aux({"nll": parts.nll.mean(), "kl": parts.kl.mean()})
 
-    def validate(state, keys, batch):
-        parts = bound(vae.elbo, state.params["vae"], keys, batch)
-        nats = {"negative_elbo": parts.loss(), "nll": parts.nll, "kl": parts.kl}
-        return {name: bits_per_dim(each, batch["image"].shape) for name, each in nats.items()}
+    def scores(score, state, keys, batch, **options):
+        return apply(score, state.params["vae"], keys, batch, bits_per_dim=True, **options)
 
-    def measure(state, keys, batch):
-        elbo_keys, keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-        log_p, effective = bound(
-            importance.log_likelihood, state.params["vae"], keys, batch, samples=500, chunk=5
-        )
-        return {
-            "negative_log_likelihood": bits_per_dim(-log_p, batch["image"].shape),
-            **validate(state, elbo_keys, batch),
-            "effective_samples": effective,
-        }
-
-    def generate(state, key, z, label):
-        # The mean of each pixel's likeliest logistic: a draw would add the noise of every pixel.
-        logits, mean, _, coupling = split(decode(state.params["vae"], z))
-        best = jnp.argmax(logits, axis=-1, keepdims=True)  # [B, H, W, 1, 1]
-        mean = jnp.take_along_axis(mean, best, -1)[..., 0]  # [B, H, W, C]
-        coupling = jnp.tanh(jnp.take_along_axis(coupling, best, -1)[..., 0])
-        image, pair = [], 0
-        for c in range(channels):
-            value = mean[..., c]
-            for d in range(c):
-                value, pair = value + coupling[..., pair] * image[d], pair + 1
-            image.append(jnp.clip(value, -1, 1))
-        return (jnp.stack(image, -1) + 1) / 2
-
-    return System(
-        convolutional=True,
-        game={"vae": Player(loss, optax.adam(config.learning_rate))},
-        init=init,
-        latent=(config.latent,),
-        generate=generate,
-        encode=lambda state, image: encoder.apply(
-            state.params["vae"]["encoder"], image / 127.5 - 1
-        )[0],
-        validate=validate,
-        measure=Measure(measure, UNITS, chunk=20, alarms={"effective_samples": 5}),
+    measure = Measure(
+        partial(scores, partial(vae_scores, samples=500, chunk=5)),
+        vae_units(500, "bits/dim"),
+        chunk=20,
+        alarms={"effective_samples": 5},
     )
+    return Family(
+        {"vae": Player(loss, optax.adam(config.learning_rate))},
+        init,
+        lambda state, keys, z, label: likeliest(decode(state.params["vae"], z), channels, k),
+        latent=(config.latent,),
+        encode=lambda state, x: encoder.apply(state.params["vae"]["encoder"], x / 127.5 - 1)[0],
+        validate=partial(scores, elbo_scores),
+        measure=measure,
+    )
+
+
+NLL = partial(discretized_logistic_mixture_nll, low=-1.0)
+
+
+def split(parameters, channels, k):
+    """[B, H, W, outputs] -> logits [..., 1, k], means, log scales [..., C, k], couplings."""
+    parts = parameters.reshape(*parameters.shape[:-1], -1, k)
+    return jnp.split(parts, (1, 1 + channels, 1 + 2 * channels), axis=-2)
+
+
+def likeliest(parameters, channels, k):
+    """The mean of each pixel's likeliest logistic: a draw would add the noise of every pixel."""
+    logits, mean, _, coupling = split(parameters, channels, k)
+    best = jnp.argmax(logits, axis=-1, keepdims=True)  # [B, H, W, 1, 1]
+    mean = jnp.take_along_axis(mean, best, -1)[..., 0]  # [B, H, W, C]
+    coupling = jnp.tanh(jnp.take_along_axis(coupling, best, -1)[..., 0])
+    image, pair = [], 0
+    for c in range(channels):
+        value = mean[..., c]
+        for d in range(c):
+            value, pair = value + coupling[..., pair] * image[d], pair + 1
+        image.append(jnp.clip(value, -1, 1))
+    return (jnp.stack(image, -1) + 1) / 2
 
 
 if __name__ == "__main__":

@@ -10,15 +10,27 @@ varied clothes: on 6,000 images more steps only overfit.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
-from genjax.cli.config import Data, Run
+import jax
+import jax.numpy as jnp
+import optax
+
 from genjax.cli.main import main
+from genjax.data import DataSettings, ImageSpec
+from genjax.evaluate.likelihood_scores import elbo_scores, vae_scores, vae_units
+from genjax.losses import vae
+from genjax.losses.likelihoods import bernoulli_nll
+from genjax.models import autoencoder
+from genjax.run import Family, Measure, Settings
+from genjax.train import rates
+from genjax.train.game import Aux, Player
 
 
 @dataclass(frozen=True)
 class Config:
-    run: Run = Run(steps=4000, batch=128, every=1000)
-    data: Data = Data()
+    run: Settings = Settings(steps=4000, batch=128, every=1000)
+    data: DataSettings = DataSettings()
     conv: bool = False
     """Convolutions instead of dense layers."""
     latent: int = 20
@@ -32,25 +44,7 @@ class Config:
     learning_rate: float = 1e-3
 
 
-UNITS = {
-    "negative_log_likelihood": "nats",
-    "negative_elbo": "nats",
-    "nll": "nats",
-    "kl": "nats",
-    "effective_samples": "of 5,000",
-}
-
-
-def build(config: Config, spec):
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    from genjax.cli.system import Measure, System
-    from genjax.losses import importance, likelihoods, vae
-    from genjax.models import autoencoder
-    from genjax.train.game import Aux, Player
-
+def build(config: Config, spec: ImageSpec) -> Family:
     if config.conv:
         network = autoencoder.ConvEncoder(latent=2 * config.latent)
         decoder = autoencoder.ConvDecoder(spec.shape)
@@ -62,55 +56,39 @@ def build(config: Config, spec):
     def init(key, before):
         x, z = jnp.zeros((1, *spec.shape)), jnp.zeros((1, config.latent))
         keys = jax.random.split(key)
-        return {
-            "vae": {"encoder": encoder.init(keys[0], x), "decoder": decoder.init(keys[1], z)}
-        }, {}
+        params = {"encoder": encoder.init(keys[0], x), "decoder": decoder.init(keys[1], z)}
+        return {"vae": params}, {}
 
-    def bound(estimate, params, keys, batch, **options):
-        return estimate(
-            lambda x: encoder.apply(params["encoder"], x),
-            lambda z: decoder.apply(params["decoder"], z),
-            batch["image"] / 255,
-            keys,
-            nll=likelihoods.bernoulli,
-            **options,
-        )
-
-    def elbo(params, keys, batch):
-        return bound(vae.elbo, params, keys, batch)
+    def apply(score, params, keys, batch, **options):  # score: of the arguments of vae.elbo
+        encode = partial(encoder.apply, params["encoder"])
+        decode = partial(decoder.apply, params["decoder"])
+        return score(encode, decode, batch["image"] / 255, keys, nll=bernoulli_nll, **options)
 
     def loss(params, state, keys, batch):
-        parts = elbo(params["vae"], keys, batch)
-        beta = config.beta * jnp.minimum(1.0, (state.step + 1) / max(config.warm_up, 1))
+        parts = apply(vae.elbo, params["vae"], keys, batch)
+        beta = config.beta * rates.linear_ramp(state.step, config.warm_up)
         return parts.loss(beta).mean(), Aux({"nll": parts.nll.mean(), "kl": parts.kl.mean()})
 
+    def generate(state, keys, z, label):
+        return jax.nn.sigmoid(decoder.apply(state.params["vae"]["decoder"], z))
+
+    def encode(state, image):
+        return encoder.apply(state.params["vae"]["encoder"], image / 255)[0]
+
     def validate(state, keys, batch):
-        parts = elbo(state.params["vae"], keys, batch)
-        return {"negative_elbo": parts.loss(), "nll": parts.nll, "kl": parts.kl}
+        return apply(elbo_scores, state.params["vae"], keys, batch)
 
-    def measure(state, keys, batch):
-        elbo_keys, keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-        log_p, effective = bound(
-            importance.log_likelihood, state.params["vae"], keys, batch, samples=5000
-        )
-        return {
-            "negative_log_likelihood": -log_p,
-            **validate(state, elbo_keys, batch),
-            "effective_samples": effective,
-        }
+    def measure(state, keys, batch):  # on grey values a cross entropy, not a likelihood
+        return apply(vae_scores, state.params["vae"], keys, batch, samples=5000)
 
-    return System(
-        convolutional=config.conv,
-        game={"vae": Player(loss, optax.adam(config.learning_rate))},
-        init=init,
+    return Family(
+        {"vae": Player(loss, optax.adam(config.learning_rate))},
+        init,
+        generate,
         latent=(config.latent,),
-        generate=lambda state, key, z, label: jax.nn.sigmoid(
-            decoder.apply(state.params["vae"]["decoder"], z)
-        ),
-        encode=lambda state, image: encoder.apply(state.params["vae"]["encoder"], image / 255)[0],
+        encode=encode,
         validate=validate,
-        # 5,000 importance samples; on grey values a cross entropy, not a likelihood
-        measure=Measure(measure, UNITS, alarms={"effective_samples": 10}),
+        measure=Measure(measure, vae_units(5000), alarms={"effective_samples": 10}),
     )
 
 

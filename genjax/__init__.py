@@ -1,3 +1,7 @@
 """Generative vision in JAX: losses, diffusion mathematics, models and one training loop."""
 
+import lazy_loader
+
 __version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,5 +1,5 @@
 """`python -m genjax`: what the runs in a folder have come to."""
 
-from genjax.cli.listing import main
+from genjax.cli.list_runs import main
 
 main()

@@ -24,3 +24,7 @@ def first_line(error: BaseException) -> str:
       The first line of its text, at most 300 characters; its type's name where it has no text.
     """
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+class ConfigError(GenjaxError):
+    """Settings, a run directory or an argument that cannot be used."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 MAX_JSON_BYTES = 16 << 20
-MAX_LINE_BYTES = 1 << 16
+MAX_LINE_BYTES = 1 << 20
 
 
 @contextmanager

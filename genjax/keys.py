@@ -128,3 +128,62 @@ def uniform(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:
       ValueError: for a batch of keys of another length than B.
     """
     return draw(lambda k, s: jax.random.uniform(k, s, dtype), key, shape)
+
+
+def uniform_times(key: Array, n: int) -> Array:
+    """t ~ U(0, 1), never 0 nor 1, where a schedule's log-SNR may be infinite.
+
+    Args:
+      key: one key, or one per example [n].
+      n: number of times.
+
+    Returns:
+      [n], float32.
+
+    Raises:
+      ValueError: for a batch of keys of another length than n.
+    """
+    # Draws are multiples of 2⁻²³; half a cell more keeps them inside and centred.
+    return uniform(key, (n,), jnp.float32) + 2.0**-24
+
+
+def draw_times(times: Array | Callable[[Array, int], Array], key: Array, x: Array) -> Array:
+    """The time of each example, as it is or from a sampler.
+
+    Args:
+      times: t [B], or times(key, n) -> t [n].
+      key: one key, or one per example [B].
+      x: the batch [B, ...].
+
+    Returns:
+      t, [B].
+
+    Raises:
+      ValueError: where the times are not [B].
+    """
+    t = times(key, x.shape[0]) if callable(times) else jnp.asarray(times)
+    if t.shape != x.shape[:1]:
+        raise ValueError(f"times must be [B]: got {t.shape} for x {x.shape}")
+    return t
+
+
+def draw_time_pairs(
+    times: tuple[Array, Array] | Callable[[Array, int], tuple[Array, Array]], key: Array, x: Array
+) -> tuple[Array, Array]:
+    """Two times per example, as they are or from a sampler.
+
+    Args:
+      times: a pair of [B], or times(key, n) -> a pair of [n].
+      key: one key, or one per example [B].
+      x: the batch [B, ...].
+
+    Returns:
+      The two times, each [B].
+
+    Raises:
+      ValueError: where either is not [B].
+    """
+    s, t = map(jnp.asarray, times(key, x.shape[0]) if callable(times) else times)
+    if not s.shape == t.shape == x.shape[:1]:
+        raise ValueError(f"times must be two arrays [B]: {s.shape}, {t.shape} for x {x.shape}")
+    return s, t

@@ -37,6 +37,38 @@ def expand(scale: ArrayLike, like: Array) -> Array:
     return scale.reshape(scale.shape + (1,) * (like.ndim - scale.ndim))
 
 
+def sum_per_example(values: Array) -> Array:
+    """Sums over all axes but the first.
+
+    Args:
+      values: [B, ...].
+
+    Returns:
+      [B].
+    """
+    return jnp.sum(values, axis=tuple(range(1, values.ndim)))
+
+
+def kl_to_standard_normal(mean: Array, std: ArrayLike) -> Array:
+    r"""The Kullback-Leibler divergence from N(mean, std²) to N(0, 1), elementwise.
+
+    $$
+    \tfrac12 \left( \mu^2 + \sigma^2 - 1 - \ln \sigma^2 \right)
+    $$
+
+    It keeps its digits where std is near 1.
+
+    Args:
+      mean: any shape.
+      std: positive, broadcast against `mean`.
+
+    Returns:
+      Nats, like `mean`.
+    """
+    excess = (std - 1) * (std + 1)
+    return 0.5 * (mean**2 + excess - jnp.log1p(excess))
+
+
 def exp_with_tangent(a: Array, limit: float = 30) -> Array:
     """e^a, and above a limit its tangent there, e^limit·(1 + a − limit).
 

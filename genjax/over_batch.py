@@ -32,6 +32,18 @@ def is_mapped(axis_name: str | None) -> bool:
     return True
 
 
+def shards(axis_name: str | None = DATA_AXIS) -> int:
+    """The number of equal shares that a mapped axis has split the batch into.
+
+    Args:
+      axis_name: the axis that splits the batch.
+
+    Returns:
+      The size of the axis, 1 where none is mapped.
+    """
+    return lax.axis_size(axis_name) if is_mapped(axis_name) else 1
+
+
 def mean(tree: Any, axis_name: str | None = DATA_AXIS) -> Any:
     """Means over devices of what each computed as a mean over its equal share of the batch.
 

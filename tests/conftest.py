@@ -25,3 +25,15 @@ def own_sets(tmp_path_factory):
     """A TFDS data directory shared by the workers; our own sets are prepared there when asked."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sets"
+
+
+# Rooms whose tests train, start processes or read data sets: seconds each.
+HEAVY = {"benchmarks", "cli", "data", "experiments", "run", "tools", "train"}
+
+
+def pytest_collection_modifyitems(items):
+    """Marks as `fast` every test of the other rooms that is not marked `heavy` or `slow`."""
+    for item in items:
+        marked = any(map(item.get_closest_marker, ("heavy", "slow")))
+        if item.path.parent.name not in HEAVY and not marked:
+            item.add_marker(pytest.mark.fast)

@@ -23,11 +23,13 @@ from experiments import (
     vae_fashion,
 )
 from genjax.cli.main import main
-from genjax.cli.system import Spec, fresh
+from genjax.data import ImageSpec
 from genjax.data.fashion_mnist_6k import ARCHIVE
+from genjax.run.family import untrained_state
+from tests import coupled
 
 BATCH = 16
-SPEC = Spec((8, 8, 3), 4, 100)
+SPEC = ImageSpec((8, 8, 3), 4, 100)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ _GAN = Family(gan_fashion, gan_fashion.Config(hidden=16), "--hidden 16")
 _WIDTHS = (16, 8, 8)
 
 # Noise, dropout, synchronised BatchNorm, spectral norm, deviations over the minibatch, statistics
-# of codes, labels left out, noises paired within the batch, slices of a batch.
+# of codes, labels left out, noises paired within the batch, slices of a batch, a codebook averaged
+# over the batch, outputs compared with the batch's average, codes compared with the prior's draws.
 FAMILIES = {
     "autoencoder": Family(autoencoder_fashion, autoencoder_fashion.Config(latent=4), "--latent 4"),
     "vae": _VAE,
@@ -87,12 +90,19 @@ FAMILIES = {
         latent_shapes.Config(latent=8, widths=(8, 8), width=16, blocks=1),
         "--latent 8 --widths 8 8 --width 16 --blocks 1 --autoencoder-steps 4 --sampling-steps 2",
     ),
+    "vq-vae": Family(coupled, coupled.Config(kind="vq_vae"), "--kind vq_vae"),
+    "relativistic gan": Family(
+        coupled, coupled.Config(kind="relativistic_gan"), "--kind relativistic_gan"
+    ),
+    "mmd autoencoder": Family(
+        coupled, coupled.Config(kind="mmd_autoencoder"), "--kind mmd_autoencoder"
+    ),
 }
 
 
 def initial(system):
     """The state before the first step, as NumPy arrays that every layout can place."""
-    return jax.tree.map(np.asarray, fresh(system, jax.random.key(0)))
+    return jax.tree.map(np.asarray, untrained_state(system, jax.random.key(0)))
 
 
 def batches(steps):

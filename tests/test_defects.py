@@ -34,9 +34,11 @@ def test_cross_entropy_of_logits_beyond_88_is_not_nan_and_has_the_right_slope():
     # exp(89) is inf in float32: the textbook −x log σ(l) − (1−x) log(1−σ(l)) breaks there.
     logits = jnp.array([[89.0], [-89.0], [1e4], [-1e4]])
     for x, right in ((1.0, [0, 89, 0, 1e4]), (0.0, [89, 0, 1e4, 0])):
-        values = likelihoods.bernoulli(logits, jnp.full((4, 1), x))
+        values = likelihoods.bernoulli_nll(logits, jnp.full((4, 1), x))
         np.testing.assert_allclose(values, right, atol=1e-30)
-        slope = jax.grad(lambda l, x=x: likelihoods.bernoulli(l, jnp.full((4, 1), x)).sum())(logits)
+        slope = jax.grad(lambda l, x=x: likelihoods.bernoulli_nll(l, jnp.full((4, 1), x)).sum())(
+            logits
+        )
         np.testing.assert_allclose(slope[:, 0], [1 - x, -x, 1 - x, -x], atol=1e-30)
 
 
@@ -50,7 +52,7 @@ def iwae_of(theta, x, samples, f=importance.iwae):
         return 0.3 * x, jnp.full_like(x, -0.5)
 
     key = jax.random.key(0)
-    return f(encode, lambda z: theta * z, x, key, nll=likelihoods.gaussian, samples=samples)
+    return f(encode, lambda z: theta * z, x, key, nll=likelihoods.gaussian_nll, samples=samples)
 
 
 quick_iwae_of = jax.jit(iwae_of, static_argnums=(2, 3))
@@ -102,12 +104,12 @@ def two_channels(x):
 
 
 PER_IMAGE = {
-    "bernoulli": likelihoods.bernoulli,
-    "gaussian": likelihoods.gaussian,
-    "learned variance": lambda p, x: likelihoods.gaussian_learned_variance((p, p), x),
-    "optimal variance": likelihoods.gaussian_optimal_variance,
-    "discretized logistic": lambda p, x: likelihoods.discretized_logistic((p, p), x),
-    "categorical": lambda p, x: likelihoods.categorical(two_channels(p), (x > 0.5).astype(int)),
+    "bernoulli": likelihoods.bernoulli_nll,
+    "gaussian": likelihoods.gaussian_nll,
+    "learned variance": lambda p, x: likelihoods.gaussian_learned_variance_nll((p, p), x),
+    "optimal variance": likelihoods.gaussian_optimal_variance_nll,
+    "discretized logistic": lambda p, x: likelihoods.discretized_logistic_nll((p, p), x),
+    "categorical": lambda p, x: likelihoods.categorical_nll(two_channels(p), (x > 0.5).astype(int)),
     "squared error": lambda p, x: autoencoder.squared_error(lambda x: x, lambda _: p, x),
     "kl": vae.gaussian_kl,
 }
@@ -145,7 +147,7 @@ def negative_elbo(x, key):
     def decode(z):
         return jnp.broadcast_to(z.sum(1)[:, None, None], x.shape)
 
-    return vae.elbo(encode, decode, x, key, nll=likelihoods.gaussian).loss()
+    return vae.elbo(encode, decode, x, key, nll=likelihoods.gaussian_nll).loss()
 
 
 def iwae(x, key):
@@ -155,11 +157,11 @@ def iwae(x, key):
     def decode(z):
         return jnp.broadcast_to(z[:, None], x.shape)
 
-    return importance.iwae(encode, decode, x, key, nll=likelihoods.gaussian, samples=2)
+    return importance.iwae(encode, decode, x, key, nll=likelihoods.gaussian_nll, samples=2)
 
 
 def continuous_bound(x, key):
-    return sum(vdm.elbo(network, x, key, decoder=vdm.gaussian, **DENOISED))
+    return sum(vdm.diffusion_elbo(network, x, key, decoder=vdm.gaussian_decoder, **DENOISED))
 
 
 RANDOM = {
@@ -200,7 +202,7 @@ CHOICES = {
     correctors.predictor_corrector: ("schedule", "target", "steps"),
     diffusion.denoising: ("schedule", "target"),
     consistency.training: ("schedule", "times"),
-    vlb.vlb: ("schedule", "target", "steps"),
+    vlb.bound: ("schedule", "target", "steps"),
     importance.iwae: ("nll", "samples"),
     vae.elbo: ("nll",),
 }

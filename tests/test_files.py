@@ -64,6 +64,12 @@ def test_rows_skip_what_is_none(tmp_path):
     assert files.read_rows(tmp_path / "none") == []
 
 
+def test_a_row_that_lists_a_large_batch_is_read(tmp_path):
+    row = {"step": 1, "images": [*range(10**6, 10**6 + 50_000)]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    assert files.read_rows(tmp_path / "rows.jsonl") == [row]
+
+
 @pytest.mark.parametrize(
     ("text", "message"), [("[]", "object"), ("[" * 10**5, "deep"), (" " * 101, "over")]
 )

@@ -40,6 +40,11 @@ def test_the_tangent_continues_the_exponential_with_its_slope():
     np.testing.assert_allclose(numerics.exp_with_tangent(jnp.asarray(2.0)), np.exp(2.0), rtol=1e-6)
 
 
+def test_a_sum_per_example_keeps_the_first_axis_alone():
+    np.testing.assert_array_equal(numerics.sum_per_example(jnp.ones((2, 3, 4))), [12, 12])
+    np.testing.assert_array_equal(numerics.sum_per_example(jnp.arange(3.0)), [0, 1, 2])
+
+
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="one per example"):
         numerics.expand(jnp.ones(3), jnp.ones((4, 2)))
@@ -65,5 +70,8 @@ def test_the_whole_batch_is_met_where_an_axis_splits_it_and_where_none_does():
         for device in range(4):
             np.testing.assert_array_equal(there[device], here)
     np.testing.assert_array_equal(split[4].ravel(), whole[4])
+    devices = jax.pmap(lambda x: x * over_batch.shards(), "data", devices=jax.devices()[:4])
+    np.testing.assert_array_equal(devices(np.ones(4)), 4)
+    assert over_batch.shards() == 1
     assert not over_batch.is_mapped(None)
     assert not over_batch.is_mapped("data")

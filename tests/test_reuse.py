@@ -90,7 +90,7 @@ def test_a_flax_nnx_autoencoder_learns_a_code_of_one_bit():
 
     def loss(params, key):
         model = nnx.merge(graph, params)
-        return vae.elbo(model.encode, model.decode, x, key, nll=likelihoods.bernoulli).loss()
+        return vae.elbo(model.encode, model.decode, x, key, nll=likelihoods.bernoulli_nll).loss()
 
     # A decoder that ignores its code is at best a fair coin for every pixel.
     assert trained(loss, params, optax.adam(0.03)) < PIXELS * math.log(2) / 2

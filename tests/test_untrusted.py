@@ -23,6 +23,7 @@ from genjax.train import digests
 from genjax.train.checkpoint import CheckpointError, Checkpoints
 from genjax.train.state import TrainState
 from tests import tiny
+from tests.logged import logged_lines
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*(ROOT / "genjax").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")])
@@ -175,11 +176,11 @@ def restored(tmp_path):
             folder = tmp_path / "1"
             harm(folder)
             (folder / digests.NAME).unlink()
-            digests.write(folder, tmp_path / "half")
-        lines = []
+            digests.write(folder)
         reader = Checkpoints(tmp_path, read_only=True)
         try:
-            return reader.restore(state(WANTED), lines.append), lines
+            with logged_lines("genjax.train.checkpoint") as lines:
+                return reader.restore(state(WANTED)), lines
         finally:
             reader.close()
 
@@ -226,7 +227,7 @@ def test_an_array_declared_of_another_type_is_refused(restored):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax' threads
-def test_a_lie_about_an_array_passes_the_checkpoint_over_in_one_line(restored):
+def test_a_lie_about_an_array_skips_the_checkpoint_in_one_line(restored):
     found, lines = restored(WANTED, declared(chunks=[10**13]))
     gc.collect()
     assert found is None
@@ -237,7 +238,7 @@ def test_a_lie_about_an_array_passes_the_checkpoint_over_in_one_line(restored):
 def test_a_link_in_a_checkpoint_is_named(restored):
     found, lines = restored(WANTED, lambda folder: (folder / "x").symlink_to("/etc/hostname"))
     assert found is None
-    assert lines == ["checkpoint 1 is passed over: x is a link"]
+    assert lines == ["checkpoint 1 is skipped: x is a link"]
 
 
 def test_a_handler_named_in_a_checkpoint_is_not_loaded(restored):

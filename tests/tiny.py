@@ -5,12 +5,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from genjax.cli.train import train
+from genjax.cli.commands import Experiment
+from genjax.cli.startup import printed_log
 
 
 def trained(experiment: ModuleType, config: Any, directory: Path, sets: Path, **run: Any) -> Path:
     """Trains in a directory, which it returns, on sets prepared elsewhere; run: more settings."""
     run = replace(config.run, dir=str(directory), devices=1, **run)
     config = replace(config, run=run, data=replace(config.data, dir=str(sets)))
-    train(experiment.__name__.rpartition(".")[2], config, experiment.build)
+    name = experiment.__name__.rpartition(".")[2]
+    with printed_log():
+        Experiment(name, "", config, experiment.build, "").train(config)
     return directory

@@ -42,7 +42,7 @@ def _mathml(found: re.Match) -> str:
     # Without this an exponent stands above the accent.
     mathml = re.sub(r"<mover>(<mi>[^<]*</mi><mo stretchy)", r'<mover accent="true">\1', mathml)
     # A bar is a letter to LaTeX: q(z|x) and |x| have no space around it.
-    mathml = mathml.replace("<mo>&#x0007C;</mo>", '<mo lspace="0.06em" rspace="0.06em">|</mo>')
+    mathml = re.sub(r"<mo([^>]*)>&#x0007C;<", r'<mo\1 lspace="0.06em" rspace="0.06em">|<', mathml)
     # Operators that it takes for letters, which have no space around them.
     mathml = mathml.replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")
     mathml = _FUNCTION.sub(r'<mo lspace="0.17em" rspace="0.17em">\1</mo>', mathml)

@@ -1,1 +1,5 @@
 """The commands every experiment shares: train, sample, reconstruct, interpolate, evaluate."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,81 +1,161 @@
-"""The commands that use a finished run, from its directory or an export alone."""
+"""What each command does: training, and what uses a run from its directory or an export alone."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.cli import exporting
-from genjax.cli.config import ConfigError
-from genjax.cli.generating import labels, latents, linear, spherical
-from genjax.cli.system import Build
-from genjax.cli.trained import Trained
-from genjax.report import pictures
+from genjax import files
+from genjax.cli import options
+from genjax.data.dataset import Dataset
+from genjax.errors import ConfigError
+from genjax.report import grids
+from genjax.run import export as exports
+from genjax.run import model_card, replay, restored, training
+from genjax.run.config import load, parse
+from genjax.run.directory import run_directory
+from genjax.run.family import Build, build_family
+from genjax.run.sampling import labels
 
-if TYPE_CHECKING:
-    from genjax.cli.main import Export, Interpolate, Reconstruct, Sample
 
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment and its command line.
 
-def sample(name: str, kind: type, build: Build, settings: Sample) -> None:
-    """Draws samples from a run or an export and writes them as a PNG grid and an npz."""
-    run = Trained(name, kind, build, settings.dir, settings.best)
-    key = jax.random.key(settings.seed)
-    label = labels(run.system, settings.n)
-    if settings.label is not None:
-        if run.system.classes is None or not 0 <= settings.label < run.system.classes:
-            known = (
-                f"0 to {run.system.classes - 1}"
-                if run.system.classes
-                else "none: it has no classes"
+    Attributes:
+      name: of the experiment.
+      document: its docstring.
+      config: the default settings.
+      build: (config, spec) -> the family.
+      program: what starts it, such as "python -m experiments.vae_fashion".
+    """
+
+    name: str
+    document: str
+    config: Any
+    build: Build
+    program: str
+
+    def train(self, config: Any) -> None:
+        """Trains in the run directory, or resumes there."""
+        training.join_processes(config.run)
+        images = Dataset(config.data)
+        spec, _ = images.spec, images.test
+        family, _ = build_family(self.build, config, spec, "these settings describe")
+        directory = run_directory(self.name, config.run.dir)
+        training.train_in(directory, self.name, config, family, images)
+
+    def open(
+        self,
+        given: str | None,
+        *,
+        best: bool = False,
+        data: str | None = None,
+        before: int | None = None,
+    ) -> tuple[restored.RestoredRun, Any]:
+        """A run or an export, and its settings.
+
+        What config.json says of directories to write to is not heeded: everything goes where the
+        run lies.
+        """
+        directory = run_directory(self.name, given)
+        path = directory / "config.json"
+        values = load(path)
+        if values.get("experiment") != self.name:
+            raise ConfigError(
+                f"{directory} is a run of {values.get('experiment')}, not of {self.name}"
             )
-            raise ConfigError(f"--label {settings.label} is not a class of this run: {known}")
-        label = jnp.full(settings.n, settings.label, jnp.int32)
-    z = latents(run.system, key, settings.n)
-    images = run.images(key, z, label)
-    labelled = {} if label is None else {"labels": np.asarray(label)}
-    path = run.arrays(f"sample_{settings.seed}.npz", images=images, **labelled)
-    run.picture(f"sample_{settings.seed}.png", pictures.grid(images))
-    print(f"{settings.n} images, uint8 {images.shape[1:]}: {path}")
+        config: Any = parse(type(self.config), values.get("config"), str(path))
+        where = config.data
+        if data is not None:
+            place = "dir" if where.folder is None else "folder"
+            where = dataclasses.replace(where, **{place: data})
+        spec = restored.image_spec(directory, values)
+        family, like = build_family(self.build, config, spec, f"{path} describes")
+        if exports.is_export(directory):
+            if best:
+                raise ConfigError(f"{directory} is an export, of one step: leave out --best")
+            state = jax.tree.map(jnp.asarray, exports.state(directory, values, like))
+        else:
+            state = restored.checkpoint_state(
+                directory, family, like, best=best, before=before, seed=config.run.seed
+            )
+        run = restored.RestoredRun(directory, family, values, state, Dataset(where))
+        print(f"{directory.name} at step {run.step:,}")
+        return run, config
+
+    def sample(self, given: options.Sample) -> None:
+        """Draws new images."""
+        run, _ = self.open(given.dir, best=given.best)
+        images = run.sample(given.n, given.seed, given.label)
+        label = labels(run.family, given.n, given.label)
+        arrays = {"images": images} | ({} if label is None else {"labels": np.asarray(label)})
+        path = run.directory / f"sample_{given.seed}.npz"
+        with files.atomic_open(path, "wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        _save(run.directory / f"sample_{given.seed}.png", grids.grid(images))
+        print(f"{given.n} images, uint8 {images.shape[1:]}: {path}")
+
+    def reconstruct(self, given: options.Reconstruct) -> None:
+        """Encodes and decodes held-out images."""
+        run, _ = self.open(given.dir, best=given.best, data=given.data)
+        if not run.sampler.reconstructs:
+            raise ConfigError(f"{self.name} has no encoder: sample and interpolate are there")
+        originals = run.held_out(given.n)
+        again = run.reconstruct(originals)
+        _save(run.directory / "reconstruct.png", grids.pairs(originals, again))
+        error = np.mean((again.astype(np.float32) - originals) ** 2)
+        print(
+            f"mean squared error {error / 255**2:.5f} on {len(originals)} held-out images in 0..1"
+        )
+
+    def interpolate(self, given: options.Interpolate) -> None:
+        """Images between pairs."""
+        run, _ = self.open(given.dir, best=given.best, data=given.data)
+        images = run.interpolate(given.pairs, given.steps, given.seed)
+        _save(run.directory / f"interpolate_{given.seed}.png", grids.grid(images, given.steps))
+
+    def evaluate(self, given: options.Evaluate) -> None:
+        """Scores a run, prints a table and writes evaluation.json into its directory."""
+        run, _ = self.open(given.dir, best=given.best, data=given.data)
+        evaluation = run.evaluate(given.n, given.split, given.seed)
+        print(evaluation)
+        path = run.directory / "evaluation.json"
+        which = {"experiment": self.name, "checkpoint": "best" if given.best else "latest"}
+        files.write_json(path, {**which, **evaluation.as_dict()})
+        print(path)
+
+    def export(self, given: options.Export) -> None:
+        """Writes an export."""
+        exports.claim(given.to, given.license)
+        run, _ = self.open(given.dir, best=given.best)
+
+        def flags(config: dict[str, Any]) -> str:
+            return model_card.train_flags(parse(type(self.config), config, "config"), self.config)
+
+        command = exports.Command(self.program, flags)
+        target = run.export(given.to, given.license, document=self.document, command=command)
+        print(f"{target}: {', '.join(sorted(path.name for path in target.iterdir()))}")
+
+    def replay(self, given: options.Replay) -> None:
+        """Runs a step that was not finite again."""
+        directory = run_directory(self.name, given.dir)
+        row = replay.recorded_fault(directory, given.step)
+        run, config = self.open(str(directory), data=given.data, before=row["step"])
+        found = replay.replay(run.family.game, run.state, run.images.train, config.run, row)
+        print(f"step {row['step']:,}, on images {replay.shortened(row['images'])}:")
+        for metric, value in found.metrics.items():
+            print(f"  {metric:<40} {value:.6g}")
+        bad = found.not_finite
+        print(f"not finite after it: {replay.shortened(bad) if bad else 'no parameter'}")
 
 
-def reconstruct(name: str, kind: type, build: Build, settings: Reconstruct) -> None:
-    """Writes held-out images over their reconstructions as a PNG."""
-    run = Trained(name, kind, build, settings.dir, settings.best, data=settings.data)
-    if run.system.encode is None:
-        raise ConfigError(f"{name} has no encoder: sample and interpolate are there")
-    originals = run.held_out(settings.n)
-    again = run.images(jax.random.key(0), run.generator.encode(run.state, originals))
-    run.picture("reconstruct.png", pictures.pairs(originals, again))
-    error = np.mean((again.astype(np.float32) - originals) ** 2)
-    print(f"mean squared error {error / 255**2:.5f} on {len(originals)} held-out images in 0..1")
-
-
-def interpolate(name: str, kind: type, build: Build, settings: Interpolate) -> None:
-    """Writes walks between latents as a PNG."""
-    run = Trained(name, kind, build, settings.dir, settings.best, data=settings.data)
-    key = jax.random.key(settings.seed)
-    if run.system.encode is not None:
-        images = run.held_out(2 * settings.pairs, settings.seed)
-        ends, path = run.generator.encode(run.state, images), linear
-    else:
-        ends, path = latents(run.system, key, 2 * settings.pairs), spherical
-    t = jnp.linspace(0, 1, settings.steps)
-    rows = [path(ends[2 * i], ends[2 * i + 1], t) for i in range(settings.pairs)]
-    label = labels(run.system, settings.pairs)
-    if label is not None:
-        label = jnp.repeat(label, settings.steps)
-    images = run.images(key, jnp.concatenate(rows), label)
-    run.picture(f"interpolate_{settings.seed}.png", pictures.grid(images, settings.steps))
-
-
-def export(name: str, kind: type, build: Build, settings: Export, *, document: str) -> None:
-    """Writes a run's weights as safetensors, with a model card and digests."""
-    target = exporting.claim(settings.to, settings.license)
-    run = Trained(name, kind, build, settings.dir, settings.best)
-    if run.exported:
-        raise ConfigError(f"{run.directory} is an export itself: copy it")
-    exporting.write(target, run, kind(), document, settings.license)
-    print(f"{target}: {', '.join(sorted(path.name for path in target.iterdir()))}")
+def _save(path: Path, image: np.ndarray) -> None:
+    grids.save(path, image)
+    print(path)

@@ -1,7 +1,5 @@
-"""Images: TFDS sets and folders as uint8 batches, each a pure function of (seed, step)."""
+"""Images: TFDS data sets, folders and arrays as uint8 batches, a pure function of (seed, step)."""
 
-from genjax.data.error import DataError
-from genjax.data.images import Images, from_arrays
-from genjax.data.opening import open_images
+import lazy_loader
 
-__all__ = ["DataError", "Images", "from_arrays", "open_images"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

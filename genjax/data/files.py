@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from genjax.data.error import DataError
-from genjax.data.picture import to_array
+from genjax.data.errors import DataError
+from genjax.data.pixels import to_array
 
 # Those that Pillow reads by itself: PostScript, say, it would hand to another program.
 FORMATS = {

@@ -11,8 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
-from genjax.data.error import DataError
+from genjax.data.errors import DataError
 from genjax.data.order import batch_indices
+from genjax.data.prefetch import prefetched
 
 Batch = dict[str, np.ndarray]
 
@@ -103,31 +104,29 @@ class Images:
         start: int,
         size: int,
         *,
-        stack: int | None = None,
+        scan_steps: int | None = None,
         stop: int | None = None,
         process_index: int = 0,
         process_count: int = 1,
     ) -> Iterator[Batch]:
         """The batches start, start + 1, … (< stop), read ahead by threads.
 
-        With `stack=n` each item holds n successive batches, [n, size / P, …], for a scan over
+        With `scan_steps=n` each item holds n successive batches, [n, size / P, …], for a scan over
         steps; the last before `stop` may hold fewer. Item i equals `batch(seed, start + i, size)`
         whatever `start` was, so a step number is all that a restart needs.
         """
-        from genjax.data.prefetch import prefetched
-
-        rows = self._rows(seed, size, stack, stop, process_index, process_count)
+        rows = self._rows(seed, size, scan_steps, stop, process_index, process_count)
 
         def read(b: int) -> Batch:
             indices = rows(b)
             flat = self.source[indices.ravel()]
-            if stack is None:
+            if scan_steps is None:
                 return flat
             return {k: v.reshape(*indices.shape, *v.shape[1:]) for k, v in flat.items()}
 
         if stop is None or start < stop:
             rows(start)  # a batch that cannot be had is refused here, not inside a thread
-        return prefetched(read, start, stop, stack or 1, light=self.in_memory)
+        return prefetched(read, start, stop, scan_steps or 1, light=self.in_memory)
 
     @property
     def arrays(self) -> Batch | None:
@@ -143,20 +142,20 @@ class Images:
         start: int,
         size: int,
         *,
-        stack: int,
+        scan_steps: int,
         stop: int,
         process_index: int = 0,
         process_count: int = 1,
     ) -> Iterator[np.ndarray]:
         """What `batches` reads: int32 [n, size / P] into `arrays`, for data on the device."""
-        rows = self._rows(seed, size, stack, stop, process_index, process_count)
-        return (rows(b).astype(np.int32) for b in range(start, stop, stack))
+        rows = self._rows(seed, size, scan_steps, stop, process_index, process_count)
+        return (rows(b).astype(np.int32) for b in range(start, stop, scan_steps))
 
     def _rows(
         self,
         seed: int,
         size: int,
-        stack: int | None,
+        scan_steps: int | None,
         stop: int | None,
         process_index: int,
         process_count: int,
@@ -167,12 +166,24 @@ class Images:
                 b,
                 size,
                 len(self),
-                stack=min(stack or 1, sys.maxsize if stop is None else stop - b),
+                scan_steps=min(scan_steps or 1, sys.maxsize if stop is None else stop - b),
                 process_index=process_index,
                 process_count=process_count,
             )
 
         return rows
+
+    def mean(self) -> np.ndarray:
+        """The mean of all images.
+
+        Returns:
+          float64 [H, W, C], in 0..255.
+        """
+        total = np.zeros(self.shape[1:], np.float64)
+        for start in range(0, len(self), 4096):
+            rows = np.arange(start, min(start + 4096, len(self)))
+            total += self.source[rows]["image"].sum(0, np.float64)
+        return total / len(self)
 
     def evaluation_batches(
         self,
@@ -205,7 +216,7 @@ class Images:
             yield {**self.source[rows], "mask": mask}
 
 
-def from_arrays(
+def images_from_arrays(
     image: np.ndarray,
     label: np.ndarray | None = None,
     *,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from genjax import files
-from genjax.data.error import DataError
+from genjax.data.errors import DataError
 
 
 def check(folder: Path) -> None:

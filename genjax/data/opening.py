@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from genjax.data.error import DataError
+from genjax.data.errors import DataError
 from genjax.data.images import Images
 
 
@@ -45,7 +45,7 @@ def open_images(
         raise DataError(f"images have 1 or 3 channels, not {channels}")
     # TFDS and Pillow are heavy: a program that only shows its help must not pay for them.
     if folder is not None:
-        from genjax.data.folder import open_folder
+        from genjax.data.image_folder import open_folder
 
         return open_folder(
             Path(folder).expanduser(),

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from genjax.data.error import DataError
+from genjax.data.errors import DataError
 
 
 # Eight epochs' permutations: enough for a batch that spans epochs, read by a few threads at once.
@@ -43,11 +43,11 @@ def batch_indices(
     size: int,
     n: int,
     *,
-    stack: int = 1,
+    scan_steps: int = 1,
     process_index: int = 0,
     process_count: int = 1,
 ) -> np.ndarray:
-    """Indices of the batches b, …, b + stack - 1 that this process feeds, int64 [stack, size / P].
+    """Indices of the batches b, … that this process feeds, int64 [scan_steps, size / P].
 
     Process k of P gets rows k * size / P to (k + 1) * size / P of every batch. Raises `DataError`
     where the batch does not divide over the processes.
@@ -60,5 +60,5 @@ def batch_indices(
     if b < 0 or seed < 0:
         raise DataError(f"seed and batch number must not be negative, got {seed} and {b}")
     rows = size // process_count
-    whole = positions_to_indices(seed, b * size, stack * size, n).reshape(stack, size)
+    whole = positions_to_indices(seed, b * size, scan_steps * size, n).reshape(scan_steps, size)
     return whole[:, process_index * rows : (process_index + 1) * rows]

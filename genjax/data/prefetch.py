@@ -3,17 +3,26 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
-from genjax.data.images import Batch
+T = TypeVar("T")
 
 
 def prefetched(
-    read: Callable[[int], Batch], start: int, stop: int | None, step: int, *, light: bool
-) -> Iterator[Batch]:
-    """read(start), read(start + step), … in order, up to `stop`.
+    read: Callable[[int], T], start: int, stop: int | None, step: int, *, light: bool
+) -> Iterator[T]:
+    """Reads batches ahead.
 
-    `light` reads are copies out of RAM: one thread keeps up. Others decode: as many threads as
-    cores, one batch each.
+    Args:
+      read: number of a batch -> the batch.
+      start: the first number.
+      stop: the end of the numbers, excluded; None for no end.
+      step: between numbers.
+      light: whether reads are copies out of RAM, with which one thread keeps up. Others decode: as
+        many threads as cores, one batch each.
+
+    Yields:
+      read(start), read(start + step), … in order.
     """
     if stop is not None and start >= stop:
         return

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import tensorflow_datasets as tfds
 
-from genjax.data.error import DataError
+from genjax.data.errors import DataError
 from genjax.data.fashion_mnist_6k import FashionMnist6k
 from genjax.data.shapes64 import Shapes64
 

@@ -13,10 +13,10 @@ import tqdm
 from PIL import Image
 
 from genjax.data import manifest
-from genjax.data.error import DataError
+from genjax.data.errors import DataError
 from genjax.data.files import MAX_SIDE
 from genjax.data.images import Batch, Images, InMemory
-from genjax.data.picture import to_array
+from genjax.data.pixels import to_array
 from genjax.data.preparation import find_or_prepare
 
 

@@ -1,1 +1,5 @@
 """Diffusion mathematics: schedules, predictions, samplers, guidance, likelihood; jax only."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,31 +1,65 @@
 """Guidance: functions that turn one or two `predict` functions into a guided one."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from genjax.diffusion.protocols import Predict, Prediction, PredictWithVariance, Schedule
+from genjax.keys import draw
+from genjax.numerics import expand
 
 
-def classifier_free(conditional, unconditional, scale, *, interval=None, rescale=0.0):
-    """F = F_u + scale (F_c − F_u): the `predict` of classifier-free guidance.
+def classifier_free(
+    conditional: PredictWithVariance,
+    unconditional: PredictWithVariance,
+    scale: ArrayLike,
+    *,
+    interval: tuple[ArrayLike, ArrayLike] | None = None,
+    rescale: float = 0.0,
+) -> Callable[[Array, Array], Any]:
+    r"""Classifier-free guidance.
 
-    scale 0 is unconditional, 1 conditional; Ho & Salimans 2022, eq. 6, with scale = 1 + w. F may be
-    any prediction (noise, data, velocity, …): all are affine in one another at a given z and t.
+    $$
+    F = F_u + \mathrm{scale} \cdot (F_c - F_u)
+    $$
+
+    scale = 1 + w of the paper: 0 is unconditional, 1 conditional. F may be any prediction (noise,
+    data, velocity, …): all are affine in one another at a given z and t. `rescale` acts against
+    over-exposure, with standard deviations over the elements of one example:
+
+    $$
+    F \mapsto \phi F\, \frac{\operatorname{std}(F_c)}{\operatorname{std}(F)} + (1 - \phi) F
+    $$
 
     Args:
       conditional: (z [B, ...], t [B]) -> array like z, or the pair (that, learned variance), of
         which the variance is passed on.
-      unconditional: likewise.
-      scale: a number, or one per example [B].
+      unconditional: likewise; its variance is not used.
+      scale: a scalar, or one per example [B].
       interval: (low, high), the times low < t <= high at which to guide; elsewhere F_c alone, and
-        where no example is inside, F_u is not computed. Kynkäänniemi et al. 2024, with their noise
-        levels as times, `schedule.time(-2 log σ)`.
-      rescale: φ in [0, 1]: F ↦ φ F std(F_c)/std(F) + (1 − φ) F, std over an example's elements,
-        against over-exposure. Lin et al. 2024, eqs. 15 and 16.
+        where no example is inside, F_u is not computed. Noise levels σ are the times
+        `schedule.time(-2 * log(σ))`. None for all times.
+      rescale: φ, in [0, 1].
 
     Returns:
-      predict(z, t).
+      predict(z, t), like `conditional`.
+
+    Raises:
+      ValueError: when called, where the two predictions differ in shape.
+
+    References:
+      Ho & Salimans, "Classifier-Free Diffusion Guidance" (2022), arXiv:2207.12598, eq. 6.
+      Kynkäänniemi et al., "Applying Guidance in a Limited Interval Improves Sample and Distribution
+      Quality in Diffusion Models" (2024), arXiv:2404.07724.
+      Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed" (2024),
+      arXiv:2305.08891, eqs. 15 and 16.
     """
 
-    def predict(z, t):
+    def predict(z: Array, t: Array) -> Any:
         output = conditional(z, t)
         positive = _prediction(output)
         inside = None if interval is None else (t > interval[0]) & (t <= interval[1])
@@ -39,70 +73,123 @@ def classifier_free(conditional, unconditional, scale, *, interval=None, rescale
             raise ValueError(
                 f"the two predictions differ in shape: {positive.shape} and {negative.shape}"
             )
-        guided = negative + _expand(scale, positive) * (positive - negative)
+        guided = negative + expand(scale, positive) * (positive - negative)
         if rescale:
             guided = guided * (1 + rescale * (_std(positive) / _nonzero(_std(guided)) - 1))
         if inside is not None:
-            guided = jnp.where(_expand(inside, positive), guided, positive)
+            guided = jnp.where(expand(inside, positive), guided, positive)
         guided = guided.astype(positive.dtype)
         return (guided, output[1]) if isinstance(output, tuple) else guided
 
     return predict
 
 
-def autoguidance(predict, weak, scale, *, interval=None):
-    """F = F_w + scale (F − F_w): guidance by a worse version `weak` of the same model.
+def drop_labels(label: Array, key: Array, *, classes: int, probability: float = 0.1) -> Array:
+    """Replaces some labels by the number that means "no class", for classifier-free guidance.
 
-    Karras et al. 2024, "Guiding a Diffusion Model with a Bad Version of Itself": weak is a smaller
-    or less trained model of the same condition; scale 1 is no guidance. Arguments and result as in
-    `classifier_free`.
+    A network that is trained so predicts with and without a class.
+
+    Args:
+      label: class numbers, [B].
+      key: one key, or one per example [B].
+      classes: number of classes, which is also the label that means none.
+      probability: of a replacement.
+
+    Returns:
+      Like `label`.
+
+    References:
+      Ho & Salimans, "Classifier-Free Diffusion Guidance" (2022), arXiv:2207.12598, algorithm 1.
+    """
+    dropped = draw(lambda k, shape: jax.random.bernoulli(k, probability, shape), key, label.shape)
+    return jnp.where(dropped, classes, label)
+
+
+def autoguidance(
+    predict: PredictWithVariance,
+    weak: PredictWithVariance,
+    scale: ArrayLike,
+    *,
+    interval: tuple[ArrayLike, ArrayLike] | None = None,
+) -> Callable[[Array, Array], Any]:
+    r"""Guidance by a worse version of the same model.
+
+    $$
+    F = F_\mathrm{weak} + \mathrm{scale} \cdot (F - F_\mathrm{weak})
+    $$
+
+    Args:
+      predict: (z [B, ...], t [B]) -> array like z, or the pair (that, learned variance), of which
+        the variance is passed on.
+      weak: likewise; a smaller or less trained model of the same condition.
+      scale: a scalar, or one per example [B]; 1 is no guidance.
+      interval: (low, high), the times low < t <= high at which to guide; None for all times.
+
+    Returns:
+      predict(z, t), like `predict`.
+
+    References:
+      Karras et al., "Guiding a Diffusion Model with a Bad Version of Itself" (2024),
+      arXiv:2406.02507.
     """
     return classifier_free(predict, weak, scale, interval=interval)
 
 
-def classifier(predict, log_prob, scale, *, schedule, target):
-    """ε̂ ↦ ε̂ − scale σ ∇_z log p(y|z), x̂ ↦ x̂ + scale (σ²/α) ∇_z log p(y|z), for any prediction.
+def classifier(
+    predict: Predict,
+    log_prob: Callable[[Array, Array], Array],
+    scale: ArrayLike,
+    *,
+    schedule: Schedule,
+    target: Prediction,
+) -> Predict:
+    r"""Classifier guidance, for any prediction.
 
-    Dhariwal & Nichol 2021, algorithm 2. At scale 1 it samples p(x) p(y|x). Where α = 0, z knows
-    nothing of y, and the gradient is taken as 0.
+    $$
+    \hat\epsilon \mapsto \hat\epsilon - \mathrm{scale} \cdot \sigma \nabla_z \log p(y \mid z),
+    \qquad
+    \hat x \mapsto \hat x + \mathrm{scale} \cdot \frac{\sigma^2}{\alpha} \nabla_z \log p(y \mid z)
+    $$
+
+    At scale 1 it samples p(x) p(y|x). Where α = 0, z does not depend on y, and the gradient is
+    taken as 0.
 
     Args:
-      predict: (z [B, ...], t [B]) -> array like z.
+      predict: (z [B, ...], t [B]) -> array like z, the prediction that `target` names.
       log_prob: (z [B, ...], t [B]) -> log p(y|z) in nats, [B]; example i's from z_i alone.
-      scale: a number, or one per example [B].
+      scale: a scalar, or one per example [B].
       schedule: has alpha(t) and sigma(t), such as one of `schedules`.
       target: what `predict` predicts, such as one of `predictions`.
 
     Returns:
-      predict(z, t).
+      predict(z, t), like `predict`.
+
+    References:
+      Dhariwal & Nichol, "Diffusion Models Beat GANs on Image Synthesis" (2021), arXiv:2105.05233,
+      algorithm 2.
     """
 
-    def guided(z, t):
+    def guided(z: Array, t: Array) -> Array:
         prediction = predict(z, t)
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         gradient = jax.grad(lambda z: jnp.sum(log_prob(z, t)))(z)
         data = target.to_data(prediction, z, alpha, sigma)
         noise = target.to_noise(prediction, z, alpha, sigma)
         pull = jnp.where(alpha > 0, scale, 0)
-        data = data + _expand(pull * sigma**2 / _nonzero(alpha), z) * gradient
-        noise = noise - _expand(pull * sigma, z) * gradient
+        data = data + expand(pull * sigma**2 / _nonzero(alpha), z) * gradient
+        noise = noise - expand(pull * sigma, z) * gradient
         return target.of(data, noise, alpha, sigma).astype(prediction.dtype)
 
     return guided
 
 
-def _prediction(output):
+def _prediction(output: Any) -> Array:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _expand(value, like):
-    value = jnp.asarray(value)
-    return value.reshape(value.shape + (1,) * (like.ndim - 1)) if value.ndim else value
-
-
-def _std(x):
+def _std(x: Array) -> Array:
     return jnp.std(x.astype(jnp.float32), axis=tuple(range(1, x.ndim)), keepdims=True)
 
 
-def _nonzero(x):
+def _nonzero(x: Array) -> Array:
     return jnp.where(x == 0, 1, x)

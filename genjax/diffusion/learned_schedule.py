@@ -5,6 +5,8 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
 
 
 @partial(
@@ -14,20 +16,37 @@ import jax.numpy as jnp
 )
 @dataclass(frozen=True)
 class Learned:
-    """λ(t) = λ_0 + (λ_1 − λ_0)·(m(t) − m(0))/(m(1) − m(0)), α² = sigmoid(λ), σ² = sigmoid(−λ).
+    r"""The learned schedule of VDM: log-SNR as a monotone network of time.
 
-    m(t) = |slope|·t + Σ_j |mixture_j|·tanh(|weights_j|·(t − ½) + biases_j) rises with t. Kingma et
-    al. 2021, "Variational Diffusion Models". It is a pytree: its fields are the
-    parameters, so an optimizer takes the schedule itself. Made by `learned`.
+    $$
+    \begin{aligned}
+    \lambda(t) &= \lambda_0 + (\lambda_1 - \lambda_0) \frac{m(t) - m(0)}{m(1) - m(0)}, \\
+    m(t) &= |a|\, t + \sum_j |c_j| \tanh\bigl(|w_j| (t - \tfrac12) + b_j\bigr), \qquad
+    \alpha^2 = \frac{1}{1 + e^{-\lambda}}, \quad \sigma^2 = \frac{1}{1 + e^{\lambda}}
+    \end{aligned}
+    $$
+
+    It is a pytree whose leaves are the parameters, so an optimizer takes the schedule itself. Made
+    by `learned`.
+
+    Args:
+      ends: [2], λ_0 and λ_1 at t = 0 and 1.
+      slope: [], a.
+      weights: [J], w.
+      biases: [J], b.
+      mixture: [J], c.
+
+    References:
+      Kingma et al., "Variational Diffusion Models" (2021), arXiv:2107.00630.
     """
 
-    ends: jax.Array  # [2] λ_0, λ_1
-    slope: jax.Array  # []
-    weights: jax.Array  # [J]
-    biases: jax.Array  # [J]
-    mixture: jax.Array  # [J]
+    ends: Array
+    slope: Array
+    weights: Array
+    biases: Array
+    mixture: Array
 
-    def _rise(self, t, start):
+    def _rise(self, t: Array, start: float) -> Array:
         """m(t) − m(start), without subtracting one from the other."""
         shape = (1,) * t.ndim + (-1,)
         w, b, c = (jnp.reshape(v, shape) for v in (self.weights, self.biases, self.mixture))
@@ -37,30 +56,65 @@ class Learned:
         rise = jnp.tanh(w * (t[..., None] - start)) * (1 - jnp.tanh(high) * jnp.tanh(low))
         return jnp.abs(self.slope) * (t - start) + jnp.sum(jnp.abs(c) * rise, axis=-1)
 
-    def log_snr(self, t):
-        """λ(t) = log(α² / σ²), decreasing as long as λ_1 < λ_0."""
+    def log_snr(self, t: ArrayLike) -> Array:
+        """λ(t) = log(α² / σ²), decreasing as long as λ_1 < λ_0.
+
+        Args:
+          t: times in [0, 1], of any shape.
+
+        Returns:
+          λ(t), shaped like t.
+        """
         t = jnp.asarray(t, self.ends.dtype)
         share = self._rise(t, 0.0) / self._rise(jnp.ones_like(t), 0.0)
         return self.ends[0] + (self.ends[1] - self.ends[0]) * share
 
-    def alpha(self, t):
-        """√sigmoid(λ(t))."""
+    def alpha(self, t: ArrayLike) -> Array:
+        """α(t) = √sigmoid(λ(t)).
+
+        Args:
+          t: times in [0, 1], of any shape.
+
+        Returns:
+          α(t), shaped like t.
+        """
         return jnp.exp(-0.5 * jax.nn.softplus(-self.log_snr(t)))
 
-    def sigma(self, t):
-        """√sigmoid(−λ(t))."""
+    def sigma(self, t: ArrayLike) -> Array:
+        """σ(t) = √sigmoid(−λ(t)).
+
+        Args:
+          t: times in [0, 1], of any shape.
+
+        Returns:
+          σ(t), shaped like t.
+        """
         return jnp.exp(-0.5 * jax.nn.softplus(self.log_snr(t)))
 
-    def log_snr_derivative(self, t):
-        """dλ/dt, by forward differentiation."""
+    def log_snr_derivative(self, t: ArrayLike) -> Array:
+        """dλ/dt, by forward differentiation.
+
+        Args:
+          t: times in [0, 1], of any shape.
+
+        Returns:
+          dλ/dt, shaped like t.
+        """
         t = jnp.asarray(t, self.ends.dtype)
         return jax.jvp(self.log_snr, (t,), (jnp.ones_like(t),))[1]
 
-    def time(self, log_snr):
-        """The t in [0, 1] with λ(t) = log_snr, by bisection down to float32's resolution."""
+    def time(self, log_snr: ArrayLike) -> Array:
+        """The inverse of `log_snr`, by bisection down to float32's resolution.
+
+        Args:
+          log_snr: λ, of any shape.
+
+        Returns:
+          The t in [0, 1] with λ(t) = log_snr, shaped like it.
+        """
         log_snr = jnp.asarray(log_snr, self.ends.dtype)
 
-        def halve(_, bounds):
+        def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
             low, high = bounds
             middle = 0.5 * (low + high)
             later = self.log_snr(middle) > log_snr
@@ -71,8 +125,27 @@ class Learned:
         return 0.5 * (low + high)
 
 
-def learned(key, *, log_snr_max=13.3, log_snr_min=-5.0, features=1024) -> Learned:
-    """A new schedule, nearly linear from log_snr_max to log_snr_min. Kingma et al. 2021."""
+def learned(
+    key: Array, *, log_snr_max: float = 13.3, log_snr_min: float = -5.0, features: int = 1024
+) -> Learned:
+    r"""The initial learned schedule, nearly linear in log-SNR.
+
+    $$
+    \lambda(t) \approx \lambda_0 + t\, (\lambda_1 - \lambda_0)
+    $$
+
+    Args:
+      key: one PRNG key.
+      log_snr_max: λ_0, at t = 0.
+      log_snr_min: λ_1, at t = 1.
+      features: J, the number of hidden units.
+
+    Returns:
+      A `Learned` with random features.
+
+    References:
+      Kingma et al., "Variational Diffusion Models" (2021), arXiv:2107.00630.
+    """
     # Steep features all over [0, 1] are there from the start, with little weight.
     weights, biases, mixture = jax.random.normal(key, (3, features))
     return Learned(

@@ -1,32 +1,62 @@
 """Log-likelihood by the probability-flow ODE, with an exact or an estimated trace."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+
+from genjax import keys
+from genjax.diffusion.protocols import InvertibleSchedule, Predict, Target
+from genjax.numerics import widen
+
+# f(time, state) -> d state/d time, of any tree of arrays.
+Derivative: TypeAlias = Callable[[Array, Any], Any]
+# (f, y) -> f(y), and the trace of each example's Jacobian [B].
+_Trace: TypeAlias = Callable[[Callable[[Array], Array], Array], tuple[Array, Array]]
 
 
 class LogLikelihood(NamedTuple):
-    """log p(x) of each example in nats [B], and the noise z at steps[0] that x came from."""
+    """What `log_likelihood` returns.
 
-    log_prob: jax.Array
-    latent: jax.Array
+    Attributes:
+      log_prob: log p(x) in nats, one value per example [B].
+      latent: the noise z at steps[0] that x came from, like x.
+    """
+
+    log_prob: Array
+    latent: Array
 
 
-def rk4(f, state, times):
-    """The classical fourth-order Runge-Kutta method, one step an interval: state at times[-1].
+def rk4(f: Derivative, state: Any, times: Array) -> Any:
+    r"""The classical fourth-order Runge-Kutta method, one step per interval of width w.
 
-    f(time, state) -> d state/d time; state is any tree of arrays, times [n + 1] in either order.
+    $$
+    \begin{aligned}
+    y_{i+1} &= y_i + \tfrac{w}{6} (k_1 + 2 k_2 + 2 k_3 + k_4), \qquad k_1 = f(t_i, y_i), \\
+    k_2 &= f(t_i + \tfrac w2, y_i + \tfrac w2 k_1), \quad
+    k_3 = f(t_i + \tfrac w2, y_i + \tfrac w2 k_2), \quad k_4 = f(t_i + w, y_i + w k_3)
+    \end{aligned}
+    $$
+
+    Args:
+      f: (time, state) -> d state/d time.
+      state: the state at times[0], any tree of arrays.
+      times: [n + 1], increasing or decreasing.
+
+    Returns:
+      The state at times[-1].
     """
     places = jnp.array([0, 0.5, 0.5, 1], times.dtype)
     weights = jnp.array([1, 2, 2, 1], times.dtype) / 6
 
-    def step(state, ends):
+    def step(state: Any, ends: Array) -> tuple[Any, None]:
         width = ends[1] - ends[0]
 
         # Four items of a scan, so that f is traced once.
-        def stage(carry, item):
+        def stage(carry: tuple[Any, Any], item: tuple[Array, Array]) -> tuple[Any, None]:
             slope, total = carry
             place, weight = item
             here = jax.tree.map(lambda y, k: y + place * width * k, state, slope)
@@ -40,15 +70,28 @@ def rk4(f, state, times):
     return jax.lax.scan(step, state, jnp.stack([times[:-1], times[1:]], 1))[0]
 
 
-def log_likelihood(predict, x, *, schedule, target, steps, key=None, odeint=rk4) -> LogLikelihood:
-    """log p(x) = log N(z_T; 0, σ_T² I) + log |dz_T/dx| along the probability-flow ODE.
+def log_likelihood(
+    predict: Predict,
+    x: Array,
+    *,
+    schedule: InvertibleSchedule,
+    target: Target,
+    steps: Array,
+    key: Array | None = None,
+    odeint: Callable[[Derivative, Any, Array], Any] = rk4,
+) -> LogLikelihood:
+    r"""The log-likelihood of data under the probability-flow ODE.
 
-    Song et al. 2021, "Score-Based Generative Modeling through SDEs", eq. 39, in the coordinates
-    y = z/√(α² + σ²) and the angle θ = arctan(σ/α), in which the equation dy/dθ = cos θ ε̂ − sin θ x̂
-    has no singularity at either end of any schedule.
+    $$
+    \log p(x) = \log \mathcal{N}(z_T; 0, \sigma_T^2 I)
+      + \log \Bigl|\det \frac{\partial z_T}{\partial x}\Bigr|
+    $$
+
+    In the coordinates y = z/√(α² + σ²) and the angle θ = arctan(σ/α) the equation
+    dy/dθ = cos θ ε̂ − sin θ x̂ has no singularity at either end of any schedule.
 
     Args:
-      predict: (z [B, ...], t [B]) -> array like z, what `target` says the network predicts; each
+      predict: (z [B, ...], t [B]) -> array like z, the prediction that `target` names; each
         example's from its own z.
       x: data [B, ...], taken as z at steps[-1] (for images: dequantised, and subtract the logarithm
         of the scaling).
@@ -56,7 +99,7 @@ def log_likelihood(predict, x, *, schedule, target, steps, key=None, odeint=rk4)
       target: has to_data(prediction, z, alpha, sigma), such as one of `predictions`.
       steps: times [n + 1], decreasing, the nodes of the solver.
       key: one PRNG key, or one per example [B], for Hutchinson's estimate of the trace with one
-        Rademacher probe an example: unbiased, and average it over keys. None takes the exact
+        Rademacher probe per example: unbiased, and average it over keys. None takes the exact
         trace, at the cost of one derivative for each element of an example.
       odeint: (f, state, times) -> state at times[-1], where f(time, state) is its derivative. For
         an adaptive one, with diffrax: `lambda f, y, ts: jax.tree.map(lambda a: a[0], diffeqsolve(
@@ -64,29 +107,40 @@ def log_likelihood(predict, x, *, schedule, target, steps, key=None, odeint=rk4)
         stepsize_controller=PIDController(rtol, atol)).ys)`.
 
     Returns:
-      A `LogLikelihood`.
+      The log-likelihood in nats [B], and the noise that x came from.
+
+    Raises:
+      ValueError: where a prediction is not shaped like z, or there are keys for another number of
+        examples.
+
+    References:
+      Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations"
+      (2021), arXiv:2011.13456, eq. 39.
     """
     steps = jnp.flip(jnp.asarray(steps, float))
     alphas, sigmas = schedule.alpha(steps), schedule.sigma(steps)
     angles, radii = jnp.arctan2(sigmas, alphas), jnp.hypot(alphas, sigmas)
-    x32 = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x32 = widen(x)
     size = math.prod(x.shape[1:])
 
-    def velocity(y, angle):
+    def velocity(y: Array, angle: Array) -> Array:
         log_snr = 2 * (jnp.log(jnp.maximum(jnp.cos(angle), 0)) - jnp.log(jnp.sin(angle)))
         t = jnp.clip(schedule.time(log_snr), steps[0], steps[-1])
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         z = y * jnp.hypot(alpha, sigma)
         prediction = predict(z.astype(x.dtype), jnp.full(z.shape[:1], t))
         if prediction.shape != z.shape:
-            raise ValueError(f"predict gave shape {prediction.shape} for z of shape {z.shape}")
+            raise ValueError(f"predict returned shape {prediction.shape} for z of shape {z.shape}")
         data = target.to_data(prediction.astype(z.dtype), z, alpha, sigma)
         noise = (z - alpha * data) / jnp.where(sigma > 0, sigma, 1)
         return jnp.where(sigma > 0, jnp.cos(angle) * noise - jnp.sin(angle) * data, 0)
 
-    trace = _exact if key is None else _hutchinson(_rademacher(key, x32.shape, x32.dtype))
+    trace: _Trace = _exact
+    if key is not None:
+        probe = keys.draw(lambda k, s: jax.random.rademacher(k, s, x32.dtype), key, x32.shape)
+        trace = _hutchinson(probe)
 
-    def derivative(angle, state):
+    def derivative(angle: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         return trace(lambda y: velocity(y, angle), state[0])
 
     start = (x32 / radii[0], jnp.zeros(x.shape[:1], x32.dtype))
@@ -99,12 +153,12 @@ def log_likelihood(predict, x, *, schedule, target, steps, key=None, odeint=rk4)
     )
 
 
-def _exact(f, y):
+def _exact(f: Callable[[Array], Array], y: Array) -> tuple[Array, Array]:
     """f(y), and the trace of each example's Jacobian, one element of all examples at a time."""
     value, pushforward = jax.linearize(f, y)
     size = math.prod(y.shape[1:])
 
-    def add(total, i):
+    def add(total: Array, i: Array) -> tuple[Array, None]:
         unit = jax.nn.one_hot(i, size, dtype=y.dtype).reshape(y.shape[1:])
         unit = jnp.broadcast_to(unit[None], y.shape)
         return total + _inner(unit, pushforward(unit)), None
@@ -112,23 +166,13 @@ def _exact(f, y):
     return value, jax.lax.scan(add, jnp.zeros(y.shape[:1], y.dtype), jnp.arange(size))[0]
 
 
-def _hutchinson(probe):
-    def trace(f, y):
+def _hutchinson(probe: Array) -> _Trace:
+    def trace(f: Callable[[Array], Array], y: Array) -> tuple[Array, Array]:
         value, tangent = jax.jvp(f, (y,), (probe,))
         return value, _inner(probe, tangent)
 
     return trace
 
 
-def _inner(a, b):
+def _inner(a: Array, b: Array) -> Array:
     return jnp.sum(a * b, axis=tuple(range(1, a.ndim)))
-
-
-def _rademacher(key, shape, dtype):
-    """±1 with equal chances; with one key per example, example i's from key i alone."""
-    ndim = 0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1
-    if key.ndim == ndim:
-        return jax.random.rademacher(key, shape, dtype)
-    if key.shape[0] != shape[0]:
-        raise ValueError(f"{key.shape[0]} keys for shape {shape}: give one key, or one per example")
-    return jax.vmap(lambda k: jax.random.rademacher(k, shape[1:], dtype))(key)

@@ -1,168 +1,215 @@
-"""What a network may predict of z = α·x + σ·ε, as values, and the way from each to all others."""
+"""What a network may predict of z = α x + σ ε, as values, and the conversions among them.
+
+Read the values with the module's name in front: `predictions.noise`, `predictions.velocity`.
+"""
 
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
 
-
-def _expand(scale, z):
-    """scale as a scalar or [B], shaped to multiply z [B, ...]."""
-    scale = jnp.asarray(scale)
-    if scale.ndim and scale.shape != z.shape[: scale.ndim]:
-        raise ValueError(
-            f"alpha and sigma must be scalars or one per example: {scale.shape} for z {z.shape}"
-        )
-    return scale.reshape(scale.shape + (1,) * (z.ndim - scale.ndim))
-
-
-class Prediction:
-    """A linear target a·x + b·ε; x, eps, z are [B, ...], alpha and sigma [B] or scalars."""
-
-    def of(self, x, eps, alpha, sigma):
-        """The target: what a perfect network would output."""
-        raise NotImplementedError
-
-    def to_data(self, prediction, z, alpha, sigma):
-        """The estimate of x that a prediction at z implies."""
-        raise NotImplementedError
-
-    def to_noise(self, prediction, z, alpha, sigma):
-        """The estimate of ε that a prediction at z implies."""
-        raise NotImplementedError
-
-    def error_scale(self, alpha, sigma):
-        """‖error of this prediction‖² / ‖error of the noise it implies‖², at the same z."""
-        raise NotImplementedError
+from genjax.diffusion.protocols import Prediction
+from genjax.numerics import expand
 
 
 @dataclass(frozen=True)
 class Noise(Prediction):
-    """ε. Ho et al. 2020. It says nothing about x where α = 0."""
+    r"""The noise. It determines no data where α = 0.
 
-    def of(self, x, eps, alpha, sigma):
+    $$
+    F = \epsilon
+    $$
+
+    References:
+      Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239.
+    """
+
+    def of(self, x: Array, eps: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
         return eps
 
-    def to_data(self, prediction, z, alpha, sigma):
-        return (z - _expand(sigma, z) * prediction) / _expand(alpha, z)
+    def to_data(self, prediction: Array, z: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
+        return (z - expand(sigma, z) * prediction) / expand(alpha, z)
 
-    def to_noise(self, prediction, z, alpha, sigma):
+    def to_noise(self, prediction: Array, z: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
         return prediction
 
-    def error_scale(self, alpha, sigma):
+    def error_scale(self, alpha: Array, sigma: Array) -> Array:
         return jnp.ones_like(alpha)
 
 
 @dataclass(frozen=True)
 class Data(Prediction):
-    """x. Salimans & Ho 2022. It says nothing about ε where σ = 0."""
+    r"""The data. They determine no noise where σ = 0.
 
-    def of(self, x, eps, alpha, sigma):
+    $$
+    F = x
+    $$
+
+    References:
+      Salimans & Ho, "Progressive Distillation for Fast Sampling of Diffusion Models" (2022),
+      arXiv:2202.00512.
+    """
+
+    def of(self, x: Array, eps: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
         return x
 
-    def to_data(self, prediction, z, alpha, sigma):
+    def to_data(self, prediction: Array, z: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
         return prediction
 
-    def to_noise(self, prediction, z, alpha, sigma):
-        return (z - _expand(alpha, z) * prediction) / _expand(sigma, z)
+    def to_noise(self, prediction: Array, z: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
+        return (z - expand(alpha, z) * prediction) / expand(sigma, z)
 
-    def error_scale(self, alpha, sigma):
+    def error_scale(self, alpha: Array, sigma: Array) -> Array:
         return (sigma / alpha) ** 2
 
 
 @dataclass(frozen=True)
 class Velocity(Prediction):
-    """v = α·ε − σ·x. Salimans & Ho 2022, "Progressive Distillation".
+    r"""The velocity on the circle α² + σ² = 1.
 
-    The ways back divide by α² + σ², so that they hold off the circle α² + σ² = 1 as well.
+    $$
+    v = \alpha\, \epsilon - \sigma\, x
+    $$
+
+    `to_data` and `to_noise` divide by α² + σ², so that they hold off the circle as well.
+
+    References:
+      Salimans & Ho, "Progressive Distillation for Fast Sampling of Diffusion Models" (2022),
+      arXiv:2202.00512.
     """
 
-    def of(self, x, eps, alpha, sigma):
-        return _expand(alpha, x) * eps - _expand(sigma, x) * x
+    def of(self, x: Array, eps: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
+        return expand(alpha, x) * eps - expand(sigma, x) * x
 
-    def to_data(self, prediction, z, alpha, sigma):
-        alpha, sigma = _expand(alpha, z), _expand(sigma, z)
+    def to_data(self, prediction: Array, z: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
+        alpha, sigma = expand(alpha, z), expand(sigma, z)
         return (alpha * z - sigma * prediction) / (alpha**2 + sigma**2)
 
-    def to_noise(self, prediction, z, alpha, sigma):
-        alpha, sigma = _expand(alpha, z), _expand(sigma, z)
+    def to_noise(self, prediction: Array, z: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
+        alpha, sigma = expand(alpha, z), expand(sigma, z)
         return (sigma * z + alpha * prediction) / (alpha**2 + sigma**2)
 
-    def error_scale(self, alpha, sigma):
+    def error_scale(self, alpha: Array, sigma: Array) -> Array:
         return ((alpha**2 + sigma**2) / alpha) ** 2
 
 
 @dataclass(frozen=True)
 class Score(Prediction):
-    """∇_z log q(z|x) = −ε / σ. Song & Ermon 2019; its target grows without bound as σ → 0."""
+    r"""The score of q(z | x). It grows without bound as σ → 0.
 
-    def of(self, x, eps, alpha, sigma):
-        return -eps / _expand(sigma, x)
+    $$
+    \nabla_z \log q(z \mid x) = -\epsilon / \sigma
+    $$
 
-    def to_data(self, prediction, z, alpha, sigma):
-        return (z + _expand(sigma, z) ** 2 * prediction) / _expand(alpha, z)
+    References:
+      Song & Ermon, "Generative Modeling by Estimating Gradients of the Data Distribution" (2019),
+      arXiv:1907.05600.
+    """
 
-    def to_noise(self, prediction, z, alpha, sigma):
-        return -_expand(sigma, z) * prediction
+    def of(self, x: Array, eps: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
+        return -eps / expand(sigma, x)
 
-    def error_scale(self, alpha, sigma):
+    def to_data(self, prediction: Array, z: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
+        return (z + expand(sigma, z) ** 2 * prediction) / expand(alpha, z)
+
+    def to_noise(self, prediction: Array, z: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
+        return -expand(sigma, z) * prediction
+
+    def error_scale(self, alpha: Array, sigma: Array) -> Array:
         return 1 / sigma**2
 
 
 @dataclass(frozen=True)
 class Flow(Prediction):
-    """u = ε − x, the velocity dz/dt of rectified flow (α = 1 − t, σ = t).
+    r"""The velocity dz/dt of rectified flow, where α = 1 − t and σ = t.
 
-    Liu et al. 2022; Lipman et al. 2022. The ways back hold for every α and σ.
+    $$
+    u = \epsilon - x
+    $$
+
+    `to_data` and `to_noise` hold for every α and σ.
+
+    References:
+      Liu et al., "Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified
+      Flow" (2022), arXiv:2209.03003.
+      Lipman et al., "Flow Matching for Generative Modeling" (2022), arXiv:2210.02747.
     """
 
-    def of(self, x, eps, alpha, sigma):
+    def of(self, x: Array, eps: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
         return eps - x
 
-    def to_data(self, prediction, z, alpha, sigma):
-        alpha, sigma = _expand(alpha, z), _expand(sigma, z)
+    def to_data(self, prediction: Array, z: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
+        alpha, sigma = expand(alpha, z), expand(sigma, z)
         return (z - sigma * prediction) / (alpha + sigma)
 
-    def to_noise(self, prediction, z, alpha, sigma):
-        alpha, sigma = _expand(alpha, z), _expand(sigma, z)
+    def to_noise(self, prediction: Array, z: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
+        alpha, sigma = expand(alpha, z), expand(sigma, z)
         return (z + alpha * prediction) / (alpha + sigma)
 
-    def error_scale(self, alpha, sigma):
+    def error_scale(self, alpha: Array, sigma: Array) -> Array:
         return ((alpha + sigma) / alpha) ** 2
 
 
 @dataclass(frozen=True)
 class Preconditioned(Prediction):
-    """F = (σ·x/s − α·s·ε) / √(α²s² + σ²), s = data_std: unit variance at every noise level.
+    r"""The network output of EDM: unit variance at every noise level.
 
-    Karras et al. 2022 (EDM), table 1, for α = 1: x = c_skip·z + c_out·F; here for any α. With
-    α² + σ² = 1 and s = 1 it is −v.
+    $$
+    F = \frac{\sigma x / s - \alpha s\, \epsilon}{\sqrt{\alpha^2 s^2 + \sigma^2}}
+    $$
+
+    For α = 1 that is x = c_skip z + c_out F; here for any α. With α² + σ² = 1 and s = 1 it is −v.
+
+    Args:
+      data_std: s, the standard deviation of the data.
+
+    References:
+      Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022),
+      arXiv:2206.00364, table 1.
     """
 
     data_std: float = 0.5
 
-    def _deviation(self, alpha, sigma):
+    def _deviation(self, alpha: Array, sigma: Array) -> Array:
         return jnp.sqrt((alpha * self.data_std) ** 2 + sigma**2)
 
-    def input_scale(self, alpha, sigma):
-        """c_in = 1 / √(α²s² + σ²): what to multiply z by before the network, shaped like alpha."""
+    def input_scale(self, alpha: Array, sigma: Array) -> Array:
+        r"""The factor by which to multiply z before the network: unit variance at every level.
+
+        $$
+        c_\mathrm{in} = \frac{1}{\sqrt{\alpha^2 s^2 + \sigma^2}}
+        $$
+
+        Args:
+          alpha: α, of any shape.
+          sigma: σ, shaped like alpha.
+
+        Returns:
+          c_in, shaped like alpha.
+
+        References:
+          Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022),
+          arXiv:2206.00364, table 1.
+        """
         return 1 / self._deviation(alpha, sigma)
 
-    def of(self, x, eps, alpha, sigma):
-        alpha, sigma = _expand(alpha, x), _expand(sigma, x)
+    def of(self, x: Array, eps: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
+        alpha, sigma = expand(alpha, x), expand(sigma, x)
         s = self.data_std
         return (sigma / s * x - alpha * s * eps) / self._deviation(alpha, sigma)
 
-    def to_data(self, prediction, z, alpha, sigma):
-        alpha, sigma = _expand(alpha, z), _expand(sigma, z)
+    def to_data(self, prediction: Array, z: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
+        alpha, sigma = expand(alpha, z), expand(sigma, z)
         s, deviation = self.data_std, self._deviation(alpha, sigma)
         return alpha * (s / deviation) ** 2 * z + sigma * s / deviation * prediction
 
-    def to_noise(self, prediction, z, alpha, sigma):
-        alpha, sigma = _expand(alpha, z), _expand(sigma, z)
+    def to_noise(self, prediction: Array, z: Array, alpha: ArrayLike, sigma: ArrayLike) -> Array:
+        alpha, sigma = expand(alpha, z), expand(sigma, z)
         deviation = self._deviation(alpha, sigma)
         return sigma / deviation**2 * z - alpha * self.data_std / deviation * prediction
 
-    def error_scale(self, alpha, sigma):
+    def error_scale(self, alpha: Array, sigma: Array) -> Array:
         return (self._deviation(alpha, sigma) / (alpha * self.data_std)) ** 2
 
 
@@ -174,10 +221,37 @@ flow = Flow()
 edm = Preconditioned()
 
 
-def convert(prediction, z, alpha, sigma, *, source: Prediction, target: Prediction):
-    """A prediction of `source` at z [B, ...] as one of `target`: a·x̂ + b·ε̂ of its estimates.
+def convert(
+    prediction: Array,
+    z: Array,
+    alpha: ArrayLike,
+    sigma: ArrayLike,
+    *,
+    source: Prediction,
+    target: Prediction,
+) -> Array:
+    r"""A prediction of one target as one of another, at the same z.
 
-    Kingma & Gao 2023, "Understanding Diffusion Objectives as the ELBO", list the pairs.
+    $$
+    F' = a' \hat x + b' \hat\epsilon
+    $$
+
+    with the estimates x̂, ε̂ of the source and the target a' x + b' ε.
+
+    Args:
+      prediction: what `source` names, [B, ...].
+      z: the network's input α x + σ ε, [B, ...].
+      alpha: α, a scalar or one per example [B].
+      sigma: σ, a scalar or one per example [B].
+      source: the target of `prediction`, such as `noise`.
+      target: the target to convert to, such as `velocity`.
+
+    Returns:
+      The prediction that `target` names, [B, ...].
+
+    References:
+      Kingma & Gao, "Understanding Diffusion Objectives as the ELBO with Simple Data Augmentation"
+      (2023), arXiv:2303.00848.
     """
     x = source.to_data(prediction, z, alpha, sigma)
     eps = source.to_noise(prediction, z, alpha, sigma)

@@ -1,36 +1,91 @@
-"""Step grids: the decreasing times [n + 1] that a sampler visits."""
+"""Step grids: the decreasing times [n + 1] of a sampler.
 
-import jax
+Read them with the module's name in front: `steps.linear`, `steps.karras`.
+"""
+
 import jax.numpy as jnp
+from jax import Array
+
+from genjax.diffusion.protocols import InvertibleSchedule
 
 # Beyond this, float32 sums cannot tell the smaller of signal and noise from none.
 _LOG_SNR_BOUND = 30.0
 
 
-def uniform(n: int, start: float = 1.0, end: float = 0.0) -> jax.Array:
-    """n steps of equal length: tᵢ = start + (end − start) i/n, i = 0..n, [n + 1].
+def linear(n: int, start: float = 1.0, end: float = 0.0) -> Array:
+    r"""Steps of equal length: DDIM's "linear" sub-sequence.
 
-    The "linear" sub-sequence of DDIM (Song et al. 2021, appendix D.2).
+    $$
+    t_i = t_0 + (t_n - t_0)\, i / n, \qquad i = 0, \ldots, n
+    $$
+
+    Args:
+      n: number of steps.
+      start: t_0, the noisier end, in [0, 1].
+      end: t_n, in [0, 1].
+
+    Returns:
+      Times [n + 1].
+
+    References:
+      Song et al., "Denoising Diffusion Implicit Models" (2021), arXiv:2010.02502, appendix D.2.
     """
     return jnp.linspace(start, end, n + 1)
 
 
-def quadratic(n: int, start: float = 1.0, end: float = 0.0) -> jax.Array:
-    """Equal steps of √t, finer towards the data: tᵢ = (√start + (√end − √start) i/n)², [n + 1].
+def quadratic(n: int, start: float = 1.0, end: float = 0.0) -> Array:
+    r"""Equal steps of √t, finer towards the data: DDIM's "quadratic" sub-sequence.
 
-    The "quadratic" sub-sequence of DDIM (Song et al. 2021, appendix D.2).
+    $$
+    t_i = \bigl(\sqrt{t_0} + (\sqrt{t_n} - \sqrt{t_0})\, i / n\bigr)^2, \qquad i = 0, \ldots, n
+    $$
+
+    Args:
+      n: number of steps.
+      start: t_0, the noisier end, in [0, 1].
+      end: t_n, in [0, 1].
+
+    Returns:
+      Times [n + 1].
+
+    References:
+      Song et al., "Denoising Diffusion Implicit Models" (2021), arXiv:2010.02502, appendix D.2.
     """
     return jnp.square(jnp.linspace(start**0.5, end**0.5, n + 1))
 
 
 def karras(
-    n: int, *, schedule, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
-) -> jax.Array:
-    """Equal steps of (σ/α)^(1/ρ) from sigma_max to sigma_min, then t = 0: [n + 1].
+    n: int,
+    *,
+    schedule: InvertibleSchedule,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+) -> Array:
+    r"""The grid of EDM: equal steps of (σ/α)^(1/ρ), then the data.
 
-    σᵢ = (σmax^(1/ρ) + i/(n − 1) (σmin^(1/ρ) − σmax^(1/ρ)))^ρ for i < n, tₙ = 0 (Karras et al. 2022,
-    eq. 5), where σᵢ is the noise-to-signal ratio σ/α, mapped to times by `schedule.time`. Both ends
-    are moved into the schedule's range if they lie outside.
+    $$
+    \sigma_i = \Bigl(\sigma_\max^{1/\rho} + \frac{i}{n - 1}
+      \bigl(\sigma_\min^{1/\rho} - \sigma_\max^{1/\rho}\bigr)\Bigr)^\rho, \quad i < n,
+    \qquad t_n = 0
+    $$
+
+    σ_i is the noise-to-signal ratio σ/α, mapped to times by `schedule.time`. Both ends are moved
+    into the schedule's range if they lie outside.
+
+    Args:
+      n: number of steps.
+      schedule: has log_snr(t) and time(log_snr), such as one of `schedules`.
+      sigma_min: the lowest σ/α before the data.
+      sigma_max: the highest.
+      rho: ρ; the larger, the finer the steps near the data.
+
+    Returns:
+      Times [n + 1].
+
+    References:
+      Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022),
+      arXiv:2206.00364, eq. 5.
     """
     low, high = jnp.exp(-0.5 * schedule.log_snr(jnp.array([0.0, 1.0])))
     low, high = jnp.maximum(sigma_min, low), jnp.minimum(sigma_max, high)
@@ -38,16 +93,35 @@ def karras(
     return _and_data(schedule.time(-2 * jnp.log(ratios)))
 
 
-def log_snr(n: int, *, schedule, start: float = 1.0, end: float = 1e-3) -> jax.Array:
-    """n times of equally spaced λ = log(α²/σ²) from start to end, then t = 0: [n + 1].
+def linear_log_snr(
+    n: int, *, schedule: InvertibleSchedule, start: float = 1.0, end: float = 1e-3
+) -> Array:
+    r"""The grid of DPM-Solver: equal steps of log-SNR, then the data.
 
-    The grid of DPM-Solver (Lu et al. 2022). An infinite λ, as λ(1) = −∞ of a schedule that ends
-    without signal, is taken as ±30.
+    $$
+    \lambda(t_i) = \lambda(t_0) + \frac{i}{n - 1} \bigl(\lambda(t_{n-1}) - \lambda(t_0)\bigr),
+    \quad i < n, \qquad t_n = 0
+    $$
+
+    An infinite λ, as λ(1) = −∞ of a schedule that ends without signal, is taken as ±30.
+
+    Args:
+      n: number of steps.
+      schedule: has log_snr(t) and time(log_snr), such as one of `schedules`.
+      start: t_0, in [0, 1].
+      end: t_{n−1}, in [0, 1].
+
+    Returns:
+      Times [n + 1].
+
+    References:
+      Lu et al., "DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling in Around
+      10 Steps" (2022), arXiv:2206.00927.
     """
     ends = jnp.clip(schedule.log_snr(jnp.array([start, end])), -_LOG_SNR_BOUND, _LOG_SNR_BOUND)
     return _and_data(schedule.time(jnp.linspace(ends[0], ends[1], n)))
 
 
-def _and_data(times):
+def _and_data(times: Array) -> Array:
     # Rounding in `time` may step outside.
     return jnp.append(jnp.clip(times, 0.0, 1.0), 0.0)

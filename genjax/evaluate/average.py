@@ -44,15 +44,22 @@ def average(
     batches: Iterable[Mapping[str, Any]],
     key: jax.Array,
     *,
-    told: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> dict[str, Average]:
-    """{name: Average} of score(keys [B], batch) -> {name: [B]} over batches of one shape.
+    """Averages of scores over batches of one shape.
 
-    batches: trees of arrays [B, ...]; "mask" [B], where there is one, is taken out and says which
-    examples count, so that the last batch can be filled up. key: one; the example at place i gets
-    fold_in(key, i), whatever B is. score is called as it is: hand over `ordered_jit` of one.
-    told(n) hears after each batch how many examples are done. Raises ValueError where there are no
-    examples or a score is not [B].
+    Args:
+      score: (keys [B], batch) -> {name: [B]}, called as it is: pass `ordered_jit` of one.
+      batches: trees of arrays [B, ...]; "mask" [B], where there is one, is taken out and says which
+        examples count, so that the last batch can be filled up.
+      key: one; the example at place i gets fold_in(key, i), whatever B is.
+      progress: called after each batch with the number of examples done.
+
+    Returns:
+      {name: Average}.
+
+    Raises:
+      ValueError: where there are no examples, or a score is not [B].
     """
     found: dict[str, list[np.ndarray]] = {}
     place = done = 0
@@ -64,12 +71,12 @@ def average(
         for name, values in score(keys, rest).items():
             if values.shape != (size,):
                 raise ValueError(
-                    f"give one {name} an example: {values.shape} for a batch of {size}"
+                    f"give one {name} per example: {values.shape} for a batch of {size}"
                 )
             found.setdefault(name, []).append(np.asarray(values, np.float64)[mask])
         place, done = place + size, done + int(mask.sum())
-        if told:
-            told(done)
+        if progress:
+            progress(done)
     if not done:
         raise ValueError("there is nothing to average: give at least one example")
     return {name: Average(np.concatenate(values)) for name, values in found.items()}

@@ -1,1 +1,5 @@
 """Loss functions: callables and arrays in, one number per example out; jax only."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,25 +7,65 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from genjax import keys, numerics
+
 
 class RegularizedAutoencoder(NamedTuple):
-    """Three parts, each [B]: ‖x − D(z)‖², ½‖z‖² and a penalty on the decoder at z = E(x)."""
+    """The three parts of the regularised autoencoder's loss.
+
+    Attributes:
+      error: ‖x − D(z)‖², [B].
+      code: ½‖z‖², [B].
+      penalty: on the decoder at z = E(x), [B].
+    """
 
     error: Array
     code: Array
     penalty: Array
 
     def loss(self, beta: float, scale: float = 0.0) -> Array:
-        """error + β·code + scale·penalty, [B]."""
+        r"""The weighted sum of the parts.
+
+        $$
+        \mathcal{L} = \mathrm{error} + \beta \, \mathrm{code} + \lambda \, \mathrm{penalty}
+        $$
+
+        Args:
+          beta: weight of the code.
+          scale: λ, weight of the penalty.
+
+        Returns:
+          [B], squared units of x.
+
+        References:
+          Ghosh et al., "From Variational to Deterministic Autoencoders" (2020), arXiv:1903.12436.
+        """
         return self.error + beta * self.code + scale * self.penalty
 
 
 def squared_error(
     encode: Callable[[Array], Array], decode: Callable[[Array], Array], x: Array
 ) -> Array:
-    """‖x − D(E(x))‖², summed over an image's elements; x: [B, ...] -> [B], squared units of x.
+    r"""The squared error of a reconstruction.
 
-    Hinton & Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks" (2006).
+    $$
+    \|x - D(E(x))\|^2
+    $$
+
+    Args:
+      encode: E, x -> code.
+      decode: D, code -> like x.
+      x: [B, ...].
+
+    Returns:
+      [B], summed over an image's elements, squared units of x.
+
+    Raises:
+      ValueError: where the decoder's output has another shape than x.
+
+    References:
+      Hinton & Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks"
+      (Science 2006).
     """
     return _squared_difference(decode(encode(x)), x)
 
@@ -37,44 +77,99 @@ def regularized_autoencoder(
     *,
     penalty: Callable[[Callable[[Array], Array], Array], Array] | None = None,
 ) -> RegularizedAutoencoder:
-    """The RAE by parts: x [B, ...]; encode(x) -> z [B, ...]; decode(z) like x.
+    r"""The parts of the regularised autoencoder (RAE).
 
-    penalty(decode, z) -> [B]: gradient_penalty gives RAE-GP. Without one it is zero, for RAE-L2,
-    where the caller adds scale·l2(decoder's parameters). Ghosh et al., "From Variational to
-    Deterministic Autoencoders" (2020), section 3.
+    Without a penalty its part is zero. That is RAE-L2 where the caller adds a weight times
+    `l2(decoder's parameters)`.
+
+    $$
+    \|x - D(z)\|^2, \qquad \tfrac{1}{2} \|z\|^2, \qquad \mathrm{penalty}(D, z), \qquad z = E(x)
+    $$
+
+    Args:
+      encode: E, x -> z [B, ...].
+      decode: D, z -> like x.
+      x: [B, ...].
+      penalty: (decode, z) -> [B]; `gradient_penalty` for RAE-GP.
+
+    Returns:
+      The parts, each [B].
+
+    Raises:
+      ValueError: where the decoder's output has another shape than x.
+
+    References:
+      Ghosh et al., "From Variational to Deterministic Autoencoders" (2020), arXiv:1903.12436,
+      section 3.
     """
     z = encode(x)
     error = _squared_difference(decode(z), x)
-    code = 0.5 * _per_example(_widen(z) ** 2)
+    code = 0.5 * numerics.sum_per_example(numerics.widen(z) ** 2)
     return RegularizedAutoencoder(
         error, code, penalty(decode, z) if penalty else jnp.zeros_like(error)
     )
 
 
 def gradient_penalty(decode: Callable[[Array], Array], z: Array, key: Array | None = None) -> Array:
-    """‖∂D/∂z‖²_F at each z: [B, ...] -> [B].
+    r"""The squared Frobenius norm of the decoder's Jacobian at each z.
 
-    Without a key exact, at the cost of one decoder derivative for each latent. With one (a key, or
-    one per example, [B]): ‖vᵀ∂D/∂z‖² for one v ~ N(0, I), the same in expectation for one
-    derivative in all. D must treat the examples of a batch independently. Ghosh et al. (2020).
+    Without a key it is exact, at the cost of one decoder derivative for each latent. With a key it
+    is ‖vᵀ∂D/∂z‖² for one v ~ N(0, I): the same in expectation, for one derivative in all. D must
+    treat the examples of a batch independently.
+
+    $$
+    \left\| \frac{\partial D}{\partial z} \right\|_F^2
+    $$
+
+    Args:
+      decode: D, z -> [B, ...].
+      z: [B, ...].
+      key: one key, or one per example [B]; None for the exact value.
+
+    Returns:
+      [B].
+
+    Raises:
+      ValueError: where there is another number of keys.
+
+    References:
+      Ghosh et al., "From Variational to Deterministic Autoencoders" (2020), arXiv:1903.12436,
+      section 3.
     """
     if key is not None:
         out, pullback = jax.vjp(decode, z)
-        (gradient,) = pullback(_normal(key, out.shape).astype(out.dtype))
-        return _per_example(_widen(gradient) ** 2)
+        (gradient,) = pullback(keys.normal(key, out.shape).astype(out.dtype))
+        return numerics.sum_per_example(numerics.widen(gradient) ** 2)
 
     latents = z[0].size
 
     def squared_column(direction: Array) -> Array:
         tangent = jnp.broadcast_to(direction.reshape(1, *z.shape[1:]), z.shape)
-        return _per_example(_widen(jax.jvp(decode, (z,), (tangent,))[1]) ** 2)
+        column = jax.jvp(decode, (z,), (tangent,))[1]
+        return numerics.sum_per_example(numerics.widen(column) ** 2)
 
     return jax.vmap(squared_column)(jnp.eye(latents, dtype=z.dtype)).sum(0)
 
 
 def l2(params: Any) -> Array:
-    """Σ w² over all arrays of a tree, one number: the decay of RAE-L2, Ghosh et al. (2020)."""
-    return sum((jnp.sum(_widen(w) ** 2) for w in jax.tree.leaves(params)), jnp.zeros(()))
+    r"""The sum of squares of all parameters, the decay of RAE-L2.
+
+    $$
+    \sum_i w_i^2
+    $$
+
+    Args:
+      params: a tree of arrays.
+
+    Returns:
+      A scalar.
+
+    References:
+      Ghosh et al., "From Variational to Deterministic Autoencoders" (2020), arXiv:1903.12436,
+      section 3.
+    """
+    squares = (jnp.sum(numerics.widen(w) ** 2) for w in jax.tree.leaves(params))
+    return sum(squares, jnp.zeros(()))
 
 
 def _squared_difference(reconstruction: Array, x: Array) -> Array:
@@ -83,25 +178,5 @@ def _squared_difference(reconstruction: Array, x: Array) -> Array:
             f"give a decoder whose output has x's shape: decode(encode(x)) has "
             f"{reconstruction.shape}, x has {x.shape}"
         )
-    return _per_example((_widen(x) - _widen(reconstruction)) ** 2)
-
-
-def _per_example(elements: Array) -> Array:
-    return jnp.sum(elements, axis=tuple(range(1, elements.ndim)))
-
-
-def _normal(key: Array, shape: tuple[int, ...]) -> Array:
-    """Standard normal noise from one key, or example by example from [B] keys."""
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key)
-    if key.ndim == 0:
-        return jax.random.normal(key, shape)
-    if key.shape != shape[:1]:
-        raise ValueError(f"give one key, or one per example: {key.shape} keys for shape {shape}")
-    return jax.vmap(lambda k: jax.random.normal(k, shape[1:]))(key)
-
-
-def _widen(a: Array) -> Array:
-    """At least float32: sums in bfloat16 would lose the answer."""
-    a = jnp.asarray(a)
-    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+    difference = numerics.widen(x) - numerics.widen(reconstruction)
+    return numerics.sum_per_example(difference**2)

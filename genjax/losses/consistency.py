@@ -2,156 +2,289 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+
+from genjax import keys
+from genjax.numerics import expand, sum_per_example, widen
 
 
-def _is_batch(key):
-    return key.ndim == (1 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 2)
+def boundary(
+    network: Callable[[Array, Array], Array], *, schedule: Any, data_std: float = 0.5
+) -> Callable[[Array, Array], Array]:
+    r"""A consistency function that is the identity at t = 0, made of any network.
 
+    $$
+    f(z, t) = \frac{s^2}{d^2 + s^2} \, z
+    + \frac{d \, s}{\sqrt{\sigma^2 + s^2}} \,
+    \mathrm{network}\!\left(\frac{z}{\sqrt{\sigma^2 + s^2}}, t\right),
+    \qquad d = \sigma(t) - \sigma(0)
+    $$
 
-def _split(key, n, x):
-    if not _is_batch(key):
-        return tuple(jax.random.split(key, n))
-    if key.shape[0] != x.shape[0]:
-        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for x {x.shape}")
-    parts = jax.vmap(lambda k: jax.random.split(k, n))(key)
-    return tuple(parts[:, i] for i in range(n))
+    Args:
+      network: (z [B, ...], t [B]) -> an array like z; z comes with unit variance.
+      schedule: a schedule with α = 1, such as schedules.EDM.
+      data_std: s, the standard deviation of the data.
 
+    Returns:
+      f(z [B, ...], t [B]) -> an estimate of the data, like z.
 
-def _normal(key, shape, dtype):
-    if not _is_batch(key):
-        return jax.random.normal(key, shape, dtype)
-    return jax.vmap(lambda k: jax.random.normal(k, shape[1:], dtype))(key)
-
-
-def _expand(scale, x):
-    return scale.reshape(scale.shape + (1,) * (x.ndim - 1))
-
-
-def _squared_norm(difference):
-    difference = difference.astype(jnp.promote_types(difference.dtype, jnp.float32))
-    return jnp.sum(difference**2, axis=tuple(range(1, difference.ndim)))
-
-
-def boundary(network, *, schedule, data_std=0.5) -> Callable:
-    """f(z, t) = c_skip·z + c_out·network(c_in·z, t), which is z itself at t = 0.
-
-    With d = σ(t) − σ(0): c_skip = s²/(d² + s²), c_out = d·s/√(σ² + s²), c_in = 1/√(σ² + s²), s =
-    data_std; for schedules with α = 1. Song et al. 2023, "Consistency Models".
+    References:
+      Song et al., "Consistency Models" (2023), arXiv:2303.01469, appendix C.
     """
 
-    def predict(z, t):
+    def predict(z: Array, t: Array) -> Array:
         sigma = schedule.sigma(t)
         distance = sigma - schedule.sigma(jnp.zeros_like(t))
         spread = jnp.sqrt(sigma**2 + data_std**2)
         skip = data_std**2 / (distance**2 + data_std**2)
-        out = network((z * _expand(1 / spread, z)).astype(z.dtype), t)
-        return _expand(skip, z) * z + _expand(distance * data_std / spread, z) * out
+        out = network((z * expand(1 / spread, z)).astype(z.dtype), t)
+        return expand(skip, z) * z + expand(distance * data_std / spread, z) * out
 
     return predict
 
 
-def squared(a, b):
-    """‖a − b‖², [B]. Song et al. 2023."""
-    return _squared_norm(a - b)
+def squared(a: Array, b: Array) -> Array:
+    r"""The squared distance.
+
+    $$
+    d(a, b) = \lVert a - b \rVert^2
+    $$
+
+    Args:
+      a: [B, ...].
+      b: [B, ...].
+
+    Returns:
+      [B].
+
+    References:
+      Song et al., "Consistency Models" (2023), arXiv:2303.01469.
+    """
+    return sum_per_example(widen(a - b) ** 2)
 
 
-def pseudo_huber(a, b, constant=None):
-    """√(‖a − b‖² + c²) − c, [B]; c = 0.00054·√D by default, D the size of an example.
+def pseudo_huber(a: Array, b: Array, constant: float | None = None) -> Array:
+    r"""The pseudo-Huber distance: squared near 0, linear far out.
 
-    Song & Dhariwal 2023, "Improved Techniques for Training Consistency Models".
+    $$
+    d(a, b) = \sqrt{\lVert a - b \rVert^2 + c^2} - c
+    $$
+
+    Args:
+      a: [B, ...].
+      b: [B, ...].
+      constant: c; None for 0.00054·√D, D the number of elements of an example.
+
+    Returns:
+      [B].
+
+    References:
+      Song & Dhariwal, "Improved Techniques for Training Consistency Models" (2023),
+        arXiv:2310.14189, section 3.3.
     """
     c = 0.00054 * math.sqrt(math.prod(a.shape[1:])) if constant is None else constant
-    square = _squared_norm(a - b)
+    square = sum_per_example(widen(a - b) ** 2)
     # The difference of the root and c, without the difference.
     return square / (jnp.sqrt(square + c**2) + c)
 
 
-def uniform_pairs(steps) -> Callable:
-    """pairs(key, n) -> (s, t) = ((i − 1)/steps, i/steps), i uniform on 1 … steps.
+def uniform_pairs(steps: int | Array) -> Callable[[Array, int], tuple[Array, Array]]:
+    r"""A sampler of neighbouring times of an even grid.
 
-    On the EDM schedule these are neighbours of Karras et al.'s noise levels. Song et al. 2023.
-    steps may be traced, as in a curriculum.
+    $$
+    (s, t) = \left(\frac{i - 1}{\mathrm{steps}}, \frac{i}{\mathrm{steps}}\right), \qquad
+    i \sim U\{1, \ldots, \mathrm{steps}\}
+    $$
+
+    On the EDM schedule these are neighbours of Karras et al.'s noise levels.
+
+    Args:
+      steps: intervals of the grid; may be traced, as in a curriculum.
+
+    Returns:
+      pairs(key, n) -> (s, t), each [n]; key is one key or one per example.
+
+    References:
+      Song et al., "Consistency Models" (2023), arXiv:2303.01469, algorithm 3.
     """
 
-    def pairs(key, n):
-        if _is_batch(key):
-            i = jax.vmap(lambda k: jax.random.randint(k, (), 1, steps + 1))(key)
-        else:
-            i = jax.random.randint(key, (n,), 1, steps + 1)
+    def pairs(key: Array, n: int) -> tuple[Array, Array]:
+        i = keys.draw(lambda k, shape: jax.random.randint(k, shape, 1, steps + 1), key, (n,))
         return (i - 1) / steps, i / steps
 
     return pairs
 
 
-def lognormal_pairs(steps, *, schedule, mean=-1.1, std=2.0) -> Callable:
-    """As `uniform_pairs`, with i in proportion to N(ln σ/α; mean, std²)'s mass between its levels.
+def lognormal_pairs(
+    steps: int | Array, *, schedule: Any, mean: float = -1.1, std: float = 2.0
+) -> Callable[[Array, int], tuple[Array, Array]]:
+    r"""As `uniform_pairs`, more often where a log-normal distribution of noise levels has mass.
 
-    Song & Dhariwal 2023, section 3.5: the erf's difference of theirs, drawn as the interval that
-    holds a log-normal level truncated to the schedule's ends. steps may be traced.
+    $$
+    p(i) \propto
+    \mathrm{erf}\!\left(\frac{\ln \sigma_i - \mathrm{mean}}{\sqrt2 \, \mathrm{std}}\right)
+    - \mathrm{erf}\!\left(\frac{\ln \sigma_{i-1} - \mathrm{mean}}{\sqrt2 \, \mathrm{std}}\right)
+    $$
+
+    with σ/α in place of σ, drawn as the interval that holds a log-normal level truncated to the
+    schedule's ends.
+
+    Args:
+      steps: intervals of the grid; may be traced, as in a curriculum.
+      schedule: the noise schedule, with log_snr and time.
+      mean: of ln σ/α.
+      std: of ln σ/α.
+
+    Returns:
+      pairs(key, n) -> (s, t), each [n]; key is one key or one per example.
+
+    References:
+      Song & Dhariwal, "Improved Techniques for Training Consistency Models" (2023),
+        arXiv:2310.14189, section 3.5.
     """
 
-    def draw(key, shape):
+    def draw(key: Array, shape: tuple[int, ...]) -> Array:
         ends = -0.5 * schedule.log_snr(jnp.array([0.0, 1.0]))
         low, high = (ends - mean) / std
         level = mean + std * jax.random.truncated_normal(key, low, high, shape)
         return jnp.clip(jnp.ceil(schedule.time(-2 * level) * steps), 1, steps)
 
-    def pairs(key, n):
-        i = jax.vmap(lambda k: draw(k, ()))(key) if _is_batch(key) else draw(key, (n,))
+    def pairs(key: Array, n: int) -> tuple[Array, Array]:
+        i = keys.draw(draw, key, (n,))
         return (i - 1) / steps, i / steps
 
     return pairs
 
 
-def doubling(step, total, first=10, last=1280) -> jax.Array:
-    """The intervals at training step of total: min(first·2^⌊step/K⌋, last), an integer.
+def doubling(step: int | Array, total: int, first: int = 10, last: int = 1280) -> Array:
+    r"""The number of intervals at a training step, doubled at equal distances.
 
-    K = ⌊total / (log2⌊last/first⌋ + 1)⌋. Song & Dhariwal 2023, their N(k) − 1.
+    $$
+    N(k) - 1 = \min\bigl(\mathrm{first} \cdot 2^{\lfloor k / K \rfloor}, \mathrm{last}\bigr), \qquad
+    K = \left\lfloor \frac{\mathrm{total}}{\log_2 \lfloor \mathrm{last}/\mathrm{first} \rfloor + 1}
+    \right\rfloor
+    $$
+
+    Args:
+      step: k, may be traced.
+      total: training steps in all.
+      first: intervals at the start.
+      last: intervals at the end.
+
+    Returns:
+      An integer, like `step`.
+
+    References:
+      Song & Dhariwal, "Improved Techniques for Training Consistency Models" (2023),
+        arXiv:2310.14189, section 3.4.
     """
     doublings = math.log2(last // first)
     period = max(int(total / (doublings + 1)), 1)
     return jnp.minimum(first * 2 ** jnp.minimum(step // period, math.ceil(doublings)), last)
 
 
-def square_root(step, total, first=2, last=150) -> jax.Array:
-    """The intervals at training step of total: ⌈√(step/total·((last + 1)² − first²) + first²) − 1⌉.
+def square_root(step: int | Array, total: int, first: int = 2, last: int = 150) -> Array:
+    r"""The number of intervals at a training step, nearly `first` at the start, `last` at the end.
 
-    Song et al. 2023, appendix C, their N(k) − 1: nearly first at the start, last at the end.
+    $$
+    N(k) - 1 = \left\lceil \sqrt{\frac{k}{\mathrm{total}}
+    \bigl((\mathrm{last} + 1)^2 - \mathrm{first}^2\bigr) + \mathrm{first}^2} - 1 \right\rceil
+    $$
+
+    Args:
+      step: k, may be traced.
+      total: training steps in all.
+      first: the paper's s₀.
+      last: the paper's s₁.
+
+    Returns:
+      An integer, like `step`.
+
+    References:
+      Song et al., "Consistency Models" (2023), arXiv:2303.01469, appendix C.
     """
     share = jnp.clip(step / total, 0, 1)
     return jnp.ceil(jnp.sqrt(share * ((last + 1) ** 2 - first**2) + first**2) - 1).astype(int)
 
 
-def teacher_decay(intervals, first=2, start=0.9) -> jax.Array:
-    """The decay of the moving average that is the teacher: exp(first·ln(start) / (intervals + 1)).
+def teacher_decay(intervals: int | Array, first: int = 2, start: float = 0.9) -> Array:
+    r"""The decay of the moving average that is the teacher, for the curriculum `square_root`.
 
-    The more intervals of the curriculum `square_root`, the slower the teacher. Song et al. 2023,
-    appendix C, with N = intervals + 1 and their μ_0 = start, s_0 = first.
+    $$
+    \mu = \exp\!\left(\frac{s_0 \ln \mu_0}{N}\right), \qquad N = \mathrm{intervals} + 1
+    $$
+
+    The more intervals, the slower the teacher.
+
+    Args:
+      intervals: of the curriculum.
+      first: s₀, the curriculum's.
+      start: μ₀.
+
+    Returns:
+      In 0..1, like `intervals`.
+
+    References:
+      Song et al., "Consistency Models" (2023), arXiv:2303.01469, appendix C.
     """
     return jnp.exp(first * math.log(start) / (intervals + 1))
 
 
-def inverse_gap(sigma_s, sigma_t):
-    """w = 1 / (σ_t − σ_s). Song & Dhariwal 2023."""
+def inverse_gap(sigma_s: Array, sigma_t: Array) -> Array:
+    r"""A weight that grows as neighbouring noise levels come closer.
+
+    $$
+    w = \frac{1}{\sigma_t - \sigma_s}
+    $$
+
+    Args:
+      sigma_s: the lesser noise level, [B].
+      sigma_t: the greater, [B].
+
+    Returns:
+      [B].
+
+    References:
+      Song & Dhariwal, "Improved Techniques for Training Consistency Models" (2023),
+        arXiv:2310.14189, section 3.1.
+    """
     return 1 / (sigma_t - sigma_s)
 
 
-def even(sigma_s, sigma_t):
-    """w = 1. Song et al. 2023."""
+def even(sigma_s: Array, sigma_t: Array) -> Array:
+    r"""No weight.
+
+    $$
+    w = 1
+    $$
+
+    Args:
+      sigma_s: the lesser noise level, [B].
+      sigma_t: the greater, [B].
+
+    Returns:
+      [B].
+
+    References:
+      Song et al., "Consistency Models" (2023), arXiv:2303.01469.
+    """
     return jnp.ones_like(sigma_t)
 
 
-def _pair(times, key, x):
-    s, t = times(key, x.shape[0]) if callable(times) else map(jnp.asarray, times)
-    if not s.shape == t.shape == x.shape[:1]:
-        raise ValueError(f"times must be two arrays [B]: {s.shape}, {t.shape} for x {x.shape}")
-    return s, t
-
-
-def _loss(student, teacher, z_s, z_t, s, t, schedule, distance, weight):
+def _loss(
+    student: Callable[[Array, Array], Array],
+    teacher: Callable[[Array, Array], Array],
+    z: tuple[Array, Array],
+    times: tuple[Array, Array],
+    schedule: Any,
+    distance: Callable[[Array, Array], Array],
+    weight: Callable[[Array, Array], Array],
+) -> Array:
+    (z_s, z_t), (s, t) = z, times
     later, earlier = student(z_t, t), jax.lax.stop_gradient(teacher(z_s, s))
     if not later.shape == earlier.shape == z_t.shape:
         shapes = f"{later.shape} and {earlier.shape}"
@@ -160,58 +293,140 @@ def _loss(student, teacher, z_s, z_t, s, t, schedule, distance, weight):
 
 
 def training(
-    student, teacher, x, key, *, schedule, times, distance=pseudo_huber, weight=inverse_gap
-) -> jax.Array:
-    """w(σ_s, σ_t)·d(student(z_t, t), sg(teacher(z_s, s))), z_t and z_s of one x and one ε, s < t.
+    student: Callable[[Array, Array], Array],
+    teacher: Callable[[Array, Array], Array],
+    x: Array,
+    key: Array,
+    *,
+    schedule: Any,
+    times: tuple[Array, Array] | Callable[[Array, int], tuple[Array, Array]],
+    distance: Callable[[Array, Array], Array] = pseudo_huber,
+    weight: Callable[[Array, Array], Array] = inverse_gap,
+) -> Array:
+    r"""The loss of consistency training, which needs no trained model.
 
-    student, teacher(z [B, ...], t [B]) -> estimates of the data, such as `boundary`'s; the teacher
-    is the student itself (Song & Dhariwal 2023) or its moving average (Song et al. 2023). times is
-    (s, t), two [B], or times(key, n) -> (s, t). Returns [B]. Raises ValueError if shapes differ.
+    $$
+    w(\sigma_s, \sigma_t) \, d\bigl(\mathrm{student}(z_t, t),
+    \mathrm{sg}(\mathrm{teacher}(z_s, s))\bigr), \qquad
+    z_u = \alpha(u) \, x + \sigma(u) \, \varepsilon, \quad s < t
+    $$
+
+    One noise ε serves both times.
+
+    Args:
+      student: (z [B, ...], t [B]) -> an estimate of the data, such as `boundary`'s.
+      teacher: the student itself (Song & Dhariwal 2023) or its moving average (Song et al. 2023);
+        it gets no gradient.
+      x: clean data, [B, ...].
+      key: one key, or one per example [B].
+      schedule: the noise schedule, with alpha and sigma.
+      times: (s, t), each [B] with s < t, or a sampler such as `lognormal_pairs`.
+      distance: (a, b) -> d, [B].
+      weight: (σ_s, σ_t) -> w, [B].
+
+    Returns:
+      [B].
+
+    Raises:
+      ValueError: where the times are not [B], or student or teacher do not return x's shape.
+
+    References:
+      Song et al., "Consistency Models" (2023), arXiv:2303.01469, algorithm 3.
+      Song & Dhariwal, "Improved Techniques for Training Consistency Models" (2023),
+        arXiv:2310.14189.
     """
-    time_key, noise_key = _split(key, 2, x)
-    s, t = _pair(times, time_key, x)
-    clean = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    eps = _normal(noise_key, x.shape, clean.dtype)
-    z_s, z_t = (
-        (_expand(schedule.alpha(u), x) * clean + _expand(schedule.sigma(u), x) * eps).astype(
-            x.dtype
-        )
-        for u in (s, t)
-    )
-    return _loss(student, teacher, z_s, z_t, s, t, schedule, distance, weight)
+    time_key, noise_key = keys.split(key, 2, x.shape[0])
+    s, t = keys.draw_time_pairs(times, time_key, x)
+    clean = widen(x)
+    eps = keys.normal(noise_key, x.shape, clean.dtype)
+
+    def noisy(u: Array) -> Array:
+        z = expand(schedule.alpha(u), x) * clean + expand(schedule.sigma(u), x) * eps
+        return z.astype(x.dtype)
+
+    return _loss(student, teacher, (noisy(s), noisy(t)), (s, t), schedule, distance, weight)
 
 
 def distillation(
-    student, teacher, solve, x, key, *, schedule, times, distance=squared, weight=even
-) -> jax.Array:
-    """w·d(student(z_t, t), sg(teacher(solve(z_t, t, s), s))), [B], s < t.
+    student: Callable[[Array, Array], Array],
+    teacher: Callable[[Array, Array], Array],
+    solve: Callable[[Array, Array, Array], Array],
+    x: Array,
+    key: Array,
+    *,
+    schedule: Any,
+    times: tuple[Array, Array] | Callable[[Array, int], tuple[Array, Array]],
+    distance: Callable[[Array, Array], Array] = squared,
+    weight: Callable[[Array, Array], Array] = even,
+) -> Array:
+    r"""The loss of consistency distillation, from a trained diffusion model.
 
-    solve(z, t, s) takes one step of the probability flow ODE of a trained model, such as `heun`.
-    The other arguments are those of `training`. Song et al. 2023, algorithm 2.
+    $$
+    w(\sigma_s, \sigma_t) \, d\bigl(\mathrm{student}(z_t, t),
+    \mathrm{sg}(\mathrm{teacher}(\mathrm{solve}(z_t, t, s), s))\bigr), \qquad
+    z_t = \alpha(t) \, x + \sigma(t) \, \varepsilon, \quad s < t
+    $$
+
+    Args:
+      student: (z [B, ...], t [B]) -> an estimate of the data, such as `boundary`'s.
+      teacher: the moving average of the student, called alike; it gets no gradient.
+      solve: (z, t, s) -> one step of the trained model's probability flow ODE, such as `heun_step`;
+        it gets no gradient.
+      x: clean data, [B, ...].
+      key: one key, or one per example [B].
+      schedule: the noise schedule, with alpha and sigma.
+      times: (s, t), each [B] with s < t, or a sampler such as `uniform_pairs`.
+      distance: (a, b) -> d, [B].
+      weight: (σ_s, σ_t) -> w, [B].
+
+    Returns:
+      [B].
+
+    Raises:
+      ValueError: where the times are not [B], or student or teacher do not return x's shape.
+
+    References:
+      Song et al., "Consistency Models" (2023), arXiv:2303.01469, algorithm 2.
     """
-    time_key, noise_key = _split(key, 2, x)
-    s, t = _pair(times, time_key, x)
-    clean = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    eps = _normal(noise_key, x.shape, clean.dtype)
-    z_t = _expand(schedule.alpha(t), x) * clean + _expand(schedule.sigma(t), x) * eps
+    time_key, noise_key = keys.split(key, 2, x.shape[0])
+    s, t = keys.draw_time_pairs(times, time_key, x)
+    clean = widen(x)
+    eps = keys.normal(noise_key, x.shape, clean.dtype)
+    z_t = expand(schedule.alpha(t), x) * clean + expand(schedule.sigma(t), x) * eps
     z_t = z_t.astype(x.dtype)
     z_s = jax.lax.stop_gradient(solve(z_t, t, s)).astype(x.dtype)
-    return _loss(student, teacher, z_s, z_t, s, t, schedule, distance, weight)
+    return _loss(student, teacher, (z_s, z_t), (s, t), schedule, distance, weight)
 
 
-def heun(predict, *, schedule, target) -> Callable:
-    """solve(z, t, s): one step of Heun's method on d(z/α)/d(σ/α) = ε̂, of second order.
+def heun_step(
+    predict: Callable[[Array, Array], Array], *, schedule: Any, target: Any
+) -> Callable[[Array, Array, Array], Array]:
+    r"""One step of Heun's method on the probability flow ODE, of second order.
 
-    predict(z, t) predicts `target` (its to_noise gives ε̂). Karras et al. 2022, algorithm 1.
+    $$
+    \frac{d(z / \alpha)}{d(\sigma / \alpha)} = \hat\varepsilon(z, t)
+    $$
+
+    Args:
+      predict: (z [B, ...], t [B]) -> the prediction of `target`, like z.
+      schedule: the noise schedule, with alpha and sigma.
+      target: what `predict` predicts; its to_noise returns ε̂: genjax.diffusion.predictions.
+
+    Returns:
+      solve(z, t, s) -> z at s, for `distillation`.
+
+    References:
+      Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022),
+        arXiv:2206.00364, algorithm 1.
     """
 
-    def noise(z, t):
+    def noise(z: Array, t: Array) -> Array:
         return target.to_noise(predict(z, t), z, schedule.alpha(t), schedule.sigma(t))
 
-    def solve(z, t, s):
+    def solve(z: Array, t: Array, s: Array) -> Array:
         alpha_t, alpha_s = schedule.alpha(t), schedule.alpha(s)
-        scale = _expand(alpha_s / alpha_t, z)
-        width = _expand(schedule.sigma(s) - schedule.sigma(t) * alpha_s / alpha_t, z)
+        scale = expand(alpha_s / alpha_t, z)
+        width = expand(schedule.sigma(s) - schedule.sigma(t) * alpha_s / alpha_t, z)
         first = noise(z, t)
         second = noise((scale * z + width * first).astype(z.dtype), s)
         return scale * z + width * 0.5 * (first + second)

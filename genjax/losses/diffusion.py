@@ -1,64 +1,71 @@
-"""The denoising loss: DDPM, velocity, score matching, EDM and flow matching as its arguments."""
+"""The denoising loss: DDPM, velocity, score matching, EDM and flow matching as its arguments.
 
-import jax
+`genjax.recipes` holds the arguments of the papers as values.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
+from jax import Array
 
-
-def _is_batch(key):
-    """Whether key is one key per example rather than one key."""
-    return key.ndim == (1 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 2)
-
-
-def _split(key, n, x):
-    if not _is_batch(key):
-        return tuple(jax.random.split(key, n))
-    if key.shape[0] != x.shape[0]:
-        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for x {x.shape}")
-    parts = jax.vmap(lambda k: jax.random.split(k, n))(key)
-    return tuple(parts[:, i] for i in range(n))
-
-
-def _normal(key, shape, dtype):
-    if not _is_batch(key):
-        return jax.random.normal(key, shape, dtype)
-    return jax.vmap(lambda k: jax.random.normal(k, shape[1:], dtype))(key)
-
-
-def uniform(key, n):
-    """t ~ U(0, 1), [n], never 0 nor 1, where log_snr may be infinite; key is one or [n] keys."""
-    if _is_batch(key):
-        draw = jax.vmap(lambda k: jax.random.uniform(k, (), jnp.float32))(key)
-    else:
-        draw = jax.random.uniform(key, (n,), jnp.float32)
-    # Draws are multiples of 2⁻²³; half a cell more keeps them inside and centred.
-    return draw + 2.0**-24
+from genjax import keys
+from genjax.keys import uniform_times
+from genjax.numerics import expand, sum_per_example, widen
 
 
 def denoising(
-    predict, x, key, *, schedule, target, times=uniform, weight=jnp.ones_like
-) -> jax.Array:
-    """w(λ_t) · ‖target − predict(z_t, t)‖², z_t = α(t)·x + σ(t)·ε, for one t and ε per example.
+    predict: Callable[[Array, Array], Array],
+    x: Array,
+    key: Array,
+    *,
+    schedule: Any,
+    target: Any,
+    times: Array | Callable[[Array, int], Array] = uniform_times,
+    weight: Callable[[Array], Array] = jnp.ones_like,
+) -> Array:
+    r"""The weighted squared error of a prediction at one time and one noise per example.
 
-    predict(z [B, ...], t [B]) -> an array of x's shape; x [B, ...]. schedule has alpha, sigma and
-    log_snr (λ = log α²/σ²); target has of(x, eps, alpha, sigma). times is the array t [B], or
-    draws it: times(key, n) -> [n]. weight(λ [B]) -> [B] multiplies the squared error of `target`
-    itself: 1, the default, is Ho et al. 2020, eq. 14 ("simple") for noise, Salimans & Ho 2022 for
-    velocity, Liu et al. 2022 and Lipman et al. 2022 for flow on rectified flow. Returns [B],
-    summed over each example's elements in at least float32. Raises ValueError if shapes differ.
+    $$
+    w(\lambda_t) \, \lVert \mathrm{target}(x, \varepsilon) - \mathrm{predict}(z_t, t) \rVert^2,
+    \qquad z_t = \alpha(t) \, x + \sigma(t) \, \varepsilon,
+    \qquad \lambda_t = \ln \frac{\alpha(t)^2}{\sigma(t)^2}
+    $$
+
+    The weight multiplies the squared error of `target` itself. With weight 1, the default, this is
+    the "simple" loss of DDPM for noise, the loss of Salimans & Ho for velocity, and flow matching
+    for flow on rectified flow.
+
+    Args:
+      predict: (z [B, ...], t [B]) -> the prediction of `target`, of x's shape.
+      x: clean data, [B, ...].
+      key: one key, or one per example [B].
+      schedule: the noise schedule, with alpha, sigma and log_snr: genjax.diffusion.schedules.
+      target: what `predict` predicts, with of(x, eps, alpha, sigma): genjax.diffusion.predictions.
+      times: t [B], or times(key, n) -> t [n], such as those of genjax.losses.times.
+      weight: λ [B] -> [B], such as those of genjax.losses.weightings.
+
+    Returns:
+      [B], summed over the elements of an example, in float32 at least.
+
+    Raises:
+      ValueError: where the times are not [B], or the prediction is not of x's shape.
+
+    References:
+      Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, eq. 14.
+      Salimans & Ho, "Progressive Distillation for Fast Sampling of Diffusion Models" (2022),
+        arXiv:2202.00512.
+      Lipman et al., "Flow Matching for Generative Modeling" (2022), arXiv:2210.02747.
+      Liu et al., "Flow Straight and Fast" (2022), arXiv:2209.03003.
     """
-    time_key, noise_key = _split(key, 2, x)
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-    t = times(time_key, x.shape[0]) if callable(times) else jnp.asarray(times)
-    if t.shape != x.shape[:1]:
-        raise ValueError(f"times must be [B]: got {t.shape} for x {x.shape}")
-    clean = x.astype(dtype)
-    eps = _normal(noise_key, x.shape, dtype)
+    time_key, noise_key = keys.split(key, 2, x.shape[0])
+    t = keys.draw_times(times, time_key, x)
+    clean = widen(x)
+    eps = keys.normal(noise_key, x.shape, clean.dtype)
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-    expand = (slice(None),) + (None,) * (x.ndim - 1)
-    z = alpha[expand] * clean + sigma[expand] * eps
+    z = expand(alpha, x) * clean + expand(sigma, x) * eps
     prediction = predict(z.astype(x.dtype), t)
     if prediction.shape != x.shape:
         raise ValueError(f"predict must return x's shape {x.shape}, got {prediction.shape}")
     error = target.of(clean, eps, alpha, sigma) - prediction
-    squared = jnp.sum(error**2, axis=tuple(range(1, x.ndim)), dtype=dtype)
-    return weight(schedule.log_snr(t)) * squared
+    return weight(schedule.log_snr(t)) * sum_per_example(error**2)

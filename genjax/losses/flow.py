@@ -5,149 +5,255 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+
+from genjax import keys
+from genjax.keys import uniform_times
+from genjax.numerics import check_same_shape, expand, sum_per_example, widen
 
 
-def _is_batch(key):
-    return key.ndim == (1 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 2)
-
-
-def _split(key, n, x):
-    if not _is_batch(key):
-        return tuple(jax.random.split(key, n))
-    if key.shape[0] != x.shape[0]:
-        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for x {x.shape}")
-    parts = jax.vmap(lambda k: jax.random.split(k, n))(key)
-    return tuple(parts[:, i] for i in range(n))
-
-
-def _normal(key, shape, dtype):
-    if not _is_batch(key):
-        return jax.random.normal(key, shape, dtype)
-    return jax.vmap(lambda k: jax.random.normal(k, shape[1:], dtype))(key)
-
-
-def uniform(key, n):
-    """t ~ U(0, 1), [n], never 0 nor 1; key is one or [n] keys."""
-    if _is_batch(key):
-        draw = jax.vmap(lambda k: jax.random.uniform(k, (), jnp.float32))(key)
-    else:
-        draw = jax.random.uniform(key, (n,), jnp.float32)
-    return draw + 2.0**-24
-
-
-def _times(times, key, x):
-    t = times(key, x.shape[0]) if callable(times) else jnp.asarray(times)
-    if t.shape != x.shape[:1]:
-        raise ValueError(f"times must be [B]: got {t.shape} for x {x.shape}")
-    return t
-
-
-def _expand(scale, x):
-    return scale.reshape(scale.shape + (1,) * (x.ndim - 1))
-
-
-def _squared_error(predict, z, t, wanted, dtype):
+def _squared_error(
+    predict: Callable[[Array, Array], Array], z: Array, t: Array, wanted: Array, dtype: jnp.dtype
+) -> Array:
     prediction = predict(z.astype(dtype), t)
     if prediction.shape != wanted.shape:
         raise ValueError(f"predict must return x's shape {wanted.shape}, got {prediction.shape}")
-    return jnp.sum((wanted - prediction) ** 2, axis=tuple(range(1, wanted.ndim)))
-
-
-def independent(x, eps, key):
-    """eps as it was drawn; `couplings` has others."""
-    return eps
+    return sum_per_example((wanted - prediction) ** 2)
 
 
 def flow_matching(
-    predict, x, key, *, times=uniform, couple=independent, sigma_min=0.0
-) -> jax.Array:
-    """‖(1 − s)·ε − x − predict(z_t, t)‖², z_t = (1 − t)·x + (s + (1 − s)·t)·ε, s = sigma_min.
+    predict: Callable[[Array, Array], Array],
+    x: Array,
+    key: Array,
+    *,
+    times: Array | Callable[[Array, int], Array] = uniform_times,
+    couple: Callable[[Array, Array, Array], Array] | None = None,
+    sigma_min: float = 0.0,
+) -> Array:
+    r"""Conditional flow matching: the squared error of the velocity dz/dt.
 
-    Lipman et al. 2022, "Flow Matching for Generative Modeling", with their time reversed: t = 0 is
-    the data. predict(z [B, ...], t [B]) -> dz/dt of x's shape. times is t [B] or times(key, n);
-    couple(x, eps, key) reorders the noise of the batch. Returns [B]. Raises ValueError if shapes
-    differ. At s = 0 and with independent noise it is `denoising` of `flow` on rectified flow.
+    $$
+    \lVert (1 - s) \, \varepsilon - x - \mathrm{predict}(z_t, t) \rVert^2, \qquad
+    z_t = (1 - t) \, x + (s + (1 - s) \, t) \, \varepsilon
+    $$
+
+    Time is reversed from the paper's: t = 0 is the data. With s = 0 and independent noise it is
+    `diffusion.denoising` of predictions.flow on schedules.RectifiedFlow.
+
+    Args:
+      predict: (z [B, ...], t [B]) -> dz/dt, of x's shape.
+      x: clean data, [B, ...].
+      key: one key, or one per example [B].
+      times: t [B], or times(key, n) -> t [n], such as those of genjax.losses.times.
+      couple: (x, eps, key) -> eps reordered over the batch, such as couplings.optimal_transport;
+        None for noise as it was drawn.
+      sigma_min: s, the standard deviation of the noise at t = 0.
+
+    Returns:
+      [B], summed over the elements of an example.
+
+    Raises:
+      ValueError: where the times are not [B], or the prediction is not of x's shape.
+
+    References:
+      Lipman et al., "Flow Matching for Generative Modeling" (2022), arXiv:2210.02747, eq. 23.
     """
-    time_key, noise_key, couple_key = _split(key, 3, x)
-    clean = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    t = _times(times, time_key, x)
-    eps = couple(clean, _normal(noise_key, x.shape, clean.dtype), couple_key)
-    sigma = _expand(sigma_min + (1 - sigma_min) * t, x)
-    z = _expand(1 - t, x) * clean + sigma * eps
+    time_key, noise_key, couple_key = keys.split(key, 3, x.shape[0])
+    clean = widen(x)
+    t = keys.draw_times(times, time_key, x)
+    eps = keys.normal(noise_key, x.shape, clean.dtype)
+    if couple is not None:
+        eps = couple(clean, eps, couple_key)
+    sigma = expand(sigma_min + (1 - sigma_min) * t, x)
+    z = expand(1 - t, x) * clean + sigma * eps
     return _squared_error(predict, z, t, (1 - sigma_min) * eps - clean, x.dtype)
 
 
 @dataclass(frozen=True)
 class Interpolant:
-    """z_t = α(t)·x + β(t)·y + γ(t)·ε: x at t = 0, y at t = 1, latent noise in between.
+    r"""A path from x at t = 0 to y at t = 1, with latent noise in between.
 
-    Albergo, Boffi & Vanden-Eijnden 2023, "Stochastic Interpolants". The three are functions of an
-    array of times with α(0) = β(1) = 1, α(1) = β(0) = γ(0) = γ(1) = 0.
+    $$
+    z_t = \alpha(t) \, x + \beta(t) \, y + \gamma(t) \, \varepsilon
+    $$
+
+    with α(0) = β(1) = 1 and α(1) = β(0) = γ(0) = γ(1) = 0.
+
+    Args:
+      alpha: times -> α, any shape.
+      beta: times -> β.
+      gamma: times -> γ; zero by default.
+
+    References:
+      Albergo et al., "Stochastic Interpolants: A Unifying Framework for Flows and Diffusions"
+        (2023), arXiv:2303.08797.
     """
 
-    alpha: Callable
-    beta: Callable
-    gamma: Callable = jnp.zeros_like
+    alpha: Callable[[Array], Array]
+    beta: Callable[[Array], Array]
+    gamma: Callable[[Array], Array] = jnp.zeros_like
 
 
 linear = Interpolant(lambda t: 1 - t, lambda t: t)
-"""α = 1 − t, β = t, γ = 0; with `brownian` as γ a Brownian bridge. Albergo et al. 2023."""
+r"""Straight lines; with `brownian` as γ, a Brownian bridge.
+
+$$
+\alpha = 1 - t, \quad \beta = t, \quad \gamma = 0
+$$
+
+References:
+  Albergo et al., "Stochastic Interpolants" (2023), arXiv:2303.08797.
+"""
 
 trigonometric = Interpolant(
     # cos(πt/2) as the sine of the complement, which keeps its digits near t = 1.
     lambda t: jnp.sin(0.5 * jnp.pi * (1 - t)),
     lambda t: jnp.sin(0.5 * jnp.pi * t),
 )
-"""α = cos(πt/2), β = sin(πt/2), γ = 0: keeps a variance that x and y share. Albergo et al. 2023."""
+r"""A path that keeps a variance that x and y share.
+
+$$
+\alpha = \cos \tfrac{\pi t}{2}, \quad \beta = \sin \tfrac{\pi t}{2}, \quad \gamma = 0
+$$
+
+References:
+  Albergo et al., "Stochastic Interpolants" (2023), arXiv:2303.08797.
+"""
 
 encoding_decoding = Interpolant(
     lambda t: jnp.where(t < 0.5, jnp.cos(jnp.pi * t) ** 2, 0.0),
     lambda t: jnp.where(t < 0.5, 0.0, jnp.cos(jnp.pi * t) ** 2),
     lambda t: jnp.sin(jnp.pi * t) ** 2,
 )
-"""α = cos²(πt) before t = ½ and 0 after, β the reverse, γ = sin²(πt): pure noise at t = ½.
+r"""A path through pure noise at t = ½.
 
-Albergo et al. 2023.
+$$
+\alpha = \cos^2(\pi t) \, [t < \tfrac12], \quad \beta = \cos^2(\pi t) \, [t \ge \tfrac12], \quad
+\gamma = \sin^2(\pi t)
+$$
+
+References:
+  Albergo et al., "Stochastic Interpolants" (2023), arXiv:2303.08797.
 """
 
 
-def brownian(scale=2.0) -> Callable:
-    """γ(t) = √(scale·t·(1 − t)), a Brownian bridge's: its derivative is infinite at both ends.
+def brownian(scale: float = 2.0) -> Callable[[Array], Array]:
+    r"""The γ of a Brownian bridge, whose derivative is infinite at both ends.
 
-    Albergo et al. 2023.
+    $$
+    \gamma(t) = \sqrt{a \, t \, (1 - t)}
+    $$
+
+    Args:
+      scale: a.
+
+    Returns:
+      times -> γ.
+
+    References:
+      Albergo et al., "Stochastic Interpolants" (2023), arXiv:2303.08797.
     """
     return lambda t: jnp.sqrt(scale * t * (1 - t))
 
 
-def _interpolate(x, y, key, interpolant, times):
-    if x.shape != y.shape:
-        raise ValueError(f"x and y must have one shape: got {x.shape} and {y.shape}")
-    time_key, noise_key = _split(key, 2, x)
+def _interpolate(
+    x: Array,
+    y: Array,
+    key: Array,
+    interpolant: Interpolant,
+    times: Array | Callable[[Array, int], Array],
+) -> tuple[Array, Array, Array, Array]:
+    """t, z_t, dz/dt and ε."""
+    check_same_shape(x=x, y=y)
+    time_key, noise_key = keys.split(key, 2, x.shape[0])
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    t = _times(times, time_key, x)
-    parts = (x.astype(dtype), y.astype(dtype), _normal(noise_key, x.shape, dtype))
+    t = keys.draw_times(times, time_key, x)
+    parts = (x.astype(dtype), y.astype(dtype), keys.normal(noise_key, x.shape, dtype))
     scales = (interpolant.alpha, interpolant.beta, interpolant.gamma)
-    pairs = [jax.jvp(scale, (t,), (jnp.ones_like(t),)) for scale in scales]
-    z = sum(_expand(value, x) * part for (value, _), part in zip(pairs, parts, strict=True))
-    velocity = sum(_expand(slope, x) * part for (_, slope), part in zip(pairs, parts, strict=True))
-    return t, z, velocity, parts[2]
+    at_t = [jax.jvp(scale, (t,), (jnp.ones_like(t),)) for scale in scales]
+    values, slopes = zip(*at_t, strict=True)
+
+    def mix(weights: tuple[Array, ...]) -> Array:
+        first, second, third = (expand(w, x) * part for w, part in zip(weights, parts, strict=True))
+        return first + second + third
+
+    return t, mix(values), mix(slopes), parts[2]
 
 
-def interpolant_velocity(predict, x, y, key, *, interpolant=linear, times=uniform) -> jax.Array:
-    """‖α'(t)·x + β'(t)·y + γ'(t)·ε − predict(z_t, t)‖², [B]: learns b = E[dz/dt | z].
+def interpolant_velocity(
+    predict: Callable[[Array, Array], Array],
+    x: Array,
+    y: Array,
+    key: Array,
+    *,
+    interpolant: Interpolant = linear,
+    times: Array | Callable[[Array, int], Array] = uniform_times,
+) -> Array:
+    r"""The squared error of an interpolant's velocity b = E[dz/dt | z].
 
-    x and y [B, ...] are paired as they come. Albergo et al. 2023: their objective ½‖b‖² − b·dz/dt
-    is half of this, less a constant. Raises ValueError if shapes differ.
+    $$
+    \lVert \alpha'(t) \, x + \beta'(t) \, y + \gamma'(t) \, \varepsilon
+    - \mathrm{predict}(z_t, t) \rVert^2
+    $$
+
+    The paper's objective ½‖b‖² − b·dz/dt is half of this, less a constant.
+
+    Args:
+      predict: (z [B, ...], t [B]) -> b, of x's shape.
+      x: data at t = 0, [B, ...].
+      y: data at t = 1, paired with x as they come, [B, ...].
+      key: one key, or one per example [B].
+      interpolant: the path.
+      times: t [B], or times(key, n) -> t [n], such as those of genjax.losses.times.
+
+    Returns:
+      [B], summed over the elements of an example.
+
+    Raises:
+      ValueError: where the shapes of x and y differ, the times are not [B], or the prediction is
+        not of x's shape.
+
+    References:
+      Albergo et al., "Stochastic Interpolants" (2023), arXiv:2303.08797.
     """
     t, z, velocity, _ = _interpolate(x, y, key, interpolant, times)
     return _squared_error(predict, z, t, velocity, x.dtype)
 
 
-def interpolant_denoiser(predict, x, y, key, *, interpolant, times=uniform) -> jax.Array:
-    """‖ε − predict(z_t, t)‖², [B]: learns η = E[ε | z], which gives the score −η/γ(t).
+def interpolant_denoiser(
+    predict: Callable[[Array, Array], Array],
+    x: Array,
+    y: Array,
+    key: Array,
+    *,
+    interpolant: Interpolant,
+    times: Array | Callable[[Array, int], Array] = uniform_times,
+) -> Array:
+    r"""The squared error of an interpolant's denoiser η = E[ε | z], whose score is −η/γ(t).
 
-    b and the score together give SDEs with the same marginals as dz = b·dt. Albergo et al. 2023.
-    Raises ValueError if shapes differ.
+    $$
+    \lVert \varepsilon - \mathrm{predict}(z_t, t) \rVert^2
+    $$
+
+    The velocity and the score together define SDEs with the same marginals as dz = b·dt.
+
+    Args:
+      predict: (z [B, ...], t [B]) -> η, of x's shape.
+      x: data at t = 0, [B, ...].
+      y: data at t = 1, paired with x as they come, [B, ...].
+      key: one key, or one per example [B].
+      interpolant: the path, with γ > 0 inside.
+      times: t [B], or times(key, n) -> t [n], such as those of genjax.losses.times.
+
+    Returns:
+      [B], summed over the elements of an example.
+
+    Raises:
+      ValueError: where the shapes of x and y differ, the times are not [B], or the prediction is
+        not of x's shape.
+
+    References:
+      Albergo et al., "Stochastic Interpolants" (2023), arXiv:2303.08797.
     """
     t, z, _, eps = _interpolate(x, y, key, interpolant, times)
     return _squared_error(predict, z, t, eps, x.dtype)

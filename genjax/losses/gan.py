@@ -7,19 +7,23 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from genjax import over_batch
+
 
 @dataclass(frozen=True)
 class Adversarial:
-    """The two losses of one adversarial game, each giving one number per example.
+    """The two losses of one adversarial game, each with one value per example.
 
-    `discriminator(real, fake) -> [B]` is what the critic minimises, `generator(real, fake) -> [B]`
-    what the generator minimises, where real [B] = D(x) and fake [B] = D(G(z)) are the critic's raw
-    outputs (logits, before any sigmoid). Units: nats for the logistic losses. Element i of the
-    discriminator's loss is the term of real i plus the term of fake i, so that its mean over the
-    batch estimates the paper's sum of two expectations. A generator's loss that does not look at
-    the real examples accepts `real=None`. Outputs are float32 at least, also for bfloat16 inputs.
+    Both take the critic's raw outputs (logits, before any sigmoid), real = D(x) and fake = D(G(z)),
+    both [B]; any other shapes raise ValueError. Units: nats for the logistic losses. Element i of
+    the discriminator's loss is the term of real i plus the term of fake i, so that its mean over
+    the batch estimates the paper's sum of two expectations. Outputs are float32 at least, also for
+    bfloat16 inputs.
 
-    Raises ValueError if real and fake are not both of one shape [B].
+    Attributes:
+      discriminator: (real, fake) -> [B], what the critic minimises.
+      generator: (real, fake) -> [B], what the generator minimises; real may be None where the loss
+        does not look at the real examples.
     """
 
     discriminator: Callable[[Array, Array], Array]
@@ -63,11 +67,17 @@ minimax = _separable(
     on_fake=jax.nn.softplus,
     on_generated=lambda fake: -jax.nn.softplus(fake),
 )
-"""The saturating game, on logits; σ is the sigmoid.
+r"""The saturating game, on logits; σ is the sigmoid.
 
-discriminator: −log σ(real) − log(1 − σ(fake));  generator: log(1 − σ(fake)).
 At the best critic, minus the critic's mean loss is 2·JSD(p_data, p_G) − log 4.
-Goodfellow et al., "Generative Adversarial Nets" (2014), eq. 1.
+
+$$
+L_D = -\log \sigma(\mathrm{real}) - \log(1 - \sigma(\mathrm{fake})), \qquad
+L_G = \log(1 - \sigma(\mathrm{fake}))
+$$
+
+References:
+  Goodfellow et al., "Generative Adversarial Nets" (2014), arXiv:1406.2661, eq. 1.
 """
 
 non_saturating = _separable(
@@ -75,10 +85,15 @@ non_saturating = _separable(
     on_fake=jax.nn.softplus,
     on_generated=lambda fake: jax.nn.softplus(-fake),
 )
-"""The minimax critic with a generator's loss that does not vanish when the critic wins.
+r"""The minimax critic with a generator's loss that does not vanish when the critic wins.
 
-discriminator: −log σ(real) − log(1 − σ(fake));  generator: −log σ(fake).
-Goodfellow et al., "Generative Adversarial Nets" (2014), section 3.
+$$
+L_D = -\log \sigma(\mathrm{real}) - \log(1 - \sigma(\mathrm{fake})), \qquad
+L_G = -\log \sigma(\mathrm{fake})
+$$
+
+References:
+  Goodfellow et al., "Generative Adversarial Nets" (2014), arXiv:1406.2661, section 3.
 """
 
 hinge = _separable(
@@ -86,11 +101,18 @@ hinge = _separable(
     on_fake=lambda fake: jax.nn.relu(1 + fake),
     on_generated=lambda fake: -fake,
 )
-"""The hinge loss.
+r"""The hinge loss.
 
-discriminator: max(0, 1 − real) + max(0, 1 + fake);  generator: −fake.
 At the best critic the critic's mean loss is 2 − 2·TV(p_data, p_G), TV the total variation.
-Lim & Ye, "Geometric GAN" (2017); Miyato et al., "Spectral Normalization for GANs" (2018).
+
+$$
+L_D = \max(0, 1 - \mathrm{real}) + \max(0, 1 + \mathrm{fake}), \qquad L_G = -\mathrm{fake}
+$$
+
+References:
+  Lim & Ye, "Geometric GAN" (2017), arXiv:1705.02894.
+  Miyato et al., "Spectral Normalization for Generative Adversarial Networks" (2018),
+  arXiv:1802.05957, eq. 16 and 17.
 """
 
 wasserstein = _separable(
@@ -98,22 +120,41 @@ wasserstein = _separable(
     on_fake=lambda fake: fake,
     on_generated=lambda fake: -fake,
 )
-"""The Wasserstein-1 game, for a critic kept 1-Lipschitz (by a penalty, clipping or its layers).
+r"""The Wasserstein-1 game, for a critic kept 1-Lipschitz (by a penalty, clipping or its layers).
 
-discriminator: fake − real;  generator: −fake.
 Over 1-Lipschitz critics, minus the critic's least mean loss is W₁(p_data, p_G).
-Arjovsky et al., "Wasserstein GAN" (2017), eq. 2.
+
+$$
+L_D = \mathrm{fake} - \mathrm{real}, \qquad L_G = -\mathrm{fake}
+$$
+
+References:
+  Arjovsky, Chintala & Bottou, "Wasserstein GAN" (2017), arXiv:1701.07875, eq. 2.
 """
 
 
 def least_squares(a: float = 0.0, b: float = 1.0, c: float = 1.0) -> Adversarial:
-    """The least-squares game: a labels fake, b labels real, c is what the generator aims at.
+    r"""The least-squares game.
 
-    discriminator: ½(real − b)² + ½(fake − a)²;  generator: ½(fake − c)².
     With b − c = 1 and b − a = 2 (say a = −1, b = 1, c = 0) the generator, at the best critic,
     minimises Pearson's χ²(p_data + p_G ‖ 2·p_G); the default is the paper's 0-1 coding. Smoothed
     labels are a and b themselves.
-    Mao et al., "Least Squares Generative Adversarial Networks" (2017), eq. 2.
+
+    $$
+    L_D = \tfrac{1}{2} (\mathrm{real} - b)^2 + \tfrac{1}{2} (\mathrm{fake} - a)^2, \qquad
+    L_G = \tfrac{1}{2} (\mathrm{fake} - c)^2
+    $$
+
+    Args:
+      a: the label of generated examples.
+      b: the label of real examples.
+      c: the label that the generator aims at.
+
+    Returns:
+      The game.
+
+    References:
+      Mao et al., "Least Squares Generative Adversarial Networks" (2017), arXiv:1611.04076, eq. 2.
     """
 
     def to(label: float) -> Callable[[Array], Array]:
@@ -123,16 +164,31 @@ def least_squares(a: float = 0.0, b: float = 1.0, c: float = 1.0) -> Adversarial
 
 
 def label_smoothing(real: float = 0.9, fake: float = 0.0) -> Adversarial:
-    """The non-saturating game whose critic is told softened labels, `real` and `fake` in [0, 1].
+    r"""The non-saturating game whose critic sees softened labels.
 
-    discriminator: H(real, σ(r)) + H(fake, σ(f)), H(p, q) = −p·log q − (1 − p)·log(1 − q), on
-    logits r and f;  generator: −log σ(f), its labels never softened. `fake=0` is the one-sided
-    smoothing that the paper advises (a positive one rewards the critic for calling its fakes real
-    where the data are absent), `fake>0` the two-sided. The best critic is
+    The generator's labels are never softened. `fake=0` is the one-sided smoothing that the paper
+    advises (a positive one rewards the critic for calling its fakes real where the data are
+    absent), `fake>0` the two-sided. The best critic is
     σ(D) = (real·p_data + fake·p_G) / (p_data + p_G).
 
-    Raises ValueError if a label lies outside [0, 1].
-    Salimans et al., "Improved Techniques for Training GANs" (2016), section 3.4.
+    $$
+    L_D = H(\mathrm{real}, \sigma(D(x))) + H(\mathrm{fake}, \sigma(D(G(z)))), \qquad
+    L_G = -\log \sigma(D(G(z))), \qquad H(p, q) = -p \log q - (1 - p) \log(1 - q)
+    $$
+
+    Args:
+      real: the label of real examples, in 0…1.
+      fake: the label of generated examples, in 0…1.
+
+    Returns:
+      The game.
+
+    Raises:
+      ValueError: where a label lies outside 0…1.
+
+    References:
+      Salimans et al., "Improved Techniques for Training GANs" (2016), arXiv:1606.03498,
+      section 3.4.
     """
     if not (0 <= real <= 1 and 0 <= fake <= 1):
         raise ValueError(f"labels must lie in [0, 1], got real={real} and fake={fake}")
@@ -149,30 +205,37 @@ def label_smoothing(real: float = 0.9, fake: float = 0.0) -> Adversarial:
 
 
 def relativistic_average(
-    base: Adversarial = non_saturating, *, axis_name: str | None = None
+    base: Adversarial = non_saturating, *, axis_name: str | None = over_batch.DATA_AXIS
 ) -> Adversarial:
-    """The relativistic average game: each example against the average one of the other kind.
+    r"""The relativistic average game: each example against the average one of the other kind.
 
-    With r = real − mean(fake) and f = fake − mean(real), where the means are over the batch,
-    discriminator: base.discriminator(r, f);  generator: base.discriminator(f, r).
-    The default base gives RaSGAN, −log σ(r) − log(1 − σ(f)); `hinge` gives RaHingeGAN,
-    `least_squares(-1, 1)` RaLSGAN (with the factor ½ of least squares).
+    It couples the batch: every element depends on all outputs, and gradients flow through the
+    means. The generator's loss needs the real outputs. The default base is RaSGAN,
+    −log σ(r) − log(1 − σ(f)); `hinge` is RaHingeGAN, `least_squares(-1, 1)` RaLSGAN (with the
+    factor ½ of least squares).
 
-    Couples the batch: every element depends on all outputs, and gradients flow through the means.
-    Under pmap or shard_map give the mapped `axis_name`, so that the means run over all devices and
-    the loss does not depend on their number.
+    $$
+    r = \mathrm{real} - \mathrm{mean}(\mathrm{fake}), \qquad
+    f = \mathrm{fake} - \mathrm{mean}(\mathrm{real}), \qquad
+    L_D = L_D^{\mathrm{base}}(r, f), \qquad L_G = L_D^{\mathrm{base}}(f, r)
+    $$
 
-    Raises ValueError as `Adversarial` does, and if the generator is not given the real outputs.
-    Jolicoeur-Martineau, "The relativistic discriminator: a key element missing from standard GAN"
-    (2018), section 4.
+    Args:
+      base: the game whose discriminator's loss is taken.
+      axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
+
+    Returns:
+      The game, whose means are over the whole batch.
+
+    References:
+      Jolicoeur-Martineau, "The relativistic discriminator: a key element missing from standard
+      GAN" (2018), arXiv:1807.00734, section 4.
     """
 
     def relative(real: Array | None, fake: Array) -> tuple[Array, Array]:
         real, fake = _outputs(real, fake)
-        means = real.mean(), fake.mean()
-        if axis_name is not None:
-            means = jax.lax.pmean(means, axis_name)
-        return real - means[1], fake - means[0]
+        mean_real, mean_fake = over_batch.mean((real.mean(), fake.mean()), axis_name)
+        return real - mean_fake, fake - mean_real
 
     def discriminator(real: Array, fake: Array) -> Array:
         return base.discriminator(*relative(real, fake))
@@ -197,27 +260,50 @@ def _pairing() -> Adversarial:
 
 
 relativistic_pairing = _pairing()
-"""The relativistic pairing game (RpGAN), R3GAN's loss when joined by R1 and R2 penalties.
+r"""The relativistic pairing game (RpGAN), R3GAN's loss when joined by R1 and R2 penalties.
 
-discriminator: −log σ(real − fake);  generator: −log σ(fake − real).
-Couples the two batches: example i of one meets example i of the other, so their order matters;
+It couples the two batches: example i of one meets example i of the other, so their order matters;
 nothing is shared between different i. The generator's loss needs the real outputs.
-Jolicoeur-Martineau (2018), section 4; Huang et al., "The GAN is dead; long live the GAN! A Modern
-GAN Baseline" (2024), section 2.
+
+$$
+L_D = -\log \sigma(\mathrm{real} - \mathrm{fake}), \qquad
+L_G = -\log \sigma(\mathrm{fake} - \mathrm{real})
+$$
+
+References:
+  Jolicoeur-Martineau, "The relativistic discriminator: a key element missing from standard GAN"
+  (2018), arXiv:1807.00734, section 4.
+  Huang et al., "The GAN is dead; long live the GAN! A Modern GAN Baseline" (2024),
+  arXiv:2501.05441, section 2.
 """
 
 
-def feature_matching(real: Array, fake: Array, *, axis_name: str | None = None) -> Array:
-    """The squared distance of mean features, ‖mean f(x) − mean f(G(z))‖², one number per batch.
+def feature_matching(
+    real: Array, fake: Array, *, axis_name: str | None = over_batch.DATA_AXIS
+) -> Array:
+    r"""The squared distance of mean features, which the generator minimises.
 
-    The generator minimises it in place of a loss on the critic's output; `real` and `fake`
-    [B, ...] are the activations of an intermediate layer of the critic.
+    It takes the place of a loss on the critic's output. A batch quantity, hence the scalar; a
+    small batch biases it upwards by the variance of the two means.
 
-    A batch quantity, hence the scalar; a small batch biases it upwards by the variance of the two
-    means. Under pmap or shard_map give the mapped `axis_name` to average over all devices.
+    $$
+    \left\| \mathrm{mean} \, f(x) - \mathrm{mean} \, f(G(z)) \right\|^2
+    $$
 
-    Raises ValueError if the features' shapes differ.
-    Salimans et al., "Improved Techniques for Training GANs" (2016), section 3.1.
+    Args:
+      real: f(x), the activations of an intermediate layer of the critic, [B, ...].
+      fake: f(G(z)), like `real`.
+      axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
+
+    Returns:
+      A scalar, of the whole batch.
+
+    Raises:
+      ValueError: where the shapes differ.
+
+    References:
+      Salimans et al., "Improved Techniques for Training GANs" (2016), arXiv:1606.03498,
+      section 3.1.
     """
     real, fake = jnp.asarray(real), jnp.asarray(fake)
     if real.shape != fake.shape:
@@ -227,6 +313,5 @@ def feature_matching(real: Array, fake: Array, *, axis_name: str | None = None) 
         )
     dtype = jnp.promote_types(jnp.promote_types(real.dtype, fake.dtype), jnp.float32)
     gap = real.astype(dtype).mean(0) - fake.astype(dtype).mean(0)
-    if axis_name is not None:
-        gap = jax.lax.pmean(gap, axis_name)
+    gap = over_batch.mean(gap, axis_name)
     return jnp.square(gap).sum()

@@ -2,17 +2,26 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-Encode = Callable[[Array], tuple[Array, Array]]
+from genjax import keys, numerics
+
+Encode = Callable[[Array], tuple[Array, Array]]  # x -> (mean, log_var) of q(z|x)
+Decode = Callable[[Array], Any]  # z -> parameters
+Nll = Callable[[Any, Array], Array]  # (parameters, x) -> [B], nats per image
 
 
 class Estimate(NamedTuple):
-    """An importance-sampled log p(x) [B], nats per image, and how many samples carried it [B]."""
+    """An importance-sampled likelihood.
+
+    Attributes:
+      log_likelihood: log p(x), [B], nats per image.
+      effective_samples: how many samples carried the estimate, [B], 1…k.
+    """
 
     log_likelihood: Array
     effective_samples: Array
@@ -20,20 +29,41 @@ class Estimate(NamedTuple):
 
 def iwae(
     encode: Encode,
-    decode: Callable,
+    decode: Decode,
     x: Array,
     key: Array,
     *,
-    nll: Callable[..., Array],
+    nll: Nll,
     samples: int,
 ) -> Array:
-    """−log 1/k Σ_i w_i with w_i = p(x|z_i) p(z_i)/q(z_i|x), z_i ~ q(z|x); k = samples.
+    r"""The importance-weighted bound of −log p(x) with k samples and p(z) = N(0, I).
 
-    encode(x) -> (mean, log_var), each [B, ...]; decode(z) -> parameters; nll(parameters, x) -> [B];
-    p(z) = N(0, I); key: one, or one per image, [B]. Gives [B], nats per image, an upper bound of
-    −log p(x) in expectation; at k = 1, −ELBO with a sampled KL. Its gradient weighs sample i by
-    softmax(log w)_i. Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016),
-    equation 8.
+    It bounds −log p(x) from above in expectation; at k = 1 it is −ELBO with a sampled KL. Its
+    gradient weighs sample i by softmax(log w)_i.
+
+    $$
+    -\log \frac{1}{k} \sum_{i=1}^{k} w_i, \qquad w_i = \frac{p(x|z_i) \, p(z_i)}{q(z_i|x)}, \qquad
+      z_i \sim q(z|x)
+    $$
+
+    Args:
+      encode: images -> (mean, log_var) of q(z|x), each [B, ...].
+      decode: z [B, ...] -> the parameters that `nll` takes.
+      x: images, [B, ...].
+      key: one key, or one per image [B].
+      nll: (parameters, x) -> [B], nats per image; see `likelihoods`.
+      samples: k, the number of samples per image.
+
+    Returns:
+      [B], nats per image.
+
+    Raises:
+      ValueError: where mean and log_var are not both [B, ...] of one shape, or there is another
+        number of keys.
+
+    References:
+      Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016), arXiv:1509.00519,
+      eq. 8.
     """
     log_w = log_weights(encode, decode, x, key, nll=nll, samples=samples)
     return math.log(samples) - jax.nn.logsumexp(log_w, axis=0)
@@ -41,20 +71,43 @@ def iwae(
 
 def dreg(
     encode: Encode,
-    decode: Callable,
+    decode: Decode,
     x: Array,
     key: Array,
     *,
-    nll: Callable[..., Array],
+    nll: Nll,
     samples: int,
 ) -> Array:
-    """The value of iwae, with the doubly reparameterised gradient for the encoder.
+    r"""The value of `iwae`, with the doubly reparameterised gradient for the encoder.
 
-    Arguments and result as iwae's. The decoder's gradient is iwae's, Σ w̃_i ∂log w_i; the encoder's
-    is Σ w̃_i² ∂log w_i/∂z_i ∂z_i/∂φ with w̃ = softmax(log w): as unbiased, and its signal does not
-    drown as k grows. At k = 1 it is sticking the landing (Roeder et al., 2017). First derivatives
-    only. Tucker et al., "Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives"
-    (2019).
+    The decoder's gradient is that of `iwae`, Σ w̃_i ∂log w_i with w̃ = softmax(log w). The
+    encoder's, below, is as unbiased, and its signal does not drown as k grows. At k = 1 it is
+    sticking the landing. First derivatives only.
+
+    $$
+    \nabla_\phi = \sum_{i=1}^{k} \tilde w_i^2 \, \frac{\partial \log w_i}{\partial z_i}
+      \, \frac{\partial z_i}{\partial \phi}
+    $$
+
+    Args:
+      encode: images -> (mean, log_var) of q(z|x), each [B, ...].
+      decode: z [B, ...] -> the parameters that `nll` takes.
+      x: images, [B, ...].
+      key: one key, or one per image [B].
+      nll: (parameters, x) -> [B], nats per image; see `likelihoods`.
+      samples: k, the number of samples per image.
+
+    Returns:
+      [B], nats per image.
+
+    Raises:
+      ValueError: where mean and log_var are not both [B, ...] of one shape, or there is another
+        number of keys.
+
+    References:
+      Tucker et al., "Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives"
+      (2019), arXiv:1810.04152.
+      Roeder, Wu & Duvenaud, "Sticking the Landing" (2017), arXiv:1703.09194.
     """
     mean, log_var = _posterior(encode, x)
     sg = jax.lax.stop_gradient
@@ -62,8 +115,10 @@ def dreg(
     noise = _sample_noise(key, mean.shape, jnp.arange(samples))
     # z in units of the fixed posterior: worth exactly the noise, but moving with mean and log_var.
     # (z − μ)/σ in its place would cancel as σ → 0.
-    shift = _widen(mean - fixed_mean) * _exp(-0.5 * _widen(fixed_log_var))
-    moving = noise + shift[None] + 0.5 * noise * _widen(log_var - fixed_log_var)[None]
+    shift = numerics.widen(mean - fixed_mean) * numerics.exp_with_tangent(
+        -0.5 * numerics.widen(fixed_log_var)
+    )
+    moving = noise + shift[None] + 0.5 * noise * numerics.widen(log_var - fixed_log_var)[None]
 
     def weights(u: Array) -> Array:
         return _log_weights(u, fixed_mean, fixed_log_var, decode, x, nll)
@@ -78,20 +133,42 @@ def dreg(
 
 def log_likelihood(
     encode: Encode,
-    decode: Callable,
+    decode: Decode,
     x: Array,
     key: Array,
     *,
-    nll: Callable[..., Array],
+    nll: Nll,
     samples: int = 5000,
     chunk: int = 50,
 ) -> Estimate:
-    """log p(x) ≈ log 1/k Σ_i w_i, in expectation from below, by `chunk` samples at a time.
+    r"""An estimate of log p(x), in expectation from below, for evaluation: without gradient.
 
-    Arguments as iwae's; memory is that of `chunk` samples, and the samples are iwae's whatever the
-    chunk. Gives Estimate(log_likelihood [B], effective_samples [B]), nats per image: where few
-    samples are effective the estimate is low by nats. Made for evaluation, without gradient.
-    Burda et al. (2016), section 5.
+    The samples are those of `iwae`, whatever the chunk. Where few samples are effective, the
+    estimate is low by nats.
+
+    $$
+    \log p(x) \approx \log \frac{1}{k} \sum_{i=1}^{k} w_i
+    $$
+
+    Args:
+      encode: images -> (mean, log_var) of q(z|x), each [B, ...].
+      decode: z [B, ...] -> the parameters that `nll` takes.
+      x: images, [B, ...].
+      key: one key, or one per image [B].
+      nll: (parameters, x) -> [B], nats per image; see `likelihoods`.
+      samples: k, the number of samples per image.
+      chunk: samples that are in memory at a time.
+
+    Returns:
+      log p(x), [B], nats per image, and the number of effective samples, [B].
+
+    Raises:
+      ValueError: where mean and log_var are not both [B, ...] of one shape, or there is another
+        number of keys.
+
+    References:
+      Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016), arXiv:1509.00519,
+      section 5.
     """
     mean, log_var = _posterior(encode, x)
     chunk = min(chunk, samples)
@@ -109,7 +186,7 @@ def log_likelihood(
         first = first * shrink + jnp.sum(w, axis=0)
         return (new_top, first, second * shrink**2 + jnp.sum(w**2, axis=0)), None
 
-    zero = jnp.zeros(x.shape[0], _widen(mean).dtype)
+    zero = jnp.zeros(x.shape[0], numerics.widen(mean).dtype)
     start = (jnp.full_like(zero, jnp.finfo(zero.dtype).min), zero, zero)
     (top, first, second), _ = jax.lax.scan(add, start, jnp.arange(0, samples, chunk))
     estimate = Estimate(top + jnp.log(first) - math.log(samples), first**2 / second)
@@ -118,26 +195,137 @@ def log_likelihood(
 
 def log_weights(
     encode: Encode,
-    decode: Callable,
+    decode: Decode,
     x: Array,
     key: Array,
     *,
-    nll: Callable[..., Array],
+    nll: Nll,
     samples: int,
 ) -> Array:
-    """log w_i = log p(x|z_i) + log p(z_i) − log q(z_i|x) for iwae's samples: [k, B], nats.
+    r"""The log importance weights of the samples of `iwae`.
 
-    Arguments as iwae's. Burda et al. (2016).
+    $$
+    \log w_i = \log p(x|z_i) + \log p(z_i) - \log q(z_i|x)
+    $$
+
+    Args:
+      encode: images -> (mean, log_var) of q(z|x), each [B, ...].
+      decode: z [B, ...] -> the parameters that `nll` takes.
+      x: images, [B, ...].
+      key: one key, or one per image [B].
+      nll: (parameters, x) -> [B], nats per image; see `likelihoods`.
+      samples: k, the number of samples per image.
+
+    Returns:
+      [k, B], nats.
+
+    Raises:
+      ValueError: where mean and log_var are not both [B, ...] of one shape, or there is another
+        number of keys.
+
+    References:
+      Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016), arXiv:1509.00519,
+      eq. 8.
     """
     mean, log_var = _posterior(encode, x)
     noise = _sample_noise(key, mean.shape, jnp.arange(samples))
     return _log_weights(noise, mean, log_var, decode, x, nll)
 
 
-def effective_sample_size(log_w: Array) -> Array:
-    """(Σw)²/Σw² from log w over the first axis: [k, B] -> [B], 1 (one has all) … k (all equal).
+def mean_elbo(
+    encode: Encode,
+    decode: Decode,
+    x: Array,
+    key: Array,
+    *,
+    nll: Nll,
+    samples: int,
+) -> Array:
+    r"""The negative ELBO as a mean over several samples of the posterior.
 
-    Kong, "A Note on Importance Sampling Using Standardized Weights" (1992).
+    $$
+    -\frac{1}{k} \sum_{i=1}^{k} \log w_i
+    $$
+
+    Args:
+      encode: images -> (mean, log_var) of q(z|x), each [B, ...].
+      decode: z [B, ...] -> the parameters that `nll` takes.
+      x: images, [B, ...].
+      key: one key, or one per image [B].
+      nll: (parameters, x) -> [B], nats per image; see `likelihoods`.
+      samples: k, the number of samples per image.
+
+    Returns:
+      [B], nats per image.
+
+    References:
+      Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016), arXiv:1509.00519,
+      eq. 4.
+    """
+    return -log_weights(encode, decode, x, key, nll=nll, samples=samples).mean(0)
+
+
+def over_noise(
+    estimate: Callable[..., Any],
+    parts: Callable[[Array, Array], tuple[Array, Array]],
+    x: Array,
+    key: Array,
+    *,
+    size: int,
+    **options: Any,
+) -> Any:
+    r"""An estimate for a model whose latents are functions of standard normal noise.
+
+    To the estimate the noise is the latent: its posterior is its prior, which leaves the complete
+    weight to the parts, however many layers of latents there are.
+
+    $$
+    w(\varepsilon) = \frac{p(x, z(\varepsilon))}{q(z(\varepsilon) \mid x)}, \qquad
+    -\log w = \mathrm{nll} + \mathrm{kl}
+    $$
+
+    Args:
+      estimate: a function of this module that takes encode, decode, x, key and nll.
+      parts: (noise [B, size], x) -> −log p(x|z) and log q(z|x)/p(z) at one draw, nats, [B] each.
+      x: images, [B, ...].
+      key: one key, or one per image [B].
+      size: numbers of noise per image.
+      **options: of the estimate.
+
+    Returns:
+      What the estimate returns.
+
+    References:
+      Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016), arXiv:1509.00519,
+      section 3, for several stochastic layers.
+    """
+    still = jnp.zeros((len(x), size))
+    return estimate(
+        lambda x: (still, still),
+        lambda noise: noise,
+        x,
+        key,
+        nll=lambda noise, x: sum(parts(noise, x)),
+        **options,
+    )
+
+
+def effective_sample_size(log_w: Array) -> Array:
+    r"""How many equally weighted samples carry as much information as the weighted ones.
+
+    $$
+    \frac{\left(\sum_i w_i\right)^2}{\sum_i w_i^2}
+    $$
+
+    Args:
+      log_w: log weights, [k, B].
+
+    Returns:
+      [B], from 1 (one sample has all the weight) to k (all weigh the same).
+
+    References:
+      Kong, "A Note on Importance Sampling Using Standardized Weights" (University of Chicago,
+      1992).
     """
     return 1 / jnp.sum(jax.nn.softmax(log_w, axis=0) ** 2, axis=0)
 
@@ -152,10 +340,12 @@ def _posterior(encode: Encode, x: Array) -> tuple[Array, Array]:
     return mean, log_var
 
 
-def _log_weights(noise, mean, log_var, decode, x, nll) -> Array:
+def _log_weights(
+    noise: Array, mean: Array, log_var: Array, decode: Decode, x: Array, nll: Nll
+) -> Array:
     """noise: [k, B, ...], z = μ + σ·noise -> [k, B]."""
-    wide_log_var = _widen(log_var)
-    z = _widen(mean)[None] + _exp(0.5 * wide_log_var)[None] * noise
+    wide_log_var = numerics.widen(log_var)
+    z = numerics.widen(mean)[None] + numerics.exp_with_tangent(0.5 * wide_log_var)[None] * noise
     # log q takes ε itself and not (z − μ)/σ; the log 2π of p(z) and q cancel.
     log_ratio = 0.5 * (noise**2 + wide_log_var[None] - z**2)
     log_ratio = jnp.sum(log_ratio, axis=tuple(range(2, z.ndim)))
@@ -169,31 +359,18 @@ def _scale_gradient(a: Array, scale: Array) -> Array:
 
 
 @_scale_gradient.defjvp
-def _(primals, tangents):
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     a, scale = primals
-    return a, tangents[0] * scale.reshape(scale.shape + (1,) * (a.ndim - scale.ndim))
+    return a, tangents[0] * numerics.expand(scale, a)
 
 
 def _sample_noise(key: Array, shape: tuple[int, ...], index: Array) -> Array:
     """Noise [k, *shape] for the samples numbered `index` [k], whatever the other numbers are."""
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key)
-    if key.ndim and key.shape != shape[:1]:
-        raise ValueError(f"give one key, or one per example: {key.shape} keys for shape {shape}")
+    keys.check_batch(key, shape[0])
 
     def draw(key: Array, shape: tuple[int, ...]) -> Array:
         return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), shape))(index)
 
-    if key.ndim == 0:
+    if keys.is_single(key):
         return draw(key, shape)
     return jax.vmap(lambda k: draw(k, shape[1:]), out_axes=1)(key)
-
-
-def _exp(a: Array) -> Array:
-    # Past e^30 its tangent: finite, with a gradient that still points home, where exp gives inf.
-    return jnp.exp(jnp.minimum(a, 30)) * (1 + jnp.maximum(a - 30, 0))
-
-
-def _widen(a: Array) -> Array:
-    """At least float32: sums and exponentials in bfloat16 would lose the answer."""
-    return a.astype(jnp.promote_types(a.dtype, jnp.float32))

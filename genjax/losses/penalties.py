@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from genjax import keys, numerics, over_batch
+
 Critic = Callable[[Array], Array]  # [B, ...] -> [B], raw outputs
 Augment = Callable[[Array, Array], Array]  # (x [B, ...], key) -> like x
 
@@ -27,23 +29,8 @@ def _alike(real: Array, fake: Array) -> None:
         )
 
 
-def _is_one(key: Array) -> bool:
-    return key.ndim == (0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1)
-
-
-def _draw(sample: Callable[..., Array], key: Array, shape: tuple[int, ...]) -> Array:
-    """sample(key, shape), or row i from key i alone where there is one key per example."""
-    if _is_one(key):
-        return sample(key, shape)
-    if len(key) != shape[0]:
-        raise ValueError(
-            f"got keys {key.shape} for a batch of {shape}: give one key, or one per example"
-        )
-    return jax.vmap(lambda one: sample(one, shape[1:]))(key)
-
-
 def _rows(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(len(x), -1)
+    return numerics.widen(x).reshape(len(x), -1)
 
 
 def _slopes(discriminate: Critic, x: Array) -> Array:
@@ -69,89 +56,188 @@ def _norms(rows: Array) -> Array:
 
 
 def r1(discriminate: Critic, real: Array) -> Array:
-    """The squared slope of the critic at real examples, ‖∇D(x)‖², per example.
+    r"""The squared slope of the critic at real examples.
 
-    The paper's regulariser is γ/2 times this; no factor is applied here.
+    The paper's regulariser is γ/2 times this; no factor is applied here. It assumes that critic
+    output i depends on example i alone: where examples are coupled (batch statistics), the slope
+    is that of the outputs' sum over the batch.
 
-    Args: `discriminate`, [B, ...] -> [B], raw outputs; `real` [B, ...].
-    Returns: [B], summed over all elements of an example.
-    Assumes that critic output i depends on example i alone. Where examples are coupled (batch
-    statistics), the slope is that of the outputs' sum over the batch.
-    Raises ValueError if the critic's output is not [B].
-    Mescheder et al., "Which Training Methods for GANs do actually Converge?" (2018), section 4.1.
+    $$
+    \| \nabla_x D(x) \|^2
+    $$
+
+    Args:
+      discriminate: the critic, [B, ...] -> [B], raw outputs.
+      real: [B, ...].
+
+    Returns:
+      [B], summed over all elements of an example.
+
+    Raises:
+      ValueError: where the critic's output is not [B].
+
+    References:
+      Mescheder, Geiger & Nowozin, "Which Training Methods for GANs do actually Converge?" (2018),
+      arXiv:1801.04406, section 4.1.
     """
     return jnp.square(_slopes(discriminate, real)).sum(-1)
 
 
 def r2(discriminate: Critic, fake: Array) -> Array:
-    """The squared slope of the critic at generated examples, ‖∇D(G(z))‖², per example.
+    r"""The squared slope of the critic at generated examples.
 
-    R1 at the generator's examples: the same arguments, assumption, errors and paper; γ/2 is the
-    caller's. R3GAN adds both to `gan.relativistic_pairing`.
+    `r1` at the generator's examples, with the same assumption; γ/2 is the caller's. R3GAN adds
+    both to `gan.relativistic_pairing`.
+
+    $$
+    \| \nabla D(G(z)) \|^2
+    $$
+
+    Args:
+      discriminate: the critic, [B, ...] -> [B], raw outputs.
+      fake: [B, ...].
+
+    Returns:
+      [B], summed over all elements of an example.
+
+    Raises:
+      ValueError: where the critic's output is not [B].
+
+    References:
+      Mescheder, Geiger & Nowozin, "Which Training Methods for GANs do actually Converge?" (2018),
+      arXiv:1801.04406, section 4.1.
     """
     return r1(discriminate, fake)
 
 
 def _between(real: Array, fake: Array, key: Array) -> Array:
     _alike(real, fake)
-    share = _draw(jax.random.uniform, key, (len(real),) + (1,) * (real.ndim - 1))
+    share = keys.uniform(key, (len(real),) + (1,) * (real.ndim - 1))
     return (share * real + (1 - share) * fake).astype(real.dtype)
 
 
 def wgan_gp(discriminate: Critic, real: Array, fake: Array, key: Array) -> Array:
-    """The gradient penalty of WGAN-GP, (‖∇D(x̂)‖₂ − 1)², per example.
+    r"""The two-sided gradient penalty of WGAN-GP, between real and generated examples.
 
-    x̂ = ε·real + (1 − ε)·fake with one ε ~ U[0, 1] per example. The paper's weight is λ = 10; no
-    factor is applied here.
+    The paper's weight is λ = 10; no factor is applied here. It assumes that critic output i depends
+    on example i alone (so no BatchNorm in the critic, as the paper asks); otherwise the slope is
+    that of the outputs' sum over the batch. Where the slope is zero the penalty is 1 and its
+    gradient zero, not NaN.
 
-    Args: `discriminate`, [B, ...] -> [B], raw outputs; `real`, `fake` [B, ...]; `key`, one or [B].
-    Returns: [B]. Where the slope is zero the penalty is 1 and its gradient zero, not NaN.
-    Assumes that critic output i depends on example i alone (so no BatchNorm in the critic, as the
-    paper asks); otherwise the slope is that of the outputs' sum over the batch.
-    Raises ValueError if real and fake differ in shape or the critic's output is not [B].
-    Gulrajani et al., "Improved Training of Wasserstein GANs" (2017), eq. 3.
+    $$
+    (\| \nabla D(\hat x) \|_2 - 1)^2, \qquad \hat x = \epsilon \, \mathrm{real}
+      + (1 - \epsilon) \, \mathrm{fake}, \qquad \epsilon \sim U[0, 1]
+    $$
+
+    Args:
+      discriminate: the critic, [B, ...] -> [B], raw outputs.
+      real: [B, ...].
+      fake: like `real`.
+      key: one key, or one per example [B].
+
+    Returns:
+      [B].
+
+    Raises:
+      ValueError: where `real` and `fake` differ in shape, the critic's output is not [B], or there
+        is another number of keys.
+
+    References:
+      Gulrajani et al., "Improved Training of Wasserstein GANs" (2017), arXiv:1704.00028, eq. 3.
     """
     return jnp.square(_norms(_slopes(discriminate, _between(real, fake, key))) - 1)
 
 
 def wgan_lp(discriminate: Critic, real: Array, fake: Array, key: Array) -> Array:
-    """The one-sided gradient penalty, max(0, ‖∇D(x̂)‖₂ − 1)², per example.
+    r"""The one-sided gradient penalty, which leaves slopes below 1 free.
 
-    It leaves slopes below 1 free. Arguments, x̂, assumption and errors as for `wgan_gp`.
-    Gulrajani et al. (2017), section 4, "two-sided penalty", names it; Petzka et al., "On the
-    regularization of Wasserstein GANs" (2018), argues for it.
+    x̂, assumption and weight as for `wgan_gp`.
+
+    $$
+    \max(0, \| \nabla D(\hat x) \|_2 - 1)^2
+    $$
+
+    Args:
+      discriminate: the critic, [B, ...] -> [B], raw outputs.
+      real: [B, ...].
+      fake: like `real`.
+      key: one key, or one per example [B].
+
+    Returns:
+      [B].
+
+    Raises:
+      ValueError: where `real` and `fake` differ in shape, the critic's output is not [B], or there
+        is another number of keys.
+
+    References:
+      Petzka, Fischer & Lukovnikov, "On the regularization of Wasserstein GANs" (2018),
+      arXiv:1709.08894.
+      Gulrajani et al., "Improved Training of Wasserstein GANs" (2017), arXiv:1704.00028,
+      section 4, "two-sided penalty".
     """
     excess = _norms(_slopes(discriminate, _between(real, fake, key))) - 1
     return jnp.square(jax.nn.relu(excess))
 
 
 def dragan(discriminate: Critic, real: Array, key: Array, *, scale: float) -> Array:
-    """The gradient penalty around real examples, (‖∇D(x + δ)‖₂ − 1)², per example.
+    r"""The gradient penalty around real examples.
 
-    δ ~ N(0, scale²·I) in the units of x; half the data's standard deviation is customary. The
-    paper's weight is λ = 10; no factor is applied here.
+    The paper's weight is λ = 10; no factor is applied here. It assumes that critic output i depends
+    on example i alone, as `wgan_gp` does. Where the slope is zero the penalty is 1 and its gradient
+    zero, not NaN.
 
-    Args: `discriminate`, [B, ...] -> [B], raw outputs; `real` [B, ...]; `key`, one or [B].
-    Returns: [B]. Where the slope is zero the penalty is 1 and its gradient zero, not NaN.
-    Assumes that critic output i depends on example i alone, as `wgan_gp` does.
-    Raises ValueError if the critic's output is not [B].
-    Kodali et al., "On Convergence and Stability of GANs" (2017).
+    $$
+    (\| \nabla D(x + \delta) \|_2 - 1)^2, \qquad \delta \sim \mathcal{N}(0, \mathrm{scale}^2 I)
+    $$
+
+    Args:
+      discriminate: the critic, [B, ...] -> [B], raw outputs.
+      real: x, [B, ...].
+      key: one key, or one per example [B].
+      scale: standard deviation of δ in the unit of x; half that of the data is customary.
+
+    Returns:
+      [B].
+
+    Raises:
+      ValueError: where the critic's output is not [B], or there is another number of keys.
+
+    References:
+      Kodali et al., "On Convergence and Stability of GANs" (2017), arXiv:1705.07215.
     """
-    noise = scale * _draw(jax.random.normal, key, real.shape)
+    noise = scale * keys.normal(key, real.shape)
     return jnp.square(_norms(_slopes(discriminate, (real + noise).astype(real.dtype))) - 1)
 
 
-def consistency(discriminate: Critic, x: Array, augment: Augment, key: Array) -> Array:
-    """How far the critic's output moves with its input augmented, (D(x) − D(T(x)))², per example.
+def consistency_regularization(
+    discriminate: Critic, x: Array, augment: Augment, key: Array
+) -> Array:
+    r"""How far the critic's output moves where its input is augmented.
 
-    CR-GAN's critic adds λ times this at real examples (λ = 10 in the paper).
+    CR-GAN's critic adds λ times this at real examples (λ = 10 in the paper). Gradients flow through
+    both outputs. It assumes nothing about the critic; one with batch statistics sees x and T(x) as
+    two batches.
 
-    Args: `discriminate`, [B, ...] -> [B], raw outputs; `x` [B, ...]; `augment(x, key)` gives T(x)
-    in the shape of x; `key`, one or [B], is handed to it.
-    Returns: [B]; gradients flow through both outputs.
-    Assumes nothing about the critic; one with batch statistics sees x and T(x) as two batches.
-    Raises ValueError if T(x) has another shape than x or the critic's output is not [B].
-    Zhang et al., "Consistency Regularization for Generative Adversarial Networks" (2020).
+    $$
+    (D(x) - D(T(x)))^2
+    $$
+
+    Args:
+      discriminate: the critic, [B, ...] -> [B], raw outputs.
+      x: [B, ...].
+      augment: T, (x, key) -> like x.
+      key: one key, or one per example [B], handed to `augment`.
+
+    Returns:
+      [B].
+
+    Raises:
+      ValueError: where T(x) has another shape than x, or the critic's output is not [B].
+
+    References:
+      Zhang et al., "Consistency Regularization for Generative Adversarial Networks" (2020),
+      arXiv:1910.12027.
     """
     augmented = augment(x, key)
     if augmented.shape != x.shape:
@@ -161,12 +247,16 @@ def consistency(discriminate: Critic, x: Array, augment: Augment, key: Array) ->
         )
     before, after = discriminate(x), discriminate(augmented)
     _one_per_example(before, x)
-    dtype = jnp.promote_types(before.dtype, jnp.float32)
-    return jnp.square(before.astype(dtype) - after.astype(dtype))
+    return jnp.square(numerics.widen(before) - numerics.widen(after))
 
 
 class BalancedConsistency(NamedTuple):
-    """The two halves of bCR, each [B]: weigh by λ_real and λ_fake and add. Zhao et al. (2021)."""
+    """The two halves of bCR, to be weighed by λ_real and λ_fake and added.
+
+    Attributes:
+      real: at real examples, [B].
+      fake: at generated examples, [B].
+    """
 
     real: Array
     fake: Array
@@ -175,23 +265,48 @@ class BalancedConsistency(NamedTuple):
 def balanced_consistency(
     discriminate: Critic, real: Array, fake: Array, augment: Augment, key: Array
 ) -> BalancedConsistency:
-    """`consistency` at real and at generated examples, with independent augmentations (bCR).
+    r"""`consistency_regularization` at real and at generated examples (bCR).
 
-    The critic adds λ_real·real + λ_fake·fake (both 10 in the paper's CIFAR-10 runs). Arguments
-    and errors as for `consistency`, and ValueError if real and fake differ in shape.
-    Zhao et al., "Improved Consistency Regularization for GANs" (2021).
+    The augmentations of the two are independent.
+
+    $$
+    \lambda_{\mathrm{real}} \, (D(x) - D(T(x)))^2
+      + \lambda_{\mathrm{fake}} \, (D(G(z)) - D(T(G(z))))^2
+    $$
+
+    Args:
+      discriminate: the critic, [B, ...] -> [B], raw outputs.
+      real: [B, ...].
+      fake: like `real`.
+      augment: T, (x, key) -> like x.
+      key: one key, or one per example [B].
+
+    Returns:
+      The two halves, each [B], without λ (both 10 in the paper's CIFAR-10 runs).
+
+    Raises:
+      ValueError: where `real` and `fake` differ in shape, T(x) has another shape than x, or the
+        critic's output is not [B].
+
+    References:
+      Zhao et al., "Improved Consistency Regularization for GANs" (2021), arXiv:2002.04724.
     """
     _alike(real, fake)
-    split = jax.random.split if _is_one(key) else jax.vmap(jax.random.split, out_axes=1)
-    for_real, for_fake = split(key)
+    for_real, for_fake = keys.split(key, 2)
     return BalancedConsistency(
-        real=consistency(discriminate, real, augment, for_real),
-        fake=consistency(discriminate, fake, augment, for_fake),
+        real=consistency_regularization(discriminate, real, augment, for_real),
+        fake=consistency_regularization(discriminate, fake, augment, for_fake),
     )
 
 
 class PathLength(NamedTuple):
-    """What `path_length` returns: the penalty [B], the lengths [B], and the new running mean []."""
+    """The result of `path_length`.
+
+    Attributes:
+      penalty: (‖Jᵀy‖₂ − a)², [B].
+      length: ‖Jᵀy‖₂, [B].
+      mean: a after the step, a scalar.
+    """
 
     penalty: Array
     length: Array
@@ -205,22 +320,38 @@ def path_length(
     mean: Array,
     *,
     decay: float = 0.99,
-    axis_name: str | None = None,
+    axis_name: str | None = over_batch.DATA_AXIS,
 ) -> PathLength:
-    """The path-length penalty of a generator, (‖Jᵀy‖₂ − a)², per example.
+    r"""The path-length penalty of a generator.
 
-    J = ∂G/∂w at w, y an image of N(0, 1) noise divided by √(H·W), and a the running mean
-    a ← decay·a + (1 − decay)·mean‖Jᵀy‖₂, whose new value is both used and returned: keep it in
-    the training state, starting from 0. No gradient flows through a. StyleGAN2 weighs it by 2.
+    J = ∂G/∂w at w, y is an image of N(0, 1) noise divided by √(H·W), and a the running mean, whose
+    new value is both used and returned: keep it in the training state, starting from 0. No
+    gradient flows through a. It assumes that image i depends on w i alone; otherwise J is that of
+    all images together. StyleGAN2 weighs the penalty by 2.
 
-    Args: `generate`, [B, ...] -> images [B, H, W, C]; `w` [B, ...], over all of whose elements
-    the norm runs (a code copied to L layers counts L times: differentiate before the copy);
-    `key`, one or [B]; `mean` [], the running mean so far.
-    Returns: `PathLength`. Under pmap or shard_map give the mapped `axis_name`, so that the mean
-    runs over all devices.
-    Assumes that image i depends on w i alone; otherwise J is that of all images together.
-    Raises ValueError if generate does not give [B, H, W, C].
-    Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (2020), eq. 4.
+    $$
+    (\| J^\top y \|_2 - a)^2, \qquad
+    a \leftarrow \mathrm{decay} \cdot a + (1 - \mathrm{decay}) \, \mathrm{mean} \, \| J^\top y \|_2
+    $$
+
+    Args:
+      generate: G, w -> images [B, H, W, C].
+      w: [B, ...]; the norm runs over all elements of an example (a code copied to L layers counts
+        L times: differentiate before the copy).
+      key: one key, or one per example [B].
+      mean: a before the step, a scalar.
+      decay: of the running mean; 0.99 in the paper's code.
+      axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
+
+    Returns:
+      The penalty, the lengths, and a after the step, the whole batch's.
+
+    Raises:
+      ValueError: where `generate` does not return [B, H, W, C], or there is another number of keys.
+
+    References:
+      Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (2020),
+      arXiv:1912.04958, eq. 4.
     """
 
     def projection(w: Array) -> Array:
@@ -229,13 +360,11 @@ def path_length(
             raise ValueError(
                 f"generate must give images [B, H, W, C], got {images.shape} for w {w.shape}"
             )
-        noise = _draw(jax.random.normal, key, images.shape)
+        noise = keys.normal(key, images.shape)
         _, height, width, _ = images.shape
         return (images * noise).sum() / (height * width) ** 0.5
 
     length = _norms(_rows(jax.grad(projection)(w)))
-    average = length.mean()
-    if axis_name is not None:
-        average = jax.lax.pmean(average, axis_name)
+    average = over_batch.mean(length.mean(), axis_name)
     mean = jax.lax.stop_gradient(decay * mean + (1 - decay) * average)
     return PathLength(penalty=jnp.square(length - mean), length=length, mean=mean)

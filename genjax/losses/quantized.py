@@ -8,9 +8,18 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from genjax import numerics, over_batch
+
 
 class Quantized(NamedTuple):
-    """Codes like z with the straight-through gradient, their indices, and the two losses [B]."""
+    """The result of `vector_quantize`.
+
+    Attributes:
+      codes: like z, with the straight-through gradient.
+      indices: of the chosen vectors, [B, ...].
+      codebook_loss: ‖sg(z) − e‖², [B], summed over an image's positions.
+      commitment: ‖z − sg(e)‖², [B], summed over an image's positions.
+    """
 
     codes: Array
     indices: Array
@@ -18,12 +27,33 @@ class Quantized(NamedTuple):
     commitment: Array
 
     def loss(self, beta: float = 0.25) -> Array:
-        """codebook_loss + β·commitment, [B]; with an averaged codebook β·commitment alone."""
+        r"""The sum of the two losses; with an averaged codebook take β·commitment alone.
+
+        $$
+        \mathcal{L} = \mathrm{codebook\_loss} + \beta \, \mathrm{commitment}
+        $$
+
+        Args:
+          beta: β, weight of the commitment.
+
+        Returns:
+          [B], squared units of z.
+
+        References:
+          van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning" (2017),
+          arXiv:1711.00937, eq. 3.
+        """
         return self.codebook_loss + beta * self.commitment
 
 
 class Codebook(NamedTuple):
-    """vectors [K, D], and the moving averages they are made of: counts [K], sums [K, D]."""
+    """A codebook and the moving averages that it is made of.
+
+    Attributes:
+      vectors: [K, D].
+      counts: average number of codes that chose each vector, [K].
+      sums: average sum of the codes that chose each vector, [K, D].
+    """
 
     vectors: Array
     counts: Array
@@ -31,19 +61,35 @@ class Codebook(NamedTuple):
 
 
 def vector_quantize(z: Array, vectors: Array) -> Quantized:
-    """The nearest of K vectors for each of z's: codes e, ‖sg(z) − e‖² and ‖z − sg(e)‖².
+    r"""The nearest of K vectors for each of z's, with the straight-through gradient.
 
-    z: [B, ..., D]; vectors: [K, D]. codes: z's shape, z + sg(e − z), so that the decoder's gradient
-    passes straight to the encoder; indices [B, ...]; both losses [B], summed over an image's
-    positions and D. van den Oord et al., "Neural Discrete Representation Learning" (2017),
-    equations 2 and 3.
+    The decoder's gradient passes from the codes straight to z.
+
+    $$
+    \mathrm{codes} = z + \mathrm{sg}(e - z), \qquad \|\mathrm{sg}(z) - e\|^2, \qquad
+      \|z - \mathrm{sg}(e)\|^2, \qquad e = \arg\min_{e_k} \|z - e_k\|
+    $$
+
+    Args:
+      z: the encoder's output, [B, ..., D].
+      vectors: the codebook, [K, D].
+
+    Returns:
+      Codes like z, indices [B, ...], and the two losses, each [B].
+
+    Raises:
+      ValueError: where the shapes do not fit.
+
+    References:
+      van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning" (2017),
+      arXiv:1711.00937, eq. 2 and 3.
     """
     if vectors.ndim != 2 or z.ndim < 2 or z.shape[-1] != vectors.shape[-1]:
         raise ValueError(
             f"give z [B, ..., D] and vectors [K, D]: z has {z.shape}, vectors have {vectors.shape}"
         )
     sg = jax.lax.stop_gradient
-    wide, book = _widen(z), _widen(vectors)
+    wide, book = numerics.widen(z), numerics.widen(vectors)
     # |z|² is the same for all K. TPUs and GPUs would take the product in fewer bits by default.
     product = jnp.matmul(sg(wide), sg(book).T, precision=jax.lax.Precision.HIGHEST)
     squares = jnp.sum(sg(book) ** 2, axis=-1).reshape((1,) * (z.ndim - 1) + (-1,))
@@ -52,14 +98,21 @@ def vector_quantize(z: Array, vectors: Array) -> Quantized:
     return Quantized(
         (wide + sg(nearest - wide)).astype(z.dtype),
         indices,
-        _per_example((sg(wide) - nearest) ** 2),
-        _per_example((wide - sg(nearest)) ** 2),
+        numerics.sum_per_example((sg(wide) - nearest) ** 2),
+        numerics.sum_per_example((wide - sg(nearest)) ** 2),
     )
 
 
 def start_codebook(vectors: Array) -> Codebook:
-    """A codebook that counts one code at each of the vectors [K, D]."""
-    wide = _widen(vectors)
+    """A codebook that counts one code at each of the vectors.
+
+    Args:
+      vectors: [K, D].
+
+    Returns:
+      The codebook before its first update.
+    """
+    wide = numerics.widen(vectors)
     return Codebook(vectors, jnp.ones(vectors.shape[0], wide.dtype), wide)
 
 
@@ -69,59 +122,112 @@ def update_codebook(
     indices: Array,
     *,
     decay: float = 0.99,
-    axis_name: str | None = None,
+    axis_name: str | None = over_batch.DATA_AXIS,
 ) -> Codebook:
-    """N ← γN + (1−γ)n, m ← γm + (1−γ)Σz, e = m/N over the z [B, ..., D] that chose each vector.
+    r"""The codebook after one step of its moving averages: pure, and without gradient.
 
-    indices: [B, ...] from vector_quantize; γ = decay. Pure, and without gradient; under pmap, name
-    its axis to count all devices. A vector that nothing chooses stays where it is. van den Oord et
-    al. (2017), appendix A.1.
+    A vector that nothing chooses stays where it is.
+
+    $$
+    N_k \leftarrow \gamma N_k + (1 - \gamma) \, n_k, \qquad
+    m_k \leftarrow \gamma m_k + (1 - \gamma) \sum_{z \to k} z, \qquad e_k = m_k / N_k
+    $$
+
+    Args:
+      codebook: before the step.
+      z: the encoder's output, [B, ..., D].
+      indices: from `vector_quantize`, [B, ...].
+      decay: γ.
+      axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
+
+    Returns:
+      The codebook after the step, counted over the whole batch.
+
+    Raises:
+      ValueError: where the shapes do not fit.
+
+    References:
+      van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning" (2017),
+      arXiv:1711.00937, appendix A.1.
     """
     if z.shape[:-1] != indices.shape or z.shape[-1] != codebook.vectors.shape[-1]:
         raise ValueError(
             f"give z [B, ..., D], indices [B, ...] and vectors [K, D]: z has {z.shape}, indices "
             f"have {indices.shape}, vectors have {codebook.vectors.shape}"
         )
-    z, codebook = jax.lax.stop_gradient((_widen(z), codebook))
+    z, codebook = jax.lax.stop_gradient((numerics.widen(z), codebook))
     size, width = codebook.vectors.shape
     # A product with one-hot rows: scattered sums have no fixed order on a GPU.
     chosen = jax.nn.one_hot(indices.reshape(-1), size, dtype=z.dtype)
     counts = chosen.sum(0)
     sums = jnp.matmul(chosen.T, z.reshape(-1, width), precision=jax.lax.Precision.HIGHEST)
-    if axis_name is not None:
-        counts, sums = jax.lax.psum((counts, sums), axis_name)
+    counts, sums = over_batch.total((counts, sums), axis_name)
     counts = decay * codebook.counts + (1 - decay) * counts
     sums = decay * codebook.sums + (1 - decay) * sums
     # A count that decayed to nothing would give 0/0.
     alive = (counts > 1e-20)[:, None]
     moved = sums / jnp.where(alive, counts[:, None], 1)
-    vectors = jnp.where(alive, moved, _widen(codebook.vectors)).astype(codebook.vectors.dtype)
+    vectors = jnp.where(alive, moved, numerics.widen(codebook.vectors)).astype(
+        codebook.vectors.dtype
+    )
     return Codebook(vectors, counts, sums)
 
 
-def perplexity(indices: Array, size: int) -> Array:
-    """exp(−Σ p log p) of the batch's use of `size` codes: 1 … size, one number for all indices.
+def perplexity(indices: Array, size: int, *, axis_name: str | None = over_batch.DATA_AXIS) -> Array:
+    r"""How many of the codes the batch uses, as the exponential of their entropy.
 
-    Its unit is codes: size if all are used alike, 1 if a codebook has collapsed onto one.
+    It is `size` where all codes are used alike, and 1 where a codebook has collapsed onto one.
+
+    $$
+    \exp\left( -\sum_k p_k \log p_k \right)
+    $$
+
+    Args:
+      indices: from `vector_quantize`, [B, ...].
+      size: K, the number of codes.
+      axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
+
+    Returns:
+      A scalar in 1…K, in codes, of the whole batch.
     """
-    p = jnp.bincount(indices.reshape(-1), length=size) / indices.size
+    used = jnp.bincount(indices.reshape(-1), length=size) / indices.size
+    p = over_batch.mean(used, axis_name)
     return jnp.exp(jnp.sum(jax.scipy.special.entr(p)))
 
 
 def finite_scalar_quantize(z: Array, levels: Sequence[int]) -> Array:
-    """Each channel bounded by tanh and rounded to one of its L levels: codes like z, in [−1, 1].
+    r"""Each channel bounded by tanh and rounded to one of its L levels.
 
-    z: [B, ..., len(levels)], every L ≥ 3. Codes are k/⌊L/2⌋ with k = −⌊L/2⌋ … ⌈L/2⌉−1; the gradient
-    is that of the bounded value, straight through the rounding. Mentzer et al., "Finite Scalar
-    Quantization: VQ-VAE Made Simple" (2023), appendix A.1, with the atanh that its tan is meant to
-    be: z = 0 is a code's centre for odd and even L (for L = 2 that saturates tanh, so no L = 2).
+    The gradient is that of the bounded value, straight through the rounding. z = 0 is a code's
+    centre for odd and even L: the shift takes the atanh that the paper's tan is meant to be. For
+    L = 2 that would saturate tanh, so there is no L = 2.
+
+    $$
+    \frac{1}{\lfloor L/2 \rfloor} \, \mathrm{round}\big( h \tanh(z + s) - o \big),
+    \qquad h = 1.001 \, \frac{L - 1}{2}, \qquad o = \frac{1}{2} [L \text{ even}],
+    \qquad s = \mathrm{artanh}(o / h)
+    $$
+
+    Args:
+      z: [B, ..., d].
+      levels: the number of levels L ≥ 3 of each of the d channels.
+
+    Returns:
+      Codes like z, in −1…1: k/⌊L/2⌋ with k = −⌊L/2⌋ … ⌈L/2⌉ − 1.
+
+    Raises:
+      ValueError: where there is not one level L ≥ 3 for each channel.
+
+    References:
+      Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple" (2023), arXiv:2309.15505,
+      appendix A.1.
     """
     _same_width(z, levels)
     # A thousandth more than the outermost level, so that tanh reaches it.
     halves = [0.5 * (L - 1) * 1.001 for L in levels]
     offsets = [0.5 * (L % 2 == 0) for L in levels]
     shifts = [math.atanh(o / h) for o, h in zip(offsets, halves, strict=True)]
-    wide = _widen(z)
+    wide = numerics.widen(z)
     half, offset, shift = (_last_axis(values, wide) for values in (halves, offsets, shifts))
     bounded = jnp.tanh(wide + shift) * half - offset
     rounded = bounded + jax.lax.stop_gradient(jnp.round(bounded) - bounded)
@@ -129,21 +235,51 @@ def finite_scalar_quantize(z: Array, levels: Sequence[int]) -> Array:
 
 
 def finite_scalar_indices(codes: Array, levels: Sequence[int]) -> Array:
-    """Codes [B, ..., len(levels)] to integers 0 … ΠL−1, of which the first channel is the units.
+    r"""The number of each code of `finite_scalar_quantize`.
 
-    Mentzer et al. (2023), section 3.
+    The first channel is the units.
+
+    $$
+    \sum_i d_i \prod_{j < i} L_j, \qquad d_i = (c_i + 1) \, \lfloor L_i / 2 \rfloor
+    $$
+
+    Args:
+      codes: [B, ..., d].
+      levels: the number of levels of each of the d channels.
+
+    Returns:
+      [B, ...], integers in 0…ΠL − 1.
+
+    Raises:
+      ValueError: where there is not one level L ≥ 3 for each channel, or where ΠL passes 2³¹.
+
+    References:
+      Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple" (2023), arXiv:2309.15505,
+      section 3.
     """
     _same_width(codes, levels)
     if math.prod(levels) > 2**31:
         raise ValueError(f"give levels whose product is at most 2³¹: {tuple(levels)}")
-    half = _last_axis([L // 2 for L in levels], _widen(codes))
-    digits = jnp.round(_widen(codes) * half + half).astype(jnp.int32)
+    half = _last_axis([L // 2 for L in levels], numerics.widen(codes))
+    digits = jnp.round(numerics.widen(codes) * half + half).astype(jnp.int32)
     places = [math.prod(levels[:i]) for i in range(len(levels))]
     return jnp.sum(digits * _last_axis(places, digits), axis=-1)
 
 
 def finite_scalar_codes(indices: Array, levels: Sequence[int]) -> Array:
-    """The inverse of finite_scalar_indices: integers [B, ...] to float32 codes [B, ..., d]."""
+    """The code of each number: the inverse of `finite_scalar_indices`.
+
+    Args:
+      indices: integers in 0…ΠL − 1, [B, ...].
+      levels: the number of levels of each of the d channels.
+
+    Returns:
+      [B, ..., d], float32 codes in −1…1.
+
+    References:
+      Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple" (2023), arXiv:2309.15505,
+      section 3.
+    """
     places = [math.prod(levels[:i]) for i in range(len(levels))]
     digits = [indices // place % L - L // 2 for place, L in zip(places, levels, strict=True)]
     return jnp.stack([d / (L // 2) for d, L in zip(digits, levels, strict=True)], axis=-1)
@@ -159,12 +295,3 @@ def _same_width(z: Array, levels: Sequence[int]) -> None:
 
 def _last_axis(values: Sequence[float], like: Array) -> Array:
     return jnp.asarray(values, like.dtype).reshape((1,) * (like.ndim - 1) + (-1,))
-
-
-def _per_example(elements: Array) -> Array:
-    return jnp.sum(elements, axis=tuple(range(1, elements.ndim)))
-
-
-def _widen(a: Array) -> Array:
-    """At least float32: sums in bfloat16 would lose the answer."""
-    return a.astype(jnp.promote_types(a.dtype, jnp.float32))

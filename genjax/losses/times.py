@@ -1,141 +1,307 @@
-"""How the time of each training example is drawn: times(key, n) -> t [n] in (0, 1)."""
+"""How the time of each training example is drawn: times(key, n) -> t [n] in (0, 1).
+
+Dividing a loss by the density of its times gives the loss of uniform times, in expectation.
+"""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-# key is one PRNG key, or one per example [n]. density(t) is the probability density of a draw:
-# dividing a loss by it gives the loss of uniform times, in expectation.
-
-
-def _is_batch(key):
-    return key.ndim == (1 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 2)
+from genjax import keys, over_batch
 
 
-def _draw(sample, key, n):
-    """sample(key, shape) for n examples."""
-    if not _is_batch(key):
-        return sample(key, (n,))
-    if key.shape[0] != n:
-        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for {n} times")
-    return jax.vmap(lambda k: sample(k, ()))(key)
-
-
-def _open_uniform(key, shape):
-    # Draws are multiples of 2⁻²³; half a cell more keeps them off 0, where log_snr may be ∞.
-    return jax.random.uniform(key, shape, jnp.float32) + 2.0**-24
-
-
-def _normal_density(value, mean, std):
+def _normal_density(value: Array, mean: float, std: float) -> Array:
     return jnp.exp(-0.5 * ((value - mean) / std) ** 2) / (std * (2 * jnp.pi) ** 0.5)
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """t ~ U(low, high), never low nor high themselves."""
+    r"""Uniform times, never the ends themselves.
+
+    $$
+    t \sim U(\mathrm{low}, \mathrm{high})
+    $$
+
+    Args:
+      low: the lower end.
+      high: the upper end.
+    """
 
     low: float = 0.0
     high: float = 1.0
 
-    def __call__(self, key, n):
-        return self.low + (self.high - self.low) * _draw(_open_uniform, key, n)
+    def __call__(self, key: Array, n: int) -> Array:
+        """Times of n examples.
 
-    def density(self, t):
+        Args:
+          key: one key, or one per example [n].
+          n: number of examples.
+
+        Returns:
+          t, [n].
+
+        Raises:
+          ValueError: for a batch of keys of another length than n.
+        """
+        return self.low + (self.high - self.low) * keys.uniform_times(key, n)
+
+    def density(self, t: Array) -> Array:
+        """The probability density of a time.
+
+        Args:
+          t: any shape.
+
+        Returns:
+          Like t.
+        """
         inside = (t >= self.low) & (t <= self.high)
         return inside / (self.high - self.low)
 
 
 @dataclass(frozen=True)
 class LowDiscrepancy:
-    """t_i = (u + i/n) mod 1 with one u ~ U(0, 1): n times spread evenly, each of them uniform.
+    r"""The times of a batch spread evenly, each of them uniform: less variance than `Uniform`.
 
-    Kingma et al. 2021, "Variational Diffusion Models". With one key per example
-    t_i = (i + u_i)/n instead, so that u_i comes from key i alone: example i then always stays in
-    stratum i, which only a batch in random order makes uniform.
+    $$
+    t_i = \left(u + \frac{i}{B}\right) \bmod 1, \qquad u \sim U(0, 1)
+    $$
+
+    With one key per example $t_i = (i + u_i)/B$ instead, so that u_i comes from key i alone:
+    example i then always stays in stratum i, which only a batch in random order makes uniform.
+    Where a mapped axis splits the batch over devices, i and B count the complete batch; a single
+    key must be the same on every device.
+
+    Args:
+      axis_name: the axis that splits the batch over devices, where one is mapped.
+
+    References:
+      Kingma et al., "Variational Diffusion Models" (2021), arXiv:2107.00630, appendix I.1.
     """
 
-    def __call__(self, key, n):
-        strata = jnp.arange(n, dtype=jnp.float32)
-        if _is_batch(key):
-            t = (strata + _draw(_open_uniform, key, n)) / n
+    axis_name: str | None = over_batch.DATA_AXIS
+
+    def __call__(self, key: Array, n: int) -> Array:
+        """Times of n examples.
+
+        Args:
+          key: one key, or one per example [n].
+          n: number of examples, on this device.
+
+        Returns:
+          t, [n].
+
+        Raises:
+          ValueError: for a batch of keys of another length than n.
+        """
+        batch = over_batch.total(n, self.axis_name)
+        strata = over_batch.own_rows(jnp.arange(batch, dtype=jnp.float32), n, self.axis_name)
+        if keys.is_single(key):
+            t = (keys.uniform_times(key, 1) + strata / batch) % 1.0
         else:
-            t = (_open_uniform(key, ()) + strata / n) % 1.0
+            t = (strata + keys.uniform_times(key, n)) / batch
         return jnp.clip(t, 2.0**-24, 1 - 2.0**-24)
 
-    def density(self, t):
+    def density(self, t: Array) -> Array:
+        """The probability density of a time.
+
+        Args:
+          t: any shape.
+
+        Returns:
+          Like t.
+        """
         return jnp.ones_like(t)
 
 
 @dataclass(frozen=True)
 class Steps:
-    """t = i/steps, i uniform on 1 … steps: the times of a discrete process. Ho et al. 2020."""
+    r"""The times of a discrete process.
+
+    $$
+    t = \frac{i}{\mathrm{steps}}, \qquad i \sim U\{1, \ldots, \mathrm{steps}\}
+    $$
+
+    Args:
+      steps: of the process.
+
+    References:
+      Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, algorithm 1.
+    """
 
     steps: int = 1000
 
-    def __call__(self, key, n):
-        drawn = _draw(lambda k, shape: jax.random.randint(k, shape, 1, self.steps + 1), key, n)
-        return drawn / self.steps
+    def __call__(self, key: Array, n: int) -> Array:
+        """Times of n examples.
+
+        Args:
+          key: one key, or one per example [n].
+          n: number of examples.
+
+        Returns:
+          t, [n].
+
+        Raises:
+          ValueError: for a batch of keys of another length than n.
+        """
+        i = keys.draw(lambda k, shape: jax.random.randint(k, shape, 1, self.steps + 1), key, (n,))
+        return i / self.steps
 
 
 @dataclass(frozen=True)
 class LogitNormal:
-    """logit(t) ~ N(mean, std²).
+    r"""Times that favour the middle, as for rectified flow.
 
-    Esser et al. 2024, "Scaling Rectified Flow Transformers", section 3.1; their s and m.
+    $$
+    \mathrm{logit}(t) \sim N(\mathrm{mean}, \mathrm{std}^2)
+    $$
+
+    Args:
+      mean: the paper's m: above 0 it favours noise.
+      std: the paper's s.
+
+    References:
+      Esser et al., "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis"
+        (2024), arXiv:2403.03206, section 3.1.
     """
 
     mean: float = 0.0
     std: float = 1.0
 
-    def __call__(self, key, n):
-        drawn = _draw(lambda k, shape: jax.random.normal(k, shape, jnp.float32), key, n)
-        # float32's sigmoid reaches 1 already at 17.
-        return jnp.clip(jax.nn.sigmoid(self.mean + self.std * drawn), 2.0**-24, 1 - 2.0**-24)
+    def __call__(self, key: Array, n: int) -> Array:
+        """Times of n examples.
 
-    def density(self, t):
+        Args:
+          key: one key, or one per example [n].
+          n: number of examples.
+
+        Returns:
+          t, [n].
+
+        Raises:
+          ValueError: for a batch of keys of another length than n.
+        """
+        logits = self.mean + self.std * keys.normal(key, (n,), jnp.float32)
+        # float32's sigmoid reaches 1 already at 17.
+        return jnp.clip(jax.nn.sigmoid(logits), 2.0**-24, 1 - 2.0**-24)
+
+    def density(self, t: Array) -> Array:
+        """The probability density of a time.
+
+        Args:
+          t: any shape.
+
+        Returns:
+          Like t.
+        """
         logit = jnp.log(t) - jnp.log1p(-t)
         return _normal_density(logit, self.mean, self.std) / (t * (1 - t))
 
 
 @dataclass(frozen=True)
 class LogNormal:
-    """ln(σ/α) ~ N(mean, std²), as the t at which the schedule has that noise-to-signal ratio.
+    r"""The times at which a schedule has log-normal noise-to-signal ratios, as in EDM.
 
-    Karras et al. 2022, table 1: P_mean = −1.2, P_std = 1.2. With EDM's schedule a rare draw lies
-    below t = 0 or above 1, where that schedule goes on; with others it is their time's end.
+    $$
+    \ln \frac{\sigma(t)}{\alpha(t)} \sim N(\mathrm{mean}, \mathrm{std}^2)
+    $$
+
+    With EDM's schedule a rare draw lies below t = 0 or above 1, where that schedule goes on; with
+    others it is their time's end.
+
+    Args:
+      schedule: the noise schedule, with log_snr, log_snr_derivative and time.
+      mean: the paper's P_mean.
+      std: the paper's P_std.
+
+    References:
+      Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022),
+        arXiv:2206.00364, table 1.
     """
 
     schedule: Any
     mean: float = -1.2
     std: float = 1.2
 
-    def __call__(self, key, n):
-        drawn = _draw(lambda k, shape: jax.random.normal(k, shape, jnp.float32), key, n)
-        return self.schedule.time(-2 * (self.mean + self.std * drawn))
+    def __call__(self, key: Array, n: int) -> Array:
+        """Times of n examples.
 
-    def density(self, t):
+        Args:
+          key: one key, or one per example [n].
+          n: number of examples.
+
+        Returns:
+          t, [n].
+
+        Raises:
+          ValueError: for a batch of keys of another length than n.
+        """
+        log_ratio = self.mean + self.std * keys.normal(key, (n,), jnp.float32)
+        return self.schedule.time(-2 * log_ratio)
+
+    def density(self, t: Array) -> Array:
+        """The probability density of a time.
+
+        Args:
+          t: any shape.
+
+        Returns:
+          Like t.
+        """
         density = _normal_density(-0.5 * self.schedule.log_snr(t), self.mean, self.std)
         return density * -0.5 * self.schedule.log_snr_derivative(t)
 
 
 class LossHistory(NamedTuple):
-    """The last losses of each step, for drawing the steps in proportion to their size."""
+    """The last losses of each step, for drawing the steps in proportion to their size.
 
-    squares: jax.Array  # [steps, kept] squared losses
-    counts: jax.Array  # [steps] how many were ever recorded
+    Attributes:
+      squares: squared losses, [steps, kept].
+      counts: how many losses of each step were ever recorded, [steps].
+    """
+
+    squares: Array
+    counts: Array
 
 
-def loss_history(steps, kept=10) -> LossHistory:
-    """An empty history of `kept` losses for each of the steps 1 … steps."""
+def loss_history(steps: int, kept: int = 10) -> LossHistory:
+    """An empty history for the steps 1 … steps of a discrete process.
+
+    Args:
+      steps: of the process.
+      kept: losses to keep per step.
+
+    Returns:
+      A history without losses.
+
+    References:
+      Nichol & Dhariwal, "Improved Denoising Diffusion Probabilistic Models" (2021),
+        arXiv:2102.09672, section 3.3.
+    """
     return LossHistory(jnp.zeros((steps, kept)), jnp.zeros(steps, jnp.int32))
 
 
-def probabilities(history: LossHistory, uniform=1e-3):
-    """p_i ∝ √E[L_i²], mixed with a share `uniform` of 1/steps; 1/steps until every row is full.
+def probabilities(history: LossHistory, uniform: float = 1e-3) -> Array:
+    r"""The probability of each step, in proportion to its root mean square loss.
 
-    Nichol & Dhariwal 2021, eq. 18; [steps].
+    $$
+    p_i \propto \sqrt{\mathrm{E}[L_i^2]}
+    $$
+
+    mixed with a share of uniform steps; uniform until the history is full.
+
+    Args:
+      history: of losses.
+      uniform: the share of uniform steps, in 0..1.
+
+    Returns:
+      [steps], of sum 1.
+
+    References:
+      Nichol & Dhariwal, "Improved Denoising Diffusion Probabilistic Models" (2021),
+        arXiv:2102.09672, eq. 18.
     """
     steps, kept = history.squares.shape
     size = jnp.sqrt(jnp.mean(history.squares, axis=1))
@@ -146,31 +312,72 @@ def probabilities(history: LossHistory, uniform=1e-3):
     return jnp.where(jnp.all(history.counts >= kept), mixed, 1 / steps)
 
 
-def importance(history: LossHistory, key, n, uniform=1e-3):
-    """t = i/steps with i drawn from `probabilities`, and the weights 1/(steps·p_i): both [n].
+def importance(
+    history: LossHistory, key: Array, n: int, uniform: float = 1e-3
+) -> tuple[Array, Array]:
+    r"""Times drawn from `probabilities`, and the weights that keep the loss's expectation.
 
-    The weighted losses at these times average to those of uniform steps, with less variance.
-    Nichol & Dhariwal 2021, section 3.3.
+    $$
+    t = \frac{i}{\mathrm{steps}}, \quad i \sim p, \qquad w = \frac{1}{\mathrm{steps} \cdot p_i}
+    $$
+
+    The weighted losses average to those of uniform steps, with less variance.
+
+    Args:
+      history: of losses.
+      key: one key, or one per example [n].
+      n: number of examples.
+      uniform: the share of uniform steps, in 0..1.
+
+    Returns:
+      t and w, each [n].
+
+    Raises:
+      ValueError: for a batch of keys of another length than n.
+
+    References:
+      Nichol & Dhariwal, "Improved Denoising Diffusion Probabilistic Models" (2021),
+        arXiv:2102.09672, section 3.3.
     """
     p = probabilities(history, uniform)
     steps = p.shape[0]
-    drawn = _draw(lambda k, shape: jax.random.categorical(k, jnp.log(p), shape=shape), key, n)
+    drawn = keys.draw(
+        lambda k, shape: jax.random.categorical(k, jnp.log(p), shape=shape), key, (n,)
+    )
     return (drawn + 1) / steps, 1 / (steps * p[drawn])
 
 
-def record(history: LossHistory, t, losses) -> LossHistory:
-    """The history with the losses [n] (unweighted) at t [n] added, each replacing its oldest.
+def record(
+    history: LossHistory, t: Array, losses: Array, axis_name: str | None = over_batch.DATA_AXIS
+) -> LossHistory:
+    """Adds the losses of a batch, each in place of the oldest of its step.
 
-    Nichol & Dhariwal 2021, section 3.3.
-    Under pmap, gather t and losses of all devices first, so that every copy stays the same.
+    Where a mapped axis splits the batch over devices, every device records all of it.
+
+    Args:
+      history: of losses.
+      t: the times of the batch, [n].
+      losses: unweighted, [n].
+      axis_name: the axis that splits the batch over devices, where one is mapped.
+
+    Returns:
+      The history with these losses.
+
+    Raises:
+      ValueError: where the shapes of t and losses differ.
+
+    References:
+      Nichol & Dhariwal, "Improved Denoising Diffusion Probabilistic Models" (2021),
+        arXiv:2102.09672, section 3.3.
     """
     if t.shape != losses.shape:
         raise ValueError(f"t and losses must both be [n]: got {t.shape} and {losses.shape}")
+    t, losses = (over_batch.gather(v, axis_name) for v in (t, losses))
     steps, kept = history.squares.shape
     indices = jnp.clip(jnp.round(t * steps).astype(jnp.int32) - 1, 0, steps - 1)
 
     # One after the other: a step may occur more than once in a batch.
-    def add(state, item):
+    def add(state: LossHistory, item: tuple[Array, Array]) -> tuple[LossHistory, None]:
         index, loss = item
         squares = state.squares.at[index, state.counts[index] % kept].set(loss**2)
         return LossHistory(squares, state.counts.at[index].add(1)), None

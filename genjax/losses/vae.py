@@ -2,39 +2,75 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
+from genjax import keys, numerics, over_batch
+
 
 class Elbo(NamedTuple):
-    """The two parts of −ELBO, each [B], nats per image."""
+    """The two parts of −ELBO.
+
+    Attributes:
+      nll: −log p(x|z), [B], nats per image.
+      kl: KL(q(z|x) ‖ p(z)), [B], nats per image.
+    """
 
     nll: Array
     kl: Array
 
     def loss(self, beta: float | Array = 1.0) -> Array:
-        """nll + β·kl, [B]: −ELBO at β = 1, else the β-VAE of Higgins et al. (2017)."""
+        r"""The weighted sum of the parts: −ELBO at β = 1, else the β-VAE's loss.
+
+        $$
+        \mathcal{L} = \mathrm{nll} + \beta \, \mathrm{kl}
+        $$
+
+        Args:
+          beta: weight of the KL, a scalar or [B].
+
+        Returns:
+          [B], nats per image.
+
+        References:
+          Higgins et al., "beta-VAE: Learning Basic Visual Concepts with a Constrained Variational
+          Framework" (ICLR 2017), eq. 4.
+        """
         return self.nll + beta * self.kl
 
 
 def elbo(
     encode: Callable[[Array], tuple[Array, Array]],
-    decode: Callable,
+    decode: Callable[[Array], Any],
     x: Array,
     key: Array,
     *,
-    nll: Callable[..., Array],
+    nll: Callable[[Any, Array], Array],
     kl: Callable[[Array, Array], Array] | None = None,
 ) -> Elbo:
-    """−ELBO = E_q(z|x)[−log p(x|z)] + KL(q(z|x) ‖ N(0, I)), with one z per image.
+    r"""The two parts of −ELBO, estimated with one z per image.
 
-    encode(x) -> (mean, log_var), each [B, ...]; decode(z) -> parameters; nll(parameters, x) -> [B];
-    kl(mean, log_var) -> [B], gaussian_kl unless given: the place for free bits or another prior.
-    key: one, or one per image, [B]. Gives Elbo(nll [B], kl [B]), nats per image. Kingma & Welling,
-    "Auto-Encoding Variational Bayes" (2014).
+    $$
+    -\mathrm{ELBO} = \mathbb{E}_{q(z|x)}[-\log p(x|z)]
+      + \mathrm{KL}(q(z|x) \,\|\, \mathcal{N}(0, I))
+    $$
+
+    Args:
+      encode: images -> (mean, log_var) of q(z|x), each [B, ...].
+      decode: z [B, ...] -> the parameters that `nll` takes.
+      x: images, [B, ...].
+      key: one key, or one per image [B].
+      nll: (parameters, x) -> [B], nats per image; see `likelihoods`.
+      kl: (mean, log_var) -> [B], the place for free bits or another prior; `gaussian_kl` unless
+        given.
+
+    Returns:
+      The parts, each [B], nats per image.
+
+    References:
+      Kingma & Welling, "Auto-Encoding Variational Bayes" (2014), arXiv:1312.6114, eq. 3.
     """
     mean, log_var = encode(x)
     z = reparameterize(mean, log_var, key)
@@ -42,37 +78,96 @@ def elbo(
 
 
 def reparameterize(mean: Array, log_var: Array, key: Array) -> Array:
-    """z = μ + exp(½ log σ²)·ε with ε ~ N(0, I); shape and dtype of mean. key: one, or [B].
+    r"""A sample of N(μ, σ²) that is differentiable by mean and variance.
 
-    Kingma & Welling (2014), section 2.4.
+    $$
+    z = \mu + e^{\frac{1}{2} \log \sigma^2} \, \epsilon, \qquad \epsilon \sim \mathcal{N}(0, I)
+    $$
+
+    Args:
+      mean: μ, [B, ...].
+      log_var: log σ², like `mean`.
+      key: one key, or one per example [B].
+
+    Returns:
+      z, in the shape and dtype of `mean`.
+
+    Raises:
+      ValueError: where the shapes of `mean` and `log_var` differ, or there is another number of
+        keys.
+
+    References:
+      Kingma & Welling, "Auto-Encoding Variational Bayes" (2014), arXiv:1312.6114, section 2.4.
     """
-    _same_shape(mean=mean, log_var=log_var)
-    noise = _normal(key, mean.shape)
-    return (_widen(mean) + _exp(0.5 * _widen(log_var)) * noise).astype(mean.dtype)
+    numerics.check_same_shape(mean=mean, log_var=log_var)
+    noise = keys.normal(key, mean.shape)
+    std = numerics.exp_with_tangent(0.5 * numerics.widen(log_var))
+    return (numerics.widen(mean) + std * noise).astype(mean.dtype)
 
 
 def gaussian_kl(mean: Array, log_var: Array, prior: tuple[Array, Array] | None = None) -> Array:
-    """KL(N(μ, σ²) ‖ N(m, s²)) = ½ Σ σ²/s² − 1 − log σ²/s² + (μ−m)²/s²; [B, ...] -> [B], nats.
+    r"""The KL divergence of two Gaussians with diagonal covariances.
 
-    prior: (m, log s²) of the same shape, N(0, I) unless given. Kingma & Welling (2014), appendix B.
-    Where a ratio of variances passes e⁶⁰ it goes on as its tangent, to stay finite in float32.
+    Where the logarithm of a ratio of variances passes 60, the ratio continues as its tangent, to
+    stay finite in float32.
+
+    $$
+    \mathrm{KL}(\mathcal{N}(\mu, \sigma^2) \,\|\, \mathcal{N}(m, s^2)) = \frac{1}{2} \sum_j
+      \frac{\sigma_j^2}{s_j^2} - 1 - \log \frac{\sigma_j^2}{s_j^2}
+      + \frac{(\mu_j - m_j)^2}{s_j^2}
+    $$
+
+    Args:
+      mean: μ, [B, ...].
+      log_var: log σ², like `mean`.
+      prior: (m, log s²), each like `mean`; None for N(0, I).
+
+    Returns:
+      [B], nats per example.
+
+    Raises:
+      ValueError: where the shapes differ.
+
+    References:
+      Kingma & Welling, "Auto-Encoding Variational Bayes" (2014), arXiv:1312.6114, appendix B.
     """
-    elements = gaussian_kl_per_dimension(mean, log_var, prior)
-    return jnp.sum(elements, axis=tuple(range(1, elements.ndim)))
+    return numerics.sum_per_example(gaussian_kl_per_dimension(mean, log_var, prior))
 
 
 def gaussian_kl_per_dimension(
     mean: Array, log_var: Array, prior: tuple[Array, Array] | None = None
 ) -> Array:
-    """The terms of gaussian_kl before their sum: [B, ...] -> [B, ...], nats per latent."""
-    _same_shape(mean=mean, log_var=log_var)
-    mean, log_var = _widen(mean), _widen(log_var)
+    r"""The terms of `gaussian_kl` before their sum.
+
+    $$
+    \mathrm{KL}_j = \frac{1}{2} \left( \frac{\sigma_j^2}{s_j^2} - 1
+      - \log \frac{\sigma_j^2}{s_j^2} + \frac{(\mu_j - m_j)^2}{s_j^2} \right)
+    $$
+
+    Args:
+      mean: μ, [B, ...].
+      log_var: log σ², like `mean`.
+      prior: (m, log s²), each like `mean`; None for N(0, I).
+
+    Returns:
+      Like `mean`, nats per latent.
+
+    Raises:
+      ValueError: where the shapes differ.
+
+    References:
+      Kingma & Welling, "Auto-Encoding Variational Bayes" (2014), arXiv:1312.6114, appendix B.
+    """
+    numerics.check_same_shape(mean=mean, log_var=log_var)
+    mean, log_var = numerics.widen(mean), numerics.widen(log_var)
     if prior is not None:
         prior_mean, prior_log_var = prior
-        _same_shape(mean=mean, prior_mean=prior_mean)
-        _same_shape(mean=mean, prior_log_var=prior_log_var)
-        log_var = log_var - _widen(prior_log_var)
-        mean = (mean - _widen(prior_mean)) * _exp(-0.5 * _widen(prior_log_var))
+        numerics.check_same_shape(mean=mean, prior_mean=prior_mean)
+        numerics.check_same_shape(mean=mean, prior_log_var=prior_log_var)
+        prior_log_var = numerics.widen(prior_log_var)
+        log_var = log_var - prior_log_var
+        distance = mean - numerics.widen(prior_mean)
+        mean = distance * numerics.exp_with_tangent(-0.5 * prior_log_var)
     # expm1(a) − a, not exp(a) − 1 − a: near the prior the difference is all there is.
     below = jnp.expm1(jnp.minimum(log_var, 60))
     above = math.exp(60) * jnp.maximum(log_var - 60, 0)
@@ -80,52 +175,55 @@ def gaussian_kl_per_dimension(
 
 
 def free_bits(kl: Array, nats: float | Array) -> Array:
-    """Σ_j max(λ, KL_j), each image by itself: [B, ...] -> [B]; λ = nats per latent or group j.
+    r"""A KL that costs at least λ nats per latent, for each image by itself.
 
-    kl: from gaussian_kl_per_dimension, summed over a group's latents first where λ is per group. An
-    image's latent under λ has no gradient. Kingma et al. (2016) average over the batch before
-    the max: that is free_bits_of_batch.
+    Where an image's latent is under λ, it has no gradient. Kingma et al. average over the batch
+    before the maximum: that is `free_bits_of_batch`.
+
+    $$
+    \sum_j \max(\lambda, \mathrm{KL}_j)
+    $$
+
+    Args:
+      kl: [B, ...], nats, from `gaussian_kl_per_dimension`; summed over a group's latents first
+        where λ is per group.
+      nats: λ, nats per latent or group.
+
+    Returns:
+      [B], nats per image.
+
+    References:
+      Kingma et al., "Improved Variational Inference with Inverse Autoregressive Flow" (2016),
+      arXiv:1606.04934, appendix C.8.
     """
-    return jnp.sum(jnp.maximum(_widen(kl), nats), axis=tuple(range(1, kl.ndim)))
+    return numerics.sum_per_example(jnp.maximum(numerics.widen(kl), nats))
 
 
-def free_bits_of_batch(kl: Array, nats: float | Array, *, axis_name: str | None = None) -> Array:
-    """Numbers [B] whose batch mean is Σ_j max(λ, mean_b KL_bj), the free bits of the paper.
+def free_bits_of_batch(
+    kl: Array, nats: float | Array, *, axis_name: str | None = over_batch.DATA_AXIS
+) -> Array:
+    r"""A KL that costs at least λ nats per latent on average over the batch.
 
-    kl: [B, ...] as in free_bits. Image b's number is Σ_j of KL_bj where the batch mean of latent or
-    group j passes λ, and of λ where not: so it depends on the whole batch, and j has a gradient
-    for all images or none. Under pmap, name its axis for the mean of all devices. Kingma et al.,
-    "Improved Variational Inference with Inverse Autoregressive Flow" (2016), appendix C.8.
+    Image b's value is Σ_j of KL_bj where the batch mean of latent or group j passes λ, and of λ
+    where not, so that it depends on the whole batch and j has a gradient for all images or none.
+    The mean of the values over the batch is
+
+    $$
+    \sum_j \max\left(\lambda, \frac{1}{B} \sum_b \mathrm{KL}_{bj}\right)
+    $$
+
+    Args:
+      kl: [B, ...], nats, as in `free_bits`.
+      nats: λ, nats per latent or group.
+      axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
+
+    Returns:
+      [B], nats per image.
+
+    References:
+      Kingma et al., "Improved Variational Inference with Inverse Autoregressive Flow" (2016),
+      arXiv:1606.04934, appendix C.8.
     """
-    kl = _widen(kl)
-    mean = jnp.mean(kl, axis=0, keepdims=True)
-    if axis_name is not None:
-        mean = jax.lax.pmean(mean, axis_name)
-    return jnp.sum(jnp.where(mean > nats, kl, nats), axis=tuple(range(1, kl.ndim)))
-
-
-def _exp(a: Array) -> Array:
-    # Past e^30 its tangent: finite, with a gradient that still points home, where exp gives inf.
-    return jnp.exp(jnp.minimum(a, 30)) * (1 + jnp.maximum(a - 30, 0))
-
-
-def _normal(key: Array, shape: tuple[int, ...]) -> Array:
-    """Standard normal noise from one key, or example by example from [B] keys."""
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key)
-    if key.ndim == 0:
-        return jax.random.normal(key, shape)
-    if key.shape != shape[:1]:
-        raise ValueError(f"give one key, or one per example: {key.shape} keys for shape {shape}")
-    return jax.vmap(lambda k: jax.random.normal(k, shape[1:]))(key)
-
-
-def _widen(a: Array) -> Array:
-    """At least float32: sums and exponentials in bfloat16 would lose the answer."""
-    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
-
-
-def _same_shape(**arrays: Array) -> None:
-    (a, p), (b, q) = arrays.items()
-    if p.shape != q.shape:
-        raise ValueError(f"give {a} and {b} one shape: {a} has {p.shape}, {b} has {q.shape}")
+    kl = numerics.widen(kl)
+    mean = over_batch.mean(jnp.mean(kl, axis=0, keepdims=True), axis_name)
+    return numerics.sum_per_example(jnp.where(mean > nats, kl, nats))

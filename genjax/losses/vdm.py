@@ -1,70 +1,74 @@
 """The evidence lower bound of a diffusion in continuous (or discrete) time, by parts."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+
+from genjax import keys
+from genjax.keys import uniform_times
+from genjax.numerics import expand, kl_to_standard_normal, sum_per_example, widen
 
 
-class Elbo(NamedTuple):
-    """The parts of −log p(x) ≤ prior + diffusion + reconstruction, each [B], in nats per image."""
+class DiffusionElbo(NamedTuple):
+    """The parts of −log p(x) ≤ prior + diffusion + reconstruction, in nats per image.
 
-    prior: jax.Array  # KL(q(z_1|x) ‖ N(0, I))
-    diffusion: jax.Array  # an unbiased estimate, from one t and one noise per example
-    reconstruction: jax.Array  # −log p(x|z_0)
+    Attributes:
+      prior: KL(q(z_1|x) ‖ N(0, I)), [B].
+      diffusion: an unbiased estimate, from one time and one noise per example, [B].
+      reconstruction: −log p(x|z_0), [B].
+    """
 
-
-def _is_batch(key):
-    return key.ndim == (1 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 2)
-
-
-def _split(key, n, x):
-    if not _is_batch(key):
-        return tuple(jax.random.split(key, n))
-    if key.shape[0] != x.shape[0]:
-        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for x {x.shape}")
-    parts = jax.vmap(lambda k: jax.random.split(k, n))(key)
-    return tuple(parts[:, i] for i in range(n))
+    prior: Array
+    diffusion: Array
+    reconstruction: Array
 
 
-def _normal(key, shape, dtype):
-    if not _is_batch(key):
-        return jax.random.normal(key, shape, dtype)
-    return jax.vmap(lambda k: jax.random.normal(k, shape[1:], dtype))(key)
+def gaussian_decoder(x: Array, scaled: Array, log_snr: Array) -> Array:
+    r"""The decoder of continuous data.
 
+    $$
+    -\ln N\!\left(x; \frac{z_0}{\alpha_0}, \frac{1}{\mathrm{SNR}_0}\right)
+    $$
 
-def _expand(scale, x):
-    return scale.reshape(scale.shape + (1,) * (x.ndim - scale.ndim))
+    Args:
+      x: clean data, [B, ...].
+      scaled: z_0/α_0, [B, ...].
+      log_snr: λ(0), broadcast against x.
 
+    Returns:
+      Nats, elementwise, [B, ...].
 
-def _sum(values):
-    return jnp.sum(values, axis=tuple(range(1, values.ndim)))
-
-
-def uniform(key, n):
-    """t ~ U(0, 1), [n]; key is one or [n] keys. `times.LowDiscrepancy` has less variance."""
-    if _is_batch(key):
-        draw = jax.vmap(lambda k: jax.random.uniform(k, (), jnp.float32))(key)
-    else:
-        draw = jax.random.uniform(key, (n,), jnp.float32)
-    return draw + 2.0**-24
-
-
-def gaussian(x, scaled, log_snr):
-    """−log N(x; z_0/α_0, 1/SNR_0), elementwise, in nats: for continuous data."""
+    References:
+      Kingma et al., "Variational Diffusion Models" (2021), arXiv:2107.00630.
+    """
     squared = jnp.exp(log_snr) * (scaled - x) ** 2
     return 0.5 * (squared - log_snr + math.log(2 * math.pi))
 
 
-def categorical(values):
-    """−log p(x|z_0) ∝ q(z_0|x) over the `values` [L] that an element of x can take, elementwise.
+def categorical_decoder(values: Array) -> Callable[[Array, Array, Array], Array]:
+    r"""A decoder over the values that an element of x can take, such as 8-bit levels.
 
-    Kingma et al. 2021, "Variational Diffusion Models", section 3.3; values =
-    jnp.linspace(-1, 1, 256) for 8-bit images on [−1, 1]. It makes an array [B, ..., L].
+    $$
+    p(x | z_0) = \frac{q(z_0 | x)}{\sum_v q(z_0 | v)}
+    $$
+
+    It makes an array [B, ..., L].
+
+    Args:
+      values: [L], such as jnp.linspace(-1, 1, 256) for 8-bit images in −1..1.
+
+    Returns:
+      decoder(x, z_0/α_0, λ_0) -> −log p(x|z_0), elementwise, in nats.
+
+    References:
+      Kingma et al., "Variational Diffusion Models" (2021), arXiv:2107.00630, section 3.3.
     """
 
-    def decoder(x, scaled, log_snr):
+    def decoder(x: Array, scaled: Array, log_snr: Array) -> Array:
         candidates = jnp.reshape(values, (1,) * x.ndim + (-1,))
         exponent = -0.5 * jnp.exp(log_snr) * (scaled[..., None] - candidates) ** 2
         chosen = -0.5 * jnp.exp(log_snr) * (scaled - x) ** 2
@@ -73,43 +77,78 @@ def categorical(values):
     return decoder
 
 
-def elbo(predict, x, key, *, schedule, target, decoder, steps=None, times=uniform) -> Elbo:
-    """KL(q(z_1|x) ‖ N(0, I)), ½·E[−λ'(t)·‖ε − ε̂(z_t, t)‖²] and −log p(x|z_0), each [B] in nats.
+def diffusion_elbo(
+    predict: Callable[[Array, Array], Array],
+    x: Array,
+    key: Array,
+    *,
+    schedule: Any,
+    target: Any,
+    decoder: Callable[[Array, Array, Array], Array],
+    steps: int | None = None,
+    times: Callable[[Array, int], Array] = uniform_times,
+) -> DiffusionElbo:
+    r"""The parts of the negative ELBO, whose sum bounds −log p(x).
 
-    With `steps` = T the second is T/2·E[(exp(λ_s − λ_t) − 1)·‖ε − ε̂‖²], t = ⌈uT⌉/T, s = t − 1/T.
-    Kingma et al. 2021, "Variational Diffusion Models", sections 3 to 5. sum(elbo(...)) bounds
-    −log p(x). predict(z [B, ...], t [B]) -> x's shape; ε̂ is what its prediction of `target`
-    implies. schedule is any with finite λ(0) and λ(1); a learned one receives its gradient: of the
-    ELBO for its ends, while inside only the variance depends on it (descend on the square of the
-    loss). times draws t uniformly: uniform(key, n) or a low-discrepancy sampler.
-    decoder(x, z_0/α_0, λ_0) -> elementwise −log p(x|z_0). Raises ValueError if shapes differ.
+    $$
+    D_{KL}\bigl(q(z_1 | x) \,\Vert\, N(0, I)\bigr)
+    + \tfrac12 \mathrm{E}_t \bigl[-\lambda'(t) \, \lVert \varepsilon - \hat\varepsilon(z_t, t)
+    \rVert^2\bigr] - \ln p(x | z_0)
+    $$
+
+    In discrete time, with T steps, the second part is
+
+    $$
+    \tfrac{T}{2} \mathrm{E}_t \bigl[(e^{\lambda_s - \lambda_t} - 1) \,
+    \lVert \varepsilon - \hat\varepsilon \rVert^2\bigr], \qquad
+    t = \frac{\lceil u T \rceil}{T}, \quad s = t - \frac1T
+    $$
+
+    A learned schedule receives its gradient: of the ELBO for its ends, while inside only the
+    variance depends on it (descend on the square of the loss).
+
+    Args:
+      predict: (z [B, ...], t [B]) -> the prediction of `target`, of x's shape.
+      x: clean data, [B, ...].
+      key: one key, or one per example [B].
+      schedule: the noise schedule, with finite λ(0) and λ(1).
+      target: what `predict` predicts; its to_noise returns ε̂: genjax.diffusion.predictions.
+      decoder: (x, z_0/α_0, λ_0) -> −log p(x|z_0), elementwise.
+      steps: T; None for continuous time.
+      times: times(key, n) -> t [n], uniform on (0, 1); times.LowDiscrepancy has less variance.
+
+    Returns:
+      Each part [B], in nats per image.
+
+    Raises:
+      ValueError: where the times are not [B], or the prediction is not of x's shape.
+
+    References:
+      Kingma et al., "Variational Diffusion Models" (2021), arXiv:2107.00630, sections 3 to 5.
     """
-    time_key, first_key, noise_key = _split(key, 3, x)
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-    clean = x.astype(dtype)
-    start, end = jnp.zeros((), dtype), jnp.ones((), dtype)
+    time_key, first_key, noise_key = keys.split(key, 3, x.shape[0])
+    clean = widen(x)
+    start, end = jnp.zeros((), clean.dtype), jnp.ones((), clean.dtype)
 
-    alpha, sigma = schedule.alpha(end), schedule.sigma(end)
-    excess = (sigma - 1) * (sigma + 1)
-    prior = 0.5 * _sum((alpha * clean) ** 2 + excess - jnp.log1p(excess))
+    prior = sum_per_example(kl_to_standard_normal(schedule.alpha(end) * clean, schedule.sigma(end)))
 
     log_snr = schedule.log_snr(start)
-    scaled = clean + jnp.exp(-0.5 * log_snr) * _normal(first_key, x.shape, dtype)
-    reconstruction = _sum(decoder(clean, scaled, log_snr))
+    first_noise = keys.normal(first_key, x.shape, clean.dtype)
+    reconstruction = sum_per_example(
+        decoder(clean, clean + jnp.exp(-0.5 * log_snr) * first_noise, log_snr)
+    )
 
-    t = times(time_key, x.shape[0])
-    if t.shape != x.shape[:1]:
-        raise ValueError(f"times must give [B]: got {t.shape} for x {x.shape}")
+    t = keys.draw_times(times, time_key, x)
     if steps is None:
         rate = -schedule.log_snr_derivative(t)
     else:
         t = jnp.ceil(t * steps) / steps
         rate = steps * jnp.expm1(schedule.log_snr(t - 1 / steps) - schedule.log_snr(t))
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-    eps = _normal(noise_key, x.shape, dtype)
-    z = _expand(alpha, x) * clean + _expand(sigma, x) * eps
+    eps = keys.normal(noise_key, x.shape, clean.dtype)
+    z = expand(alpha, x) * clean + expand(sigma, x) * eps
     prediction = predict(z.astype(x.dtype), t)
     if prediction.shape != x.shape:
         raise ValueError(f"predict must return x's shape {x.shape}, got {prediction.shape}")
     error = eps - target.to_noise(prediction, z, alpha, sigma)
-    return Elbo(prior, 0.5 * rate * _sum(error**2), reconstruction)
+    return DiffusionElbo(prior, 0.5 * rate * sum_per_example(error**2), reconstruction)

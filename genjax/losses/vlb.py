@@ -1,99 +1,177 @@
 """The variational bound of a discrete diffusion by parts, learned variances and the hybrid loss."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.scipy.special import log_ndtr
 
-
-class Vlb(NamedTuple):
-    """The parts of −log p(x) ≤ prior + transitions + decoder, each [B], in nats per image."""
-
-    prior: jax.Array  # L_T = KL(q(z_T|x) ‖ N(0, I))
-    transitions: jax.Array  # Σ_{i=2..T} L_{i-1} = KL(q(z_{i-1}|z_i, x) ‖ p(z_{i-1}|z_i))
-    decoder: jax.Array  # L_0 = −log p(x|z_1)
+from genjax import keys
+from genjax.numerics import expand, kl_to_standard_normal, sum_per_example, widen
 
 
-def bits_per_dim(nats, shape):
-    """nats / (ln 2 · D), D the number of elements of one example of shape [B, ...]."""
+class Bound(NamedTuple):
+    """The parts of −log p(x) ≤ prior + transitions + decoder, in nats per image.
+
+    Attributes:
+      prior: L_T = KL(q(z_T|x) ‖ N(0, I)), [B].
+      transitions: Σ_{i=2..T} L_{i-1} = KL(q(z_{i-1}|z_i, x) ‖ p(z_{i-1}|z_i)), [B].
+      decoder: L_0 = −log p(x|z_1), [B].
+    """
+
+    prior: Array
+    transitions: Array
+    decoder: Array
+
+
+def bits_per_dim(nats: Array, shape: tuple[int, ...]) -> Array:
+    r"""Nats per image as bits per dimension.
+
+    $$
+    \frac{\mathrm{nats}}{D \ln 2}
+    $$
+
+    Args:
+      nats: per image, any shape.
+      shape: of the batch, (B, ...); D is the number of elements of one example.
+
+    Returns:
+      Like `nats`.
+    """
     return nats / (math.log(2) * math.prod(shape[1:]))
-
-
-def _is_batch(key):
-    return key.ndim == (1 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 2)
-
-
-def _fold(key, data):
-    if _is_batch(key):
-        return jax.vmap(lambda k: jax.random.fold_in(k, data))(key)
-    return jax.random.fold_in(key, data)
-
-
-def _normal(key, shape, dtype):
-    if not _is_batch(key):
-        return jax.random.normal(key, shape, dtype)
-    if key.shape[0] != shape[0]:
-        raise ValueError(f"give one key, or one per example: {key.shape[0]} keys for x {shape}")
-    return jax.vmap(lambda k: jax.random.normal(k, shape[1:], dtype))(key)
-
-
-def _expand(scale, x):
-    return scale.reshape(scale.shape + (1,) * (x.ndim - 1))
-
-
-def _sum(values):
-    return jnp.sum(values, axis=tuple(range(1, values.ndim)))
 
 
 # Variances of p(z_{i-1}|z_i): (fraction, log β̃_i, log β_i, i) -> log variance. β_i is the variance
 # of q(z_i|z_{i-1}) and β̃_i that of q(z_{i-1}|z_i, x); β̃_1 = 0 is replaced by β̃_2.
 
 
-def small(fraction, log_small, log_large, step):
-    """β̃_i: exact if x were known. Ho et al. 2020, section 3.2."""
+def small(fraction: Array | None, log_small: Array, log_large: Array, step: Array) -> Array:
+    r"""The lower bound of the reverse variance: exact if x were known.
+
+    $$
+    \sigma_i^2 = \tilde\beta_i
+    $$
+
+    Args:
+      fraction: not used.
+      log_small: ln β̃_i.
+      log_large: ln β_i.
+      step: i.
+
+    Returns:
+      The log variance.
+
+    References:
+      Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, section 3.2.
+    """
     return log_small
 
 
-def large(fraction, log_small, log_large, step):
-    """β_i, and β̃_2 for the first step: exact for x ~ N(0, I). Ho et al. 2020 and their code."""
+def large(fraction: Array | None, log_small: Array, log_large: Array, step: Array) -> Array:
+    r"""The upper bound of the reverse variance: exact for x ~ N(0, I).
+
+    $$
+    \sigma_i^2 = \beta_i, \qquad \sigma_1^2 = \tilde\beta_2
+    $$
+
+    Args:
+      fraction: not used.
+      log_small: ln β̃_i.
+      log_large: ln β_i.
+      step: i.
+
+    Returns:
+      The log variance.
+
+    References:
+      Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, section 3.2
+        and their code.
+    """
     return jnp.where(step == 1, log_small, log_large)
 
 
-def learned(fraction, log_small, log_large, step):
-    """exp(v·log β_i + (1 − v)·log β̃_i) with v = fraction. Nichol & Dhariwal 2021, eq. 15."""
+def learned(fraction: Array, log_small: Array, log_large: Array, step: Array) -> Array:
+    r"""A reverse variance between its bounds, where the network says.
+
+    $$
+    \sigma_i^2 = \exp\bigl(v \ln \beta_i + (1 - v) \ln \tilde\beta_i\bigr)
+    $$
+
+    Args:
+      fraction: v, the network's second output, of x's shape.
+      log_small: ln β̃_i.
+      log_large: ln β_i.
+      step: i.
+
+    Returns:
+      The log variance.
+
+    References:
+      Nichol & Dhariwal, "Improved Denoising Diffusion Probabilistic Models" (2021),
+        arXiv:2102.09672, eq. 15.
+    """
     return fraction * log_large + (1 - fraction) * log_small
 
 
-def gaussian(x, mean, log_var):
-    """−log N(x; mean, exp(log_var)), elementwise, in nats: L_0 for continuous data."""
+def continuous_gaussian(x: Array, mean: Array, log_var: Array) -> Array:
+    r"""L_0 of continuous data.
+
+    $$
+    -\ln N(x; \mathrm{mean}, e^{\mathrm{log\_var}})
+    $$
+
+    Args:
+      x: clean data, [B, ...].
+      mean: of p(x|z_1), [B, ...].
+      log_var: its log variance, broadcast against x.
+
+    Returns:
+      Nats, elementwise, [B, ...].
+    """
     return 0.5 * ((x - mean) ** 2 * jnp.exp(-log_var) + log_var + math.log(2 * math.pi))
 
 
-def discretized_gaussian(x, mean, log_var, levels=256):
-    """−log of the mass of N(mean, exp(log_var)) in x's bin, elementwise, in nats.
+def discretized_gaussian(x: Array, mean: Array, log_var: Array, levels: int = 256) -> Array:
+    r"""L_0 of integer levels: the mass of a Gaussian in the bin of x.
 
-    x is one of `levels` equally spaced values on [−1, 1]; a bin reaches half way to the next
-    value, the outer ones to ±∞. Ho et al. 2020, eq. 13.
+    $$
+    -\ln \int_{\delta_-(x)}^{\delta_+(x)} N(u; \mathrm{mean}, e^{\mathrm{log\_var}}) \, du
+    $$
+
+    A bin reaches half way to the next level, the outer ones to ±∞.
+
+    Args:
+      x: one of `levels` equally spaced values in −1..1, [B, ...].
+      mean: of p(x|z_1), [B, ...].
+      log_var: its log variance, of x's shape.
+      levels: number of values, 256 for 8 bits.
+
+    Returns:
+      Nats, elementwise, [B, ...].
+
+    References:
+      Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, eq. 13.
     """
     half = 1 / (levels - 1)
-    precision = jnp.exp(-0.5 * log_var)
-    # Beyond 1e18 the squares leave float32.
-    m, h = (jnp.clip(v * precision, -1e18, 1e18) for v in (x - mean, half))
+    # Beyond 1e18 the squares leave float32; below e^36.8 the bin's width stays far from that.
+    precision = jnp.exp(jnp.minimum(-0.5 * log_var, 36.8))
+    m, h = jnp.clip((x - mean) * precision, -1e18, 1e18), half * precision
     inner = _log_bin(jnp.abs(m), h)
     return -jnp.where(
         x < half - 1, _log_tail(-m - h), jnp.where(x > 1 - half, _log_tail(m - h), inner)
     )
 
 
-def _tail_series(y):
+def _tail_series(y: Array) -> Array:
     """log(1 − 1/y² + 3/y⁴ − 15/y⁶ + 105/y⁸), for y ≥ 10 exact in float32."""
     u = (1 / y) ** 2
     return jnp.log1p(-u * (1 - 3 * u * (1 - 5 * u * (1 - 7 * u))))
 
 
-def _log_tail(y):
+def _log_tail(y: Array) -> Array:
     """log Φ(−y)."""
     # The derivative of jax's log_ndtr is a quotient of huge exponentials and is wrong far out.
     body, tail = jnp.minimum(y, 10.0), jnp.maximum(y, 10.0)
@@ -101,7 +179,7 @@ def _log_tail(y):
     return jnp.where(y > 10, far, log_ndtr(-body))
 
 
-def _log_bin(m, h):
+def _log_bin(m: Array, h: Array) -> Array:
     """log(Φ(m + h) − Φ(m − h)) for m ≥ 0."""
     # A narrow bin is a difference of nearly equal numbers: Gauss-Legendre with three nodes.
     narrow = h * (1 + m) < 0.25
@@ -120,38 +198,53 @@ def _log_bin(m, h):
     return jnp.where(narrow, area - 0.5 * m_narrow**2, wide)
 
 
-def prior(x, *, schedule):
-    """L_T = KL(N(α_1·x, σ_1²) ‖ N(0, I)) at t = 1, [B] in nats. Ho et al. 2020, eq. 5."""
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+def prior(x: Array, *, schedule: Any) -> Array:
+    r"""L_T, which no network changes.
+
+    $$
+    D_{KL}\bigl(N(\alpha_1 x, \sigma_1^2) \,\Vert\, N(0, I)\bigr)
+    $$
+
+    Args:
+      x: clean data, [B, ...].
+      schedule: the noise schedule, with alpha and sigma.
+
+    Returns:
+      [B], in nats per image.
+
+    References:
+      Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, eq. 5.
+    """
+    x = widen(x)
     end = jnp.ones((), x.dtype)
-    alpha, sigma = schedule.alpha(end), schedule.sigma(end)
-    excess = (sigma - 1) * (sigma + 1)
-    return 0.5 * _sum((alpha * x) ** 2 + excess - jnp.log1p(excess))
+    return sum_per_example(kl_to_standard_normal(schedule.alpha(end) * x, schedule.sigma(end)))
 
 
 class _Step(NamedTuple):
     """One step i of every example: the network's input and what the term needs of q."""
 
-    step: jax.Array  # [B] 1 … steps
-    t: jax.Array  # [B]
-    x: jax.Array
-    eps: jax.Array
-    z: jax.Array
+    step: Array  # [B] 1 … steps
+    t: Array  # [B]
+    x: Array
+    eps: Array
+    z: Array
 
 
-def _diffuse(x, key, step, schedule, steps):
+def _diffuse(x: Array, key: Array, step: Array, schedule: Any, steps: int) -> _Step:
     if steps < 2:
         raise ValueError(f"the bound by parts needs at least 2 steps, got {steps}")
     if step.shape != x.shape[:1]:
         raise ValueError(f"step must be [B]: got {step.shape} for x {x.shape}")
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    eps = _normal(key, x.shape, x.dtype)
+    x = widen(x)
+    eps = keys.normal(key, x.shape, x.dtype)
     t = (step / steps).astype(x.dtype)
-    z = _expand(schedule.alpha(t), x) * x + _expand(schedule.sigma(t), x) * eps
+    z = expand(schedule.alpha(t), x) * x + expand(schedule.sigma(t), x) * eps
     return _Step(step, t, x, eps, z)
 
 
-def _call(predict, at, dtype, variance):
+def _call(
+    predict: Callable[[Array, Array], Any], at: _Step, dtype: jnp.dtype, variance: Callable
+) -> tuple[Array, Array | None]:
     output = predict(at.z.astype(dtype), at.t)
     prediction, fraction = output if isinstance(output, tuple) else (output, None)
     if prediction.shape != at.x.shape:
@@ -161,7 +254,17 @@ def _call(predict, at, dtype, variance):
     return prediction, fraction
 
 
-def _term(prediction, fraction, at, schedule, target, steps, variance, decoder, clip):
+def _term(
+    prediction: Array,
+    fraction: Array | None,
+    at: _Step,
+    schedule: Any,
+    target: Any,
+    steps: int,
+    variance: Callable[..., Array],
+    decoder: Callable[[Array, Array, Array], Array],
+    clip: tuple[float, float] | None,
+) -> Array:
     """L_0 where step is 1, else L_{step-1}: [B]."""
     x = at.x
     alpha, sigma = schedule.alpha(at.t), schedule.sigma(at.t)
@@ -172,76 +275,187 @@ def _term(prediction, fraction, at, schedule, target, steps, variance, decoder, 
     later = jnp.maximum(at.step, 2)
     t, s = (later / steps).astype(x.dtype), ((later - 1) / steps).astype(x.dtype)
     alpha_s, sigma_s, sigma_t = schedule.alpha(s), schedule.sigma(s), schedule.sigma(t)
-    kept = schedule.alpha(t) * sigma_s / (alpha_s * sigma_t)  # √(SNR_t / SNR_s)
-    lost = (1 - kept) * (1 + kept)
+    root_snr_ratio = schedule.alpha(t) * sigma_s / (alpha_s * sigma_t)  # √(SNR_t / SNR_s)
+    lost = (1 - root_snr_ratio) * (1 + root_snr_ratio)
     log_small = jnp.log(sigma_s**2 * lost)
     log_large = jnp.log(jnp.where(at.step == 1, sigma**2, sigma_t**2 * lost))
-    log_small, log_large, step = (_expand(v, x) for v in (log_small, log_large, at.step))
+    log_small, log_large, step = (expand(v, x) for v in (log_small, log_large, at.step))
     log_var = variance(fraction, log_small, log_large, step)
     # Both means hold the same share of z: their difference is that of x alone.
-    difference = _expand(alpha_s * lost, x) * (x - estimate)
+    difference = expand(alpha_s * lost, x) * (x - estimate)
     ratio = log_small - log_var
-    kl = 0.5 * _sum(jnp.expm1(ratio) - ratio + difference**2 * jnp.exp(-log_var))
+    kl = 0.5 * sum_per_example(jnp.expm1(ratio) - ratio + difference**2 * jnp.exp(-log_var))
     log_var = jnp.broadcast_to(log_var, x.shape)
-    return jnp.where(at.step == 1, _sum(decoder(x, estimate, log_var)), kl)
+    return jnp.where(at.step == 1, sum_per_example(decoder(x, estimate, log_var)), kl)
 
 
 def term(
-    predict, x, key, step, *, schedule, target, steps,
-    variance=small, decoder=discretized_gaussian, clip=None,
-) -> jax.Array:  # fmt: skip
-    """One part of the bound per example, [B] in nats: L_0 where step is 1, else L_{step-1}.
+    predict: Callable[[Array, Array], Any],
+    x: Array,
+    key: Array,
+    step: Array,
+    *,
+    schedule: Any,
+    target: Any,
+    steps: int,
+    variance: Callable[..., Array] = small,
+    decoder: Callable[[Array, Array, Array], Array] = discretized_gaussian,
+    clip: tuple[float, float] | None = None,
+) -> Array:
+    r"""One part of the variational bound per example.
 
-    Ho et al. 2020, eq. 5: L_{i-1} = KL(q(z_{i-1}|z_i, x) ‖ p(z_{i-1}|z_i)), L_0 = −log p(x|z_1),
-    with z_i at t = i/steps; σ(0) = 0 is assumed. step is [B] of 1 … steps: `steps` times the term
-    at a uniform step estimates transitions + decoder. predict(z, t) -> prediction, or (prediction,
-    fraction) for a learned variance, both of x's shape [B, ...]. clip = (low, high) bounds the
-    estimate of x, as Ho et al. do at test time. Raises ValueError if shapes differ.
+    $$
+    L_{i-1} = D_{KL}\bigl(q(z_{i-1} | z_i, x) \,\Vert\, p(z_{i-1} | z_i)\bigr), \qquad
+    L_0 = -\ln p(x | z_1)
+    $$
+
+    with z_i at t = i/steps; σ(0) = 0 is assumed. `steps` times the term at a uniform step estimates
+    transitions + decoder.
+
+    Args:
+      predict: (z [B, ...], t [B]) -> the prediction of `target`, of x's shape; or a pair of it and
+        the fraction of a learned variance, of the same shape.
+      x: clean data in −1..1, [B, ...].
+      key: one key, or one per example [B].
+      step: i, integers in 1..steps, [B].
+      schedule: the noise schedule, with alpha and sigma.
+      target: what `predict` predicts, with to_data: genjax.diffusion.predictions.
+      steps: of the process, at least 2.
+      variance: `small`, `large`, `learned`, or one called like them.
+      decoder: (x, mean, log_var) -> −log p(x|z_1), elementwise.
+      clip: (low, high) for the estimate of x, as Ho et al. do at test time; None for none.
+
+    Returns:
+      [B], in nats per image: L_0 where step is 1, else L_{step-1}.
+
+    Raises:
+      ValueError: for less than 2 steps, where `step` is not [B], where the prediction is not of
+        x's shape, or where `learned` gets no fraction.
+
+    References:
+      Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, eq. 5.
     """
     at = _diffuse(x, key, jnp.asarray(step), schedule, steps)
     prediction, fraction = _call(predict, at, x.dtype, variance)
     return _term(prediction, fraction, at, schedule, target, steps, variance, decoder, clip)
 
 
-def vlb(
-    predict, x, key, *, schedule, target, steps,
-    variance=small, decoder=discretized_gaussian, clip=None,
-) -> Vlb:  # fmt: skip
-    """Every part of the bound, one noise each: steps calls of the network in one scan.
+def bound(
+    predict: Callable[[Array, Array], Any],
+    x: Array,
+    key: Array,
+    *,
+    schedule: Any,
+    target: Any,
+    steps: int,
+    variance: Callable[..., Array] = small,
+    decoder: Callable[[Array, Array, Array], Array] = discretized_gaussian,
+    clip: tuple[float, float] | None = None,
+) -> Bound:
+    r"""Every part of the variational bound (VLB), with one noise each.
 
-    sum(vlb(...)) is the bound on −log p(x) in nats, [B]; `bits_per_dim` turns it. The arguments
-    are those of `term`. Ho et al. 2020, eq. 5.
+    $$
+    -\ln p(x) \le L_T + \sum_{i=2}^T L_{i-1} + L_0
+    $$
+
+    `steps` calls of the network in one scan. sum(bound(...)) is the bound in nats, [B], which
+    `bits_per_dim` converts.
+
+    Args:
+      predict: (z [B, ...], t [B]) -> the prediction of `target`, of x's shape; or a pair of it and
+        the fraction of a learned variance, of the same shape.
+      x: clean data in −1..1, [B, ...].
+      key: one key, or one per example [B].
+      schedule: the noise schedule, with alpha and sigma.
+      target: what `predict` predicts, with to_data: genjax.diffusion.predictions.
+      steps: of the process, at least 2.
+      variance: `small`, `large`, `learned`, or one called like them.
+      decoder: (x, mean, log_var) -> −log p(x|z_1), elementwise.
+      clip: (low, high) for the estimate of x, as Ho et al. do at test time; None for none.
+
+    Returns:
+      Each part [B], in nats per image.
+
+    Raises:
+      ValueError: for less than 2 steps, where the prediction is not of x's shape, or where
+        `learned` gets no fraction.
+
+    References:
+      Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, eq. 5.
     """
 
-    def at(step):
-        steps_of_all = jnp.full(x.shape[:1], step)
+    def at(step: int | Array) -> Array:
         return term(
-            predict, x, _fold(key, step), steps_of_all, schedule=schedule, target=target,
-            steps=steps, variance=variance, decoder=decoder, clip=clip,
-        )  # fmt: skip
+            predict,
+            x,
+            keys.fold_in(key, step),
+            jnp.full(x.shape[:1], step),
+            schedule=schedule,
+            target=target,
+            steps=steps,
+            variance=variance,
+            decoder=decoder,
+            clip=clip,
+        )
 
-    def add(total, step):
+    def add(total: Array, step: Array) -> tuple[Array, None]:
         return total + at(step), None
 
     decoded = at(1)
     total, _ = jax.lax.scan(add, jnp.zeros_like(decoded), jnp.arange(2, steps + 1))
-    return Vlb(prior(x, schedule=schedule), total, decoded)
+    return Bound(prior(x, schedule=schedule), total, decoded)
 
 
 def hybrid(
-    predict, x, key, step, *, schedule, target, steps, weight=1e-3,
-    variance=learned, decoder=discretized_gaussian,
-) -> jax.Array:  # fmt: skip
-    """L_simple + weight·steps·L_{step-1}, [B]; the second part trains the variance alone.
+    predict: Callable[[Array, Array], tuple[Array, Array]],
+    x: Array,
+    key: Array,
+    step: Array,
+    *,
+    schedule: Any,
+    target: Any,
+    steps: int,
+    weight: float = 1e-3,
+    variance: Callable[..., Array] = learned,
+    decoder: Callable[[Array, Array, Array], Array] = discretized_gaussian,
+) -> Array:
+    r"""The hybrid loss, whose second part trains the variance alone.
 
-    predict(z, t) -> (prediction, fraction); the prediction is stopped in the bound. step is [B],
-    drawn uniformly from 1 … steps. Nichol & Dhariwal 2021, eq. 16. Both parts are summed over the
-    image and the bound is in nats; their code counts it in bits: weight = 1e-3 / ln 2.
+    $$
+    \lVert \mathrm{target} - \mathrm{prediction} \rVert^2
+    + \mathrm{weight} \cdot \mathrm{steps} \cdot L_{\mathrm{step} - 1}
+    $$
+
+    The prediction is stopped in the bound. Both parts are summed over the image and the bound is
+    in nats; the authors' code counts it in bits: weight = 1e-3 / ln 2.
+
+    Args:
+      predict: (z [B, ...], t [B]) -> (prediction, fraction), both of x's shape.
+      x: clean data in −1..1, [B, ...].
+      key: one key, or one per example [B].
+      step: integers drawn uniformly from 1..steps, [B].
+      schedule: the noise schedule, with alpha and sigma.
+      target: what `predict` predicts: genjax.diffusion.predictions.
+      steps: of the process, at least 2.
+      weight: of the bound, the paper's λ.
+      variance: `learned`, or one called like it.
+      decoder: (x, mean, log_var) -> −log p(x|z_1), elementwise.
+
+    Returns:
+      [B].
+
+    Raises:
+      ValueError: for less than 2 steps, where `step` is not [B], where the prediction is not of
+        x's shape, or where `learned` gets no fraction.
+
+    References:
+      Nichol & Dhariwal, "Improved Denoising Diffusion Probabilistic Models" (2021),
+        arXiv:2102.09672, eq. 16.
     """
     at = _diffuse(x, key, jnp.asarray(step), schedule, steps)
     prediction, fraction = _call(predict, at, x.dtype, variance)
     wanted = target.of(at.x, at.eps, schedule.alpha(at.t), schedule.sigma(at.t))
-    simple = _sum((wanted - prediction) ** 2)
+    simple = sum_per_example((wanted - prediction) ** 2)
     stopped = jax.lax.stop_gradient(prediction)
-    bound = _term(stopped, fraction, at, schedule, target, steps, variance, decoder, None)
-    return simple + weight * steps * bound
+    part = _term(stopped, fraction, at, schedule, target, steps, variance, decoder, None)
+    return simple + weight * steps * part

@@ -1,88 +1,223 @@
-"""Weights w(λ) of the denoising loss as functions of the log signal-to-noise ratio."""
+"""Weights w(λ) of the denoising loss as functions of the log signal-to-noise ratio λ = ln SNR.
+
+Every weight here multiplies the squared error of the *noise* prediction, unless it says otherwise;
+`convert` makes the weight on another prediction that gives the same loss.
+"""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-
-# Every weight here multiplies the squared error of the *noise* prediction, unless it says
-# otherwise; `convert` gives the weight on another prediction that makes the same loss.
+from jax import Array
 
 
-def simple(log_snr):
-    """w = 1. Ho et al. 2020, eq. 14."""
+def simple(log_snr: Array) -> Array:
+    r"""The "simple" weight of DDPM.
+
+    $$
+    w(\lambda) = 1
+    $$
+
+    Args:
+      log_snr: λ, any shape.
+
+    Returns:
+      Like λ.
+
+    References:
+      Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, eq. 14.
+    """
     return jnp.ones_like(log_snr)
 
 
-def vlb(schedule):
-    """w(λ) = −½·dλ/dt: for t ~ U(0, 1) the loss is the diffusion term of the ELBO, in nats.
+def unweighted_elbo(schedule: Any) -> Callable[[Array], Array]:
+    r"""The weight of the ELBO (VLB): the loss of uniform times is its diffusion term, in nats.
 
-    Kingma et al. 2021, "Variational Diffusion Models". It is `likelihood` seen from the noise.
+    $$
+    w(\lambda) = -\frac12 \frac{d\lambda}{dt}
+    $$
+
+    It is `likelihood` on the noise.
+
+    Args:
+      schedule: the noise schedule, with log_snr_derivative and time.
+
+    Returns:
+      λ -> w.
+
+    References:
+      Kingma et al., "Variational Diffusion Models" (2021), arXiv:2107.00630.
     """
-    return elbo(simple, schedule)
+    return weighted_elbo(simple, schedule)
 
 
-def elbo(weight, schedule):
-    """w(λ)·(−½·dλ/dt): the ELBO's terms weighted by w, whatever the schedule.
+def weighted_elbo(weight: Callable[[Array], Array], schedule: Any) -> Callable[[Array], Array]:
+    r"""The ELBO's terms weighted by another weight, whatever the schedule.
 
-    Kingma & Gao 2023, "Understanding Diffusion Objectives as the ELBO with Simple Data
-    Augmentation"; with a decreasing w still an ELBO, of noisier data.
+    $$
+    w(\lambda) = -\frac12 \frac{d\lambda}{dt} \, \mathrm{weight}(\lambda)
+    $$
+
+    With a weight that decreases in λ it is still an ELBO, of noisier data.
+
+    Args:
+      weight: λ -> a weight.
+      schedule: the noise schedule, with log_snr_derivative and time.
+
+    Returns:
+      λ -> w.
+
+    References:
+      Kingma & Gao, "Understanding Diffusion Objectives as the ELBO with Simple Data Augmentation"
+        (2023), arXiv:2303.00848.
     """
     return lambda log_snr: (
         weight(log_snr) * -0.5 * schedule.log_snr_derivative(schedule.time(log_snr))
     )
 
 
-def likelihood(schedule):
-    """w = ½·g(t)² on the *score*, g² = −σ²·dλ/dt the diffusion coefficient of the schedule's SDE.
+def likelihood(schedule: Any) -> Callable[[Array], Array]:
+    r"""The likelihood weighting, on the *score*.
 
-    Song et al. 2021, "Maximum Likelihood Training of Score-Based Diffusion Models".
+    $$
+    w = \tfrac12 g(t)^2, \qquad g^2 = -\sigma^2 \frac{d\lambda}{dt}
+    $$
+
+    g is the diffusion coefficient of the schedule's SDE.
+
+    Args:
+      schedule: the noise schedule, with sigma, log_snr_derivative and time.
+
+    Returns:
+      λ -> w.
+
+    References:
+      Song et al., "Maximum Likelihood Training of Score-Based Diffusion Models" (2021),
+        arXiv:2101.09258.
     """
 
-    def weight(log_snr):
+    def weight(log_snr: Array) -> Array:
         t = schedule.time(log_snr)
         return -0.5 * schedule.log_snr_derivative(t) * schedule.sigma(t) ** 2
 
     return weight
 
 
-def min_snr(gamma=5.0):
-    """w = min(SNR, γ) / SNR: min(SNR, γ) on data, min(SNR, γ) / (SNR + 1) on velocity.
+def min_snr(gamma: float = 5.0) -> Callable[[Array], Array]:
+    r"""Min-SNR weighting.
 
-    Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy".
+    $$
+    w(\lambda) = \frac{\min(\mathrm{SNR}, \gamma)}{\mathrm{SNR}}
+    $$
+
+    This is min(SNR, γ) on data and min(SNR, γ)/(SNR + 1) on velocity.
+
+    Args:
+      gamma: γ.
+
+    Returns:
+      λ -> w.
+
+    References:
+      Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy" (2023),
+        arXiv:2303.09556.
     """
     return lambda log_snr: jnp.exp(jnp.minimum(0.0, math.log(gamma) - log_snr))
 
 
-def p2(gamma=1.0, k=1.0):
-    """w = (k + SNR)^−γ. Choi et al. 2022, "Perception Prioritized Training"."""
+def p2(gamma: float = 1.0, k: float = 1.0) -> Callable[[Array], Array]:
+    r"""P2 weighting.
+
+    $$
+    w(\lambda) = (k + \mathrm{SNR})^{-\gamma}
+    $$
+
+    Args:
+      gamma: γ.
+      k: positive.
+
+    Returns:
+      λ -> w.
+
+    References:
+      Choi et al., "Perception Prioritized Training of Diffusion Models" (2022), arXiv:2204.00227.
+    """
     return lambda log_snr: jnp.exp(-gamma * jnp.logaddexp(math.log(k), log_snr))
 
 
-def edm(data_std=0.5):
-    """w = 1 + 1 / (s²·SNR), s = data_std: 1/σ² + 1/s² on data where α = 1, 1 on EDM's F.
+def edm(data_std: float = 0.5) -> Callable[[Array], Array]:
+    r"""The weight of EDM.
 
-    Karras et al. 2022, table 1, λ(σ) = (σ² + s²) / (σ·s)².
+    $$
+    w(\lambda) = 1 + \frac{1}{s^2 \, \mathrm{SNR}}
+    $$
+
+    This is λ(σ) = (σ² + s²)/(σ·s)² on data where α = 1, and 1 on EDM's network output F.
+
+    Args:
+      data_std: s, the standard deviation of the data.
+
+    Returns:
+      λ -> w.
+
+    References:
+      Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022),
+        arXiv:2206.00364, table 1.
     """
     return lambda log_snr: 1 + jnp.exp(-log_snr) / data_std**2
 
 
-def sigmoid(bias):
-    """w = sigmoid(bias − λ), made for `elbo(sigmoid(bias), schedule)`; its half lies at λ = bias.
+def sigmoid(bias: float) -> Callable[[Array], Array]:
+    r"""Sigmoid weighting, made for `weighted_elbo(sigmoid(bias), schedule)`.
 
-    Kingma & Gao 2023; Hoogeboom et al. 2024, "Simpler Diffusion (SiD2)".
+    $$
+    w(\lambda) = \mathrm{sigmoid}(b - \lambda)
+    $$
+
+    Args:
+      bias: b, the λ at which the weight is one half.
+
+    Returns:
+      λ -> w.
+
+    References:
+      Kingma & Gao, "Understanding Diffusion Objectives as the ELBO with Simple Data Augmentation"
+        (2023), arXiv:2303.00848.
+      Hoogeboom et al., "Simpler Diffusion (SiD2)" (2024), arXiv:2410.19324.
     """
     return lambda log_snr: jax.nn.sigmoid(bias - log_snr)
 
 
-def convert(weight, *, source, target, schedule=None):
-    """The weight on `target` whose loss equals that of `weight` on `source`, at every λ.
+def convert(
+    weight: Callable[[Array], Array], *, source: Any, target: Any, schedule: Any = None
+) -> Callable[[Array], Array]:
+    r"""The weight on one prediction whose loss equals that of a weight on another, at every λ.
 
-    source and target have error_scale(alpha, sigma): their squared error relative to the noise's.
-    α and σ at λ are the schedule's; without one α² + σ² = 1 (it matters for velocity and score).
+    $$
+    w_{\mathrm{target}}(\lambda) = w_{\mathrm{source}}(\lambda) \,
+    \frac{\mathrm{scale}_{\mathrm{source}}(\alpha, \sigma)}
+    {\mathrm{scale}_{\mathrm{target}}(\alpha, \sigma)}
+    $$
+
+    Args:
+      weight: λ -> a weight on `source`.
+      source: a prediction with error_scale(alpha, sigma), its squared error relative to that of the
+        noise: genjax.diffusion.predictions.
+      target: the prediction to weigh.
+      schedule: the noise schedule, for α and σ at λ; None for α² + σ² = 1. It matters for velocity
+        and score.
+
+    Returns:
+      λ -> w on `target`.
+
+    References:
+      Kingma & Gao, "Understanding Diffusion Objectives as the ELBO with Simple Data Augmentation"
+        (2023), arXiv:2303.00848.
     """
 
-    def converted(log_snr):
+    def converted(log_snr: Array) -> Array:
         if schedule is None:
             alpha = jnp.exp(-0.5 * jax.nn.softplus(-log_snr))
             sigma = jnp.exp(-0.5 * jax.nn.softplus(log_snr))

@@ -7,21 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-DATA_AXIS = "data"
-
-
-def _bound(axis: str) -> bool:
-    """Whether a mapped axis of this name is in scope while tracing."""
-    try:
-        lax.axis_size(axis)
-    except NameError:
-        return False
-    return True
-
-
-def _wide(x: jax.Array) -> jax.Array:
-    """At least float32: moments in bfloat16 would lose the answer."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+from genjax import over_batch
+from genjax.numerics import widen
 
 
 class GroupNorm(nn.Module):
@@ -44,7 +31,7 @@ class GroupNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
         pixels = tuple(range(1, x.ndim - 1))
-        f = _wide(x)
+        f = widen(x)
 
         # To channels first, to groups on [B, C] after: XLA's CPU backend is several times slower
         # on the reduction of the five-dimensional array, and if the two moments are stacked.
@@ -71,7 +58,7 @@ class BatchNorm(nn.Module):
 
     momentum: float = 0.99
     epsilon: float = 1e-5
-    axis_name: str = DATA_AXIS
+    axis_name: str | None = over_batch.DATA_AXIS
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -82,12 +69,11 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
         mean_ = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var_ = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
-        f = _wide(x)
+        f = widen(x)
         if train:
             others = tuple(range(x.ndim - 1))
             moments = f.mean(others), jnp.square(f).mean(others)  # [C]
-            if _bound(self.axis_name):
-                moments = lax.pmean(moments, self.axis_name)
+            moments = over_batch.mean(moments, self.axis_name)
             mean, var = moments[0], jnp.maximum(moments[1] - moments[0] ** 2, 0.0)
             if not self.is_initializing():
                 mean_.value = self.momentum * mean_.value + (1 - self.momentum) * mean
@@ -110,18 +96,15 @@ class MinibatchStddev(nn.Module):
     """
 
     epsilon: float = 1e-8
-    axis_name: str = DATA_AXIS
+    axis_name: str | None = over_batch.DATA_AXIS
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        bound = _bound(self.axis_name)
+        def mean(f: jax.Array) -> jax.Array:
+            return over_batch.mean(f.mean(0), self.axis_name)
 
-        def over_batch(f: jax.Array) -> jax.Array:
-            mean = f.mean(0)
-            return lax.pmean(mean, self.axis_name) if bound else mean
-
-        f = _wide(x)
-        var = over_batch(jnp.square(f - over_batch(f)[None]))  # [..., C]
+        f = widen(x)
+        var = mean(jnp.square(f - mean(f)[None]))  # [..., C]
         deviation = jnp.sqrt(var + self.epsilon).mean()
         channel = jnp.full((*x.shape[:-1], 1), deviation, x.dtype)
         return jnp.concatenate([x, channel], axis=-1)

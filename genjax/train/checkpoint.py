@@ -2,10 +2,10 @@
 
 import errno
 import json
+import logging
 import math
 import os
 import shutil
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -16,17 +16,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from genjax.errors import first_line
+from genjax.errors import GenjaxError, first_line
 from genjax.train import digests, processes
 from genjax.train.state import TrainState
+
+logger = logging.getLogger(__name__)
 
 SCORE = "metrics/metrics"  # where in a checkpoint Orbax writes it
 
 
-class CheckpointError(Exception):
+class CheckpointError(GenjaxError):
     """A checkpoint cannot be saved or restored; the message is one line."""
-
-    exit_code = 2
 
 
 class SaveError(CheckpointError):
@@ -42,9 +42,13 @@ class Checkpoints:
     no flipped byte, and deletes non-atomically. Of several processes the first alone reads and
     writes; the others take part in save and restore, which all of them call together.
 
-    directory: where; made absolute, because Orbax resolves it later, in a thread.
-    keep: how many of the latest to keep, beside the one of the lowest score.
-    read_only: leave everything as it is, for looking into a run that may be under way.
+    Args:
+      directory: where; made absolute, because Orbax resolves it later, in a thread.
+      keep: how many of the latest to keep, beside the one of the lowest score.
+      read_only: leave everything as it is, for looking into a run that may be under way.
+
+    Raises:
+      CheckpointError: where the directory cannot be used.
     """
 
     def __init__(self, directory: str | Path, keep: int = 2, *, read_only: bool = False):
@@ -58,8 +62,8 @@ class Checkpoints:
         alone = ocp.options.MultiprocessingOptions(
             primary_host=0, active_processes={0}, barrier_sync_key_prefix="genjax"
         )
-        several = {"multiprocessing_options": alone} if processes.is_multi_process() else {}
-        kept = policies.AnyPreservationPolicy(
+        distributed = {"multiprocessing_options": alone} if processes.is_multi_process() else {}
+        latest_and_best = policies.AnyPreservationPolicy(
             [
                 policies.LatestN(keep),
                 policies.BestN(
@@ -74,29 +78,35 @@ class Checkpoints:
             # without best_fn forgets its metrics at a restart.
             best_fn=_score,
             best_mode="min",
-            preservation_policy=kept,
+            preservation_policy=latest_and_best,
             read_only=read_only,
             create=False,
             cleanup_tmp_directories=not read_only,
-            **several,
+            **distributed,
         )
         try:
             if self.writer:
                 self.directory.mkdir(parents=True, exist_ok=True)
-                self._remove_halves()
+                self._remove_incomplete()
             return _Manager(
                 self.directory,
                 options=options,
-                item_handlers={"state": ocp.StandardCheckpointHandler(**several)},
+                item_handlers={"state": ocp.StandardCheckpointHandler(**distributed)},
             )
         except Exception as error:
             raise CheckpointError(f"{self.directory} cannot be used: {_line(error)}") from error
 
     def save(self, step: int, state: TrainState, score: float | None = None) -> None:
-        """Starts an asynchronous save; score is lower for better.
+        """Starts an asynchronous save; all processes call it together.
 
-        A score that is not finite is left out, as Orbax would rank a NaN above the true best.
-        Raises SaveError when this save, or the one before it, failed.
+        Args:
+          step: its number.
+          state: what to save; copied before this returns, so that it can be donated.
+          score: to rank it by, lower is better. One that is not finite counts as None, as Orbax
+            would rank a NaN above the true best.
+
+        Raises:
+          SaveError: when this save, or the one before it, failed.
         """
         if processes.is_multi_process():
             state = processes.gather_to_host(state)
@@ -118,7 +128,11 @@ class Checkpoints:
         self._finishing = self._pool.submit(self._finish, step)
 
     def wait(self) -> None:
-        """Waits for the save under way. Raises SaveError when it failed."""
+        """Waits for the save under way.
+
+        Raises:
+          SaveError: when it failed.
+        """
         finishing, self._finishing = self._finishing, None
         try:
             if finishing:
@@ -129,22 +143,31 @@ class Checkpoints:
     def close(self) -> None:
         """Waits, then releases the threads. A program that skips this can lose its last save.
 
-        Raises SaveError when that save failed.
+        Raises:
+          SaveError: when that save failed.
         """
         try:
             self.wait()
         finally:
             self._pool.shutdown()
             if self._manager is not None:
-                with suppress(Exception):  # it raises once more what wait has told
+                with suppress(Exception):  # it raises once more what wait has raised
                     self._manager.close()
 
     def steps(self) -> list[int]:
-        """The steps saved, damaged ones included, oldest first."""
+        """The steps saved.
+
+        Returns:
+          Their numbers, damaged ones included, oldest first.
+        """
         return sorted(self._manager.all_steps()) if self._manager else []
 
     def best(self) -> int | None:
-        """The step of the lowest score, None where no intact checkpoint has one."""
+        """The best checkpoint.
+
+        Returns:
+          The step of the lowest score; None where no intact checkpoint has one.
+        """
         scores = {}
         for step in self.steps():
             folder = self.directory / str(step)
@@ -154,39 +177,47 @@ class Checkpoints:
         return next((step for step in ranked if self.damage(step) is None), None)
 
     def damage(self, step: int) -> str | None:
-        """What is wrong with a checkpoint's files, in words, or None."""
+        """What is wrong with a checkpoint's files.
+
+        Args:
+          step: its number.
+
+        Returns:
+          The damage in words; None where it is intact.
+        """
         return digests.damage(self.directory / str(step))
 
     def restore(
-        self,
-        like: TrainState,
-        say: Callable[[str], None],
-        step: int | None = None,
-        *,
-        before: int | None = None,
+        self, like: TrainState, step: int | None = None, *, before: int | None = None
     ) -> TrainState | None:
-        """The newest intact checkpoint, or that of a given step, laid out as `like`.
+        """The newest intact checkpoint, or that of a given step; all processes call it together.
 
-        like: a state with the expected shapes, types and shardings. say gets one line for each
-        damaged checkpoint that is passed over. before: only checkpoints of earlier steps. Returns
-        None where there is none. Raises CheckpointError where the arrays have other names or shapes
-        than expected.
+        Each damaged checkpoint that is skipped is logged as a warning.
+
+        Args:
+          like: a state with the expected shapes, types and shardings.
+          step: the one to restore; None for the newest intact one.
+          before: only checkpoints of earlier steps.
+
+        Returns:
+          The state, laid out as `like`; None where there is none.
+
+        Raises:
+          CheckpointError: where the arrays have other names or shapes than expected.
         """
         self.wait()
         steps = (
             [s for s in self.steps() if before is None or s < before] if step is None else [step]
         )
         if not processes.is_multi_process():
-            return self._newest(like, say, steps)
+            return self._newest(like, steps)
         blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
-        found = self._newest(blank, say, steps) if self._manager else None
+        found = self._newest(blank, steps) if self._manager else None
         if int(processes.maximum(-1 if found is None else 0)) < 0:
             return None
         return processes.broadcast_from_main(blank if found is None else found, like)
 
-    def _newest(
-        self, like: TrainState, say: Callable[[str], None], steps: list[int]
-    ) -> TrainState | None:
+    def _newest(self, like: TrainState, steps: list[int]) -> TrainState | None:
         for candidate in reversed(steps):
             damage = self.damage(candidate)
             if damage is None:
@@ -197,12 +228,15 @@ class Checkpoints:
                     raise
                 except Exception as error:
                     damage = _line(error)
-            say(f"checkpoint {candidate} is passed over: {damage}")
+            logger.warning("checkpoint %d is skipped: %s", candidate, damage)
         return None
 
     def discard_after(self, step: int | None) -> None:
-        """Deletes the checkpoints that restore passed over, so that their steps can be saved
-        again."""
+        """Deletes the checkpoints that restore skipped, so that their steps can be saved again.
+
+        Args:
+          step: the one that was restored; None to delete all.
+        """
         for newer in self.steps():
             if self._manager and (step is None or newer > step):
                 self._manager.delete(newer)
@@ -238,7 +272,7 @@ class Checkpoints:
                     f"{saved.get(name, 'absent')} there and {expected.get(name, 'absent')} here"
                 )
 
-    def _remove_halves(self) -> None:
+    def _remove_incomplete(self) -> None:
         """A save that was killed before its digests, or a half-deleted one, is no checkpoint."""
         for folder in self.directory.glob("[0-9]*"):
             if folder.name.isdecimal() and folder.is_dir() and not (folder / digests.NAME).exists():
@@ -254,13 +288,12 @@ class Checkpoints:
         self._manager.wait_until_finished()
         self._manager.check_for_errors()
         if self.writer:
-            half = self.directory / f"{digests.NAME}.half"
-            digests.write(self.directory / str(step), half)
+            digests.write(self.directory / str(step))
 
 
 class _Manager(ocp.CheckpointManager):
     def metrics(self, step: int) -> Any:
-        """A damaged score is none: it would end the manager's start, or rank the checkpoint."""
+        """Treats a corrupted score as missing: it would end the manager's start, or rank."""
         folder = Path(self.directory) / str(step)
         return None if digests.damage(folder, SCORE) else super().metrics(step)
 

@@ -1,7 +1,6 @@
 """The sha256 of every file of a checkpoint, written last: without them it was never completed."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,18 +9,27 @@ from genjax import files
 NAME = "digests.json"
 
 
-def write(folder: Path, half: Path) -> None:
-    """Adds the digests to a folder, whole or not at all; half: where to write them first."""
+def write(folder: Path) -> None:
+    """Adds the digests to a folder, whole or not at all.
+
+    Args:
+      folder: a checkpoint's, written by Orbax.
+    """
     digests = {str(path.relative_to(folder)): sha256(path) for path in _files(folder)}
-    half.write_text(json.dumps(digests, indent=1, sort_keys=True))
-    half.rename(folder / NAME)
+    files.write_json(folder / NAME, dict(sorted(digests.items())))
 
 
 def damage(folder: Path, part: str = "") -> str | None:
-    """What is wrong with a checkpoint's files, in words, or None.
+    """What is wrong with a checkpoint's files.
 
     A link is damage: it could lead to a file of someone else's. So is what is being deleted.
-    part: only the files whose names, from the folder, begin so.
+
+    Args:
+      folder: a checkpoint's.
+      part: only the files whose names, from the folder, begin so.
+
+    Returns:
+      The damage in words; None where it is intact.
     """
     try:
         return _damage(folder, part)
@@ -56,6 +64,13 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def sha256(path: Path) -> str:
-    """The digest of one file, in hexadecimal."""
+    """The digest of one file.
+
+    Args:
+      path: the file.
+
+    Returns:
+      64 hexadecimal digits.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,14 +8,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from genjax.train import averages
 from genjax.train.state import TrainState, Tree
 
 
 class Aux(NamedTuple):
     """What a loss returns beside its value.
 
-    metrics: {name: scalar}, means over the examples the loss was given.
-    variables: {player: collections} that replace those in the state (batch statistics, say).
+    Attributes:
+      metrics: {name: scalar}, means over the examples the loss was given.
+      variables: {player: collections} that replace those in the state (batch statistics, say).
+        Floating-point ones are averaged over devices after the update.
     """
 
     metrics: Mapping[str, jax.Array] = {}
@@ -26,31 +29,37 @@ class Aux(NamedTuple):
 class Player:
     """One subtree of the parameters, the loss it lowers, and how.
 
-    loss: (params, state, keys, batch) -> (scalar, Aux). params is {player: tree} of everybody; the
-        step differentiates with respect to the player's own tree. keys is one PRNG key per example,
-        [B], each a function of (run key, step, player, global example index) alone, so that the
-        noise does not depend on the number of devices. batch is a tree of arrays [B, ...].
-    optimizer: the optax transformation that updates the player's parameters.
-    turns: updates in one step, each on its own slice of the batch (a critic's n_critic).
-    microbatches: slices whose gradients are averaged into one update (gradient accumulation).
-    ema: decay d of the moving average, ema <- d ema + (1 - d) params, with d lowered to
-        (1 + n) / (10 + n) in the first steps n so that the initial weights are forgotten;
-        None for no average.
+    Attributes:
+      loss: (params, state, keys, batch) -> (scalar, Aux). params is {player: tree} of everybody;
+        the step differentiates with respect to the player's own tree. keys is one PRNG key per
+        example, [B], each a function of (run key, step, player, global example index) alone, so
+        that the noise does not depend on the number of devices. batch is a tree of arrays
+        [B, ...].
+      optimizer: the optax transformation that updates the player's parameters.
+      turns: updates per step, each on its own slice of the batch (a critic's n_critic).
+      microbatches: slices whose gradients are averaged into one update (gradient accumulation).
+      ema: the moving averages of the parameters. A number d in [0, 1) is the decay of
+        `averages.constant`: ema ← d ema + (1 − d) params, with d lowered to (1 + n) / (10 + n) in
+        the first steps n. A function step -> d is a decay of another kind, such as
+        `averages.power_function(0.1)`. A mapping {name: either} keeps several. None for no average.
+
+    Raises:
+      ValueError: where turns or microbatches are less than 1, or a decay lies outside [0, 1).
     """
 
     loss: Callable[[dict[str, Tree], TrainState, jax.Array, Any], tuple[jax.Array, Aux]]
     optimizer: optax.GradientTransformation
     turns: int = 1
     microbatches: int = 1
-    ema: float | None = None
+    ema: averages.Averages | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.turns < 1 or self.microbatches < 1:
             raise ValueError(
                 f"turns and microbatches are at least 1, not {self.turns} and {self.microbatches}"
             )
-        if self.ema is not None and not 0 <= self.ema < 1:
-            raise ValueError(f"an EMA decay lies in [0, 1), not {self.ema}")
+        if self.ema is not None:
+            averages.check(self.ema)
 
 
 Game = Mapping[str, Player]  # in the order of play: a generator sees the critic already updated
@@ -59,7 +68,16 @@ Game = Mapping[str, Player]  # in the order of play: a generator sees the critic
 def initial_state(game: Game, params: dict[str, Tree], variables: dict[str, Tree]) -> TrainState:
     """The state before the first step.
 
-    Raises ValueError where a player has no parameters. Parameters without a player stay frozen.
+    Args:
+      game: the players.
+      params: {player: parameters}; those without a player stay frozen.
+      variables: {player: collections}.
+
+    Returns:
+      The state.
+
+    Raises:
+      ValueError: where a player has no parameters.
     """
     if missing := [name for name in game if name not in params]:
         raise ValueError(f"no parameters for the players {missing}; there are {sorted(params)}")
@@ -68,9 +86,8 @@ def initial_state(game: Game, params: dict[str, Tree], variables: dict[str, Tree
         params=params,
         opt_state={name: p.optimizer.init(params[name]) for name, p in game.items()},
         variables=variables,
-        # A copy: a buffer cannot be donated twice.
         ema={
-            name: jax.tree.map(jnp.copy, params[name])
+            name: averages.start(p.ema, params[name])
             for name, p in game.items()
             if p.ema is not None
         },
@@ -80,7 +97,15 @@ def initial_state(game: Game, params: dict[str, Tree], variables: dict[str, Tree
 def compiled_initial_state(
     game: Game, init: Callable[..., tuple[dict[str, Tree], dict[str, Tree]]]
 ) -> Callable[..., TrainState]:
-    """`initial_state` of what init(…) draws, parameters and variables, as one jitted function."""
+    """`initial_state` of what a function draws, as one jitted function.
+
+    Args:
+      game: the players.
+      init: (…) -> (params, variables).
+
+    Returns:
+      A function of init's arguments to the state.
+    """
     # One program draws all arrays, and runs once: not worth the compiler's effort.
     options = {"xla_backend_optimization_level": 0}
     return jax.jit(

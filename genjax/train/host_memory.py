@@ -10,10 +10,13 @@ from typing import Any
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Python's collector waits.
+    """A context without Python's garbage collector.
 
     Nothing of the hundred thousand objects that tracing a large program makes is garbage before its
     end, and the collector's looks at them are a tenth of the time.
+
+    Yields:
+      Nothing.
     """
     collects = gc.isenabled()
     gc.disable()
@@ -30,6 +33,9 @@ def compiling() -> Iterator[None]:
 
     Traces are cycles that the collector finds late, and glibc keeps what the compiler frees: of a
     U-Net's train step over 500 MiB, which are handed back to the system.
+
+    Yields:
+      Nothing.
     """
     with uncollected():
         yield
@@ -41,7 +47,14 @@ def compiling() -> Iterator[None]:
 
 
 def freeing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function whose first call, the one that compiles it, is made in `compiling`."""
+    """A function whose first call, the one that compiles it, is made in `compiling`.
+
+    Args:
+      function: jitted.
+
+    Returns:
+      A function of the same arguments.
+    """
     called = False
 
     def call(*arguments: Any) -> Any:

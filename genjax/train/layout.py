@@ -10,85 +10,155 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from genjax.errors import GenjaxError
+from genjax.over_batch import DATA_AXIS
 from genjax.train.game import Game
 from genjax.train.state import TrainState
 from genjax.train.step import Step, StepMetrics, make_step
 
-AXIS = "data"
-
-Dispatch = Callable[[TrainState, jax.Array, Any], tuple[TrainState, StepMetrics]]
-
 
 @dataclass(frozen=True)
-class Program:
-    """(state, key, fed batches) -> (state, metrics [n]), the state donated; a Dispatch.
+class CompiledSteps:
+    """A few train steps in one call: (state, key, batches) -> (state, metrics [n]).
 
-    function: jitted; takes `held` as well, what is kept on the devices, or None.
+    The state is donated: its buffers are those of the result. The number of steps n is the length
+    of the batches.
+
+    Attributes:
+      function: jitted; takes `dataset` as its fourth argument.
+      dataset: arrays [N, ...] on the devices that batches are indices into, or None.
     """
 
     function: Any
-    held: Any
+    dataset: Any
 
     def __call__(
         self, state: TrainState, key: jax.Array, batches: Any
     ) -> tuple[TrainState, StepMetrics]:
-        return self.function(state, key, batches, self.held)
+        return self.function(state, key, batches, self.dataset)
 
     def prepare(self, state: TrainState, key: jax.Array, batches: Any) -> None:
-        """Compiles for arrays or `Layout.like` of them; a call with such finds it done."""
-        self.function.lower(state, key, batches, self.held).compile()
+        """Compiles ahead; a call with arrays of these shapes does not compile again.
+
+        Args:
+          state: placed, or `Layout.like` of one.
+          key: of the train steps.
+          batches: as `Layout.feed` returns them.
+        """
+        self.function.lower(state, key, batches, self.dataset).compile()
 
 
 class Layout(Protocol):
-    """devices_in_all: over every process. compile(game): the program of its steps; with `held`, a
-    data set {name: [N, ...]} that is kept on the devices, batches are indices [n, B] into it.
-    place(state): the state on the devices. like(state): its shapes, types and shardings there.
-    feed(batches): host arrays [n, B, ...] of n steps, this process' share of the batch, onto the
-    devices. gather(state): whole arrays on one of this process' devices; all processes call it
-    together.
-    """
+    """Where the state and the batches of a run lie."""
 
     @property
-    def devices_in_all(self) -> int: ...
+    def devices_in_all(self) -> int:
+        """How many devices share a batch, over every process."""
+        ...
+
     def compile(
-        self, game: Game, *, several: bool = True, skip: bool = False, held: Any = None
-    ) -> Program: ...
-    def place(self, state: TrainState) -> TrainState: ...
-    def like(self, state: TrainState) -> TrainState: ...
-    def feed(self, batches: Any) -> Any: ...
-    def gather(self, state: TrainState) -> TrainState: ...
+        self,
+        game: Game,
+        *,
+        scan_steps: int = 1,
+        skip_nonfinite: bool = False,
+        dataset: Any = None,
+    ) -> CompiledSteps:
+        """The train steps of a game on these devices.
+
+        Args:
+          game: the players.
+          scan_steps: the most train steps in one call, which are scanned so that the host is not
+            the bottleneck; with 1 there is no loop around the step.
+          skip_nonfinite: as in `make_step`.
+          dataset: host arrays {name: [N, ...]} to keep on every device; batches are then indices
+            [n, B] into them.
+
+        Returns:
+          The compiled steps; compiled at their first call, or by `prepare`.
+        """
+        ...
+
+    def place(self, state: TrainState) -> TrainState:
+        """The state on the devices.
+
+        Args:
+          state: host arrays, or arrays on one device.
+
+        Returns:
+          The same arrays, laid out.
+        """
+        ...
+
+    def like(self, state: TrainState) -> TrainState:
+        """What `place` would return, without its arrays.
+
+        Args:
+          state: arrays, or shapes and types.
+
+        Returns:
+          Shapes, types and shardings.
+        """
+        ...
+
+    def feed(self, batches: Any) -> Any:
+        """The batches of n steps on the devices.
+
+        Args:
+          batches: host arrays [n, B, ...], this process' share of each batch.
+
+        Returns:
+          What the compiled steps take.
+        """
+        ...
+
+    def gather(self, state: TrainState) -> TrainState:
+        """The complete arrays on one of this process' devices; all processes call it together.
+
+        Args:
+          state: as `place` returns it.
+
+        Returns:
+          Copies, which outlive the state's donated buffers.
+        """
+        ...
 
 
-def _dispatch(step: Step, several: bool) -> Callable[..., tuple[TrainState, StepMetrics]]:
-    """n steps in one dispatch over batches [n, B, ...], so that the host is not the bottleneck.
-
-    Without `several` n is 1 and there is no loop around the step.
-    """
-
-    def dispatch(
-        state: TrainState, key: jax.Array, batches: Any, held: Any
+def _scanned(step: Step, scan_steps: int) -> Callable[..., tuple[TrainState, StepMetrics]]:
+    def steps(
+        state: TrainState, key: jax.Array, batches: Any, dataset: Any
     ) -> tuple[TrainState, StepMetrics]:
         def one(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
-            if held is not None:
-                batch = jax.tree.map(lambda x: x[batch], held)
+            if dataset is not None:
+                batch = jax.tree.map(lambda x: x[batch], dataset)
             return step(state, key, batch)
 
-        if not several:
+        n = jax.tree.leaves(batches)[0].shape[0]
+        if n > scan_steps:
+            raise ValueError(f"{n} train steps in one call, but scan_steps is {scan_steps}")
+        if scan_steps == 1:
             state, metrics = one(state, jax.tree.map(lambda x: x[0], batches))
             return state, jax.tree.map(lambda m: m[None], metrics)
         return jax.lax.scan(one, state, batches)
 
-    return dispatch
+    return steps
 
 
-class LayoutError(ValueError):
+class LayoutError(GenjaxError, ValueError):
     """A batch that does not fit the devices; the message is one line saying what to do."""
-
-    exit_code = 2
 
 
 def check(game: Game, batch: int, devices: int) -> None:
-    """Raises LayoutError unless the batch divides over the devices and each player's slices."""
+    """Checks that a batch divides over the devices and into each player's slices.
+
+    Args:
+      game: the players.
+      batch: examples per step, over all processes.
+      devices: how many share it.
+
+    Raises:
+      LayoutError: where it does not; the message suggests a batch that does.
+    """
     for name, player in game.items():
         unit = devices * player.turns * player.microbatches
         if batch < 1 or batch % unit:
@@ -108,7 +178,7 @@ def _first_of_each_process(count: int | None) -> list[jax.Device]:
 
 
 def _first_copy(state: TrainState) -> TrainState:
-    # The copy outlives the state, whose buffers the next dispatch is donated.
+    # The copy outlives the state, whose buffers the next call is donated.
     return jax.tree.map(lambda x: jnp.copy(x.addressable_data(0)), state)
 
 
@@ -118,50 +188,58 @@ def _shape(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
 
 @dataclass(frozen=True)
 class DataParallel:
-    """jax.pmap: every device holds the whole state and a share of the batch.
+    """jax.pmap: every device holds the complete state and a share of the batch.
 
-    devices: how many of this process' devices to use; None for all.
+    Attributes:
+      devices: how many of this process' devices to use; None for all.
     """
 
     devices: int | None = None
 
     @cached_property
     def mesh(self) -> Mesh:
-        return Mesh(np.asarray(jax.local_devices()[: self.devices]), (AXIS,))
+        """This process' devices."""
+        return Mesh(np.asarray(jax.local_devices()[: self.devices]), (DATA_AXIS,))
 
     @property
     def devices_in_all(self) -> int:
         return self.mesh.size * jax.process_count()
 
     def compile(
-        self, game: Game, *, several: bool = True, skip: bool = False, held: Any = None
-    ) -> Program:
-        dispatch = jax.pmap(
-            _dispatch(make_step(game, AXIS, skip=skip), several),
-            axis_name=AXIS,
+        self,
+        game: Game,
+        *,
+        scan_steps: int = 1,
+        skip_nonfinite: bool = False,
+        dataset: Any = None,
+    ) -> CompiledSteps:
+        step = make_step(game, DATA_AXIS, skip_nonfinite=skip_nonfinite)
+        steps = jax.pmap(
+            _scanned(step, scan_steps),
+            axis_name=DATA_AXIS,
             in_axes=(None, None, 0, None),
             out_axes=(None, None),
             donate_argnums=0,
             devices=None if self.devices is None else _first_of_each_process(self.devices),
         )
-        return Program(dispatch, jax.device_put(held, self._copied))
+        return CompiledSteps(steps, jax.device_put(dataset, self._replicated))
 
     @property
-    def _copied(self) -> NamedSharding:
+    def _replicated(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec())
 
     def place(self, state: TrainState) -> TrainState:
-        return jax.device_put(state, self._copied)
+        return jax.device_put(state, self._replicated)
 
     def like(self, state: TrainState) -> TrainState:
-        return jax.tree.map(lambda x: _shape(x, self._copied), state)
+        return jax.tree.map(lambda x: _shape(x, self._replicated), state)
 
     def feed(self, batches: Any) -> Any:
         count = self.mesh.size
 
         def put(x: np.ndarray) -> jax.Array:
             shares = x.reshape(x.shape[0], count, -1, *x.shape[2:]).swapaxes(0, 1)
-            return jax.device_put(shares, NamedSharding(self.mesh, PartitionSpec(AXIS)))
+            return jax.device_put(shares, NamedSharding(self.mesh, PartitionSpec(DATA_AXIS)))
 
         return jax.tree.map(put, batches)
 
@@ -173,8 +251,9 @@ class DataParallel:
 class FullySharded:
     """jax.jit over a mesh: parameters, optimizer and averages lie sharded over all devices.
 
-    devices: how many of each process' devices to use; None for all.
-    smallest: arrays of fewer elements stay replicated, as their communication costs more.
+    Attributes:
+      devices: how many of each process' devices to use; None for all.
+      smallest: arrays of fewer elements stay replicated, as their communication costs more.
     """
 
     devices: int | None = None
@@ -182,7 +261,8 @@ class FullySharded:
 
     @cached_property
     def mesh(self) -> Mesh:
-        return Mesh(np.asarray(_first_of_each_process(self.devices)), (AXIS,))
+        """The devices of every process."""
+        return Mesh(np.asarray(_first_of_each_process(self.devices)), (DATA_AXIS,))
 
     @property
     def devices_in_all(self) -> int:
@@ -193,21 +273,26 @@ class FullySharded:
         if x.size < self.smallest or not fitting:
             return NamedSharding(self.mesh, PartitionSpec())
         largest = max(fitting, key=lambda a: x.shape[a])
-        return NamedSharding(self.mesh, PartitionSpec(*[None] * largest, AXIS))
+        return NamedSharding(self.mesh, PartitionSpec(*[None] * largest, DATA_AXIS))
 
     def compile(
-        self, game: Game, *, several: bool = True, skip: bool = False, held: Any = None
-    ) -> Program:
-        step = make_step(game, None, skip=skip)
+        self,
+        game: Game,
+        *,
+        scan_steps: int = 1,
+        skip_nonfinite: bool = False,
+        dataset: Any = None,
+    ) -> CompiledSteps:
+        step = make_step(game, None, skip_nonfinite=skip_nonfinite)
 
         def pinned(state, key, batch):
             state, metrics = step(state, key, batch)
             shardings = jax.tree.map(self._sharding, state)
             return jax.lax.with_sharding_constraint(state, shardings), metrics
 
-        dispatch = jax.jit(_dispatch(pinned, several), donate_argnums=0)
-        held = jax.device_put(held, NamedSharding(self.mesh, PartitionSpec()))
-        return Program(dispatch, held)
+        steps = jax.jit(_scanned(pinned, scan_steps), donate_argnums=0)
+        dataset = jax.device_put(dataset, NamedSharding(self.mesh, PartitionSpec()))
+        return CompiledSteps(steps, dataset)
 
     def place(self, state: TrainState) -> TrainState:
         return jax.device_put(state, jax.tree.map(self._sharding, state))
@@ -216,7 +301,7 @@ class FullySharded:
         return jax.tree.map(lambda x: _shape(x, self._sharding(x)), state)
 
     def feed(self, batches: Any) -> Any:
-        sharding = NamedSharding(self.mesh, PartitionSpec(None, AXIS))
+        sharding = NamedSharding(self.mesh, PartitionSpec(None, DATA_AXIS))
 
         def put(x: np.ndarray) -> jax.Array:
             return jax.make_array_from_process_local_data(sharding, x)
@@ -224,8 +309,8 @@ class FullySharded:
         return jax.tree.map(put, batches)
 
     @cached_property
-    def _whole(self) -> Callable[[TrainState], TrainState]:
+    def _replicate(self) -> Callable[[TrainState], TrainState]:
         return jax.jit(lambda s: s, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
 
     def gather(self, state: TrainState) -> TrainState:
-        return _first_copy(self._whole(state))
+        return _first_copy(self._replicate(state))

@@ -1,7 +1,8 @@
-"""The loop: dispatches steps, watches their numbers, saves, and stops when asked."""
+"""The loop: runs train steps, reads their metrics, evaluates, saves, and stops when asked."""
 
+import logging
 import signal
-import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,26 +11,38 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
+from tqdm.notebook import tqdm_notebook
 
+from genjax.errors import GenjaxError
 from genjax.train import host_memory, processes
 from genjax.train.checkpoint import Checkpoints
-from genjax.train.layout import Dispatch, Layout
+from genjax.train.layout import Layout
 from genjax.train.metrics import MetricsWriter
 from genjax.train.state import TrainState
+from genjax.train.step import StepMetrics
+
+logger = logging.getLogger(__name__)
+
+LOG_SECONDS = 20  # between lines of progress where there is no progress bar
 
 
-class NonFiniteError(Exception):
-    """A loss or a gradient is NaN or infinite: `names`, in the step that would have been `step`."""
+class NonFiniteError(GenjaxError):
+    """A loss or a gradient is NaN or infinite.
+
+    Attributes:
+      step: the step that would have been, counted from 1.
+      metrics: names of the step's metrics that are not finite.
+    """
 
     exit_code = 1
 
-    def __init__(self, step: int, names: list[str]):
-        super().__init__(f"{', '.join(names)} not finite at step {step:,}")
-        self.step, self.names = step, names
+    def __init__(self, step: int, metrics: list[str]):
+        super().__init__(f"{', '.join(metrics)} not finite at step {step:,}")
+        self.step, self.metrics = step, metrics
 
 
-class Stopped(Exception):  # noqa: N818, a request, not an error
+class Stopped(GenjaxError):  # noqa: N818, a request, not an error
     """A signal asked the run to stop; the step is saved."""
 
     def __init__(self, signum: int, step: int):
@@ -39,9 +52,14 @@ class Stopped(Exception):  # noqa: N818, a request, not an error
 
 @dataclass(frozen=True)
 class Plan:
-    """steps: where training ends. every: steps between visits (summary, pictures, checkpoint).
-    log: steps between rows of metrics, each of one step, so that no stop changes a row. batch:
-    images in a step, over all processes; epoch: images in an epoch.
+    """How long to train, and what happens when.
+
+    Attributes:
+      steps: where training ends.
+      every: steps between periodic evaluations, each followed by a checkpoint.
+      log: steps between rows of metrics, each of one step, so that no stop changes a row.
+      batch: images per step, over all processes.
+      epoch: images per epoch.
     """
 
     steps: int
@@ -51,17 +69,24 @@ class Plan:
     epoch: int
 
 
-Visit = Callable[[int, TrainState], tuple[dict[str, float], float | None]]
-Fault = Callable[[NonFiniteError], None]
+TrainSteps = Callable[[TrainState, jax.Array, Any], tuple[TrainState, StepMetrics]]
+PeriodicEval = Callable[[int, TrainState], tuple[dict[str, float], float | None]]
 
 
-def refuse(fault: NonFiniteError) -> None:
-    """The answer to a step that is not finite that ends the run."""
-    raise fault
+def raise_nonfinite(error: NonFiniteError) -> None:
+    """The policy that ends the run at a step that is not finite.
+
+    Args:
+      error: what is not finite, and in which step.
+
+    Raises:
+      NonFiniteError: always.
+    """
+    raise error
 
 
 def fit(
-    dispatch: Dispatch,
+    train_steps: TrainSteps,
     layout: Layout,
     state: TrainState,
     key: jax.Array,
@@ -69,38 +94,56 @@ def fit(
     plan: Plan,
     *,
     checkpoints: Checkpoints,
-    metrics: MetricsWriter,
-    visit: Visit,
-    fault: Fault = refuse,
+    writer: MetricsWriter,
+    periodic_eval: PeriodicEval,
+    on_nonfinite: Callable[[NonFiniteError], None] = raise_nonfinite,
 ) -> TrainState:
-    """Trains from state.step to plan.steps and returns the final state.
+    """Trains from state.step to plan.steps.
 
-    batches: host arrays [n, B, ...], n steps a dispatch, the first for state.step; a multiple of
-    plan.every ends one. visit(step, state), every plan.every steps and at the end, returns numbers
-    to report and the score to rank the checkpoint by. fault(NonFiniteError), for each step that is
-    not finite, before anything after it is saved: it raises, or returns to go on where the dispatch
-    skips such updates. Raises Stopped after saving, on SIGINT or SIGTERM; a second signal ends the
-    process at once. Of several processes a signal to any stops all at the same step.
+    In the main thread SIGINT and SIGTERM save and stop the run; a second signal ends the process at
+    once. Of several processes a signal to any stops all at the same step.
+
+    Args:
+      train_steps: `layout.compile(game, …)`.
+      layout: where batches are put.
+      state: placed; its buffers are donated.
+      key: of the train steps.
+      batches: host arrays [n, B, ...] of n train steps each, the first for state.step; a multiple
+        of plan.every ends one.
+      plan: how long, and what happens when.
+      checkpoints: where the state is saved after each periodic evaluation.
+      writer: where metrics and scores go.
+      periodic_eval: (step, state) -> (scores to log, the score to rank the checkpoint by), called
+        every plan.every steps and at the end.
+      on_nonfinite: called for each step that is not finite, before anything after it is saved; it
+        raises, or returns to continue where the train steps skip such updates.
+
+    Returns:
+      The final state.
+
+    Raises:
+      Stopped: after saving, on SIGINT or SIGTERM.
+      NonFiniteError: where `on_nonfinite` raises it.
     """
-    dispatch = host_memory.freeing(dispatch)
+    train_steps = host_memory.freeing(train_steps)
     step = saved = int(state.step)
-    watch = _Watch(plan, step, metrics, fault)
-    with _signals() as asked, watch:
+    progress = _Progress(plan, step, writer, on_nonfinite)
+    with _signals() as stop_signal, progress:
         while step < plan.steps:
             batch = next(batches)
             n = len(jax.tree.leaves(batch)[0])
-            state, told = dispatch(state, key, layout.feed(batch))
+            state, metrics = train_steps(state, key, layout.feed(batch))
             step += n
-            watch.dispatched(step, n, told)
-            visiting = step % plan.every == 0 or step == plan.steps
-            stopping = asked()
-            if visiting or stopping:
-                watch.settle()
-            if visiting:
-                numbers, score = visit(step, state)
+            progress.enqueue(step, n, metrics)
+            evaluating = step % plan.every == 0 or step == plan.steps
+            stopping = stop_signal()
+            if evaluating or stopping:
+                progress.settle()
+            if evaluating:
+                scores, score = periodic_eval(step, state)
                 checkpoints.save(step, state, score)
                 saved = step
-                watch.summary(step, numbers)
+                progress.summary(step, scores)
             elif stopping and saved != step:
                 checkpoints.save(step, state)
             if stopping:
@@ -110,79 +153,87 @@ def fit(
     return state
 
 
-class _Watch:
-    """Reads each dispatch's metrics one dispatch late, so that the device never waits for it."""
+class _Progress:
+    """Reads the metrics of each call one call late, so that the device never waits for the host."""
 
-    def __init__(self, plan: Plan, step: int, metrics: MetricsWriter, fault: Fault):
-        self.plan, self.metrics, self.fault = plan, metrics, fault
-        self.pending: tuple[int, int, dict[str, jax.Array]] | None = None
+    def __init__(
+        self,
+        plan: Plan,
+        step: int,
+        writer: MetricsWriter,
+        on_nonfinite: Callable[[NonFiniteError], None],
+    ):
+        self.plan, self.writer, self.on_nonfinite = plan, writer, on_nonfinite
+        self.pending: tuple[int, int, StepMetrics] | None = None
         self.recent: list[dict[str, float]] = []
         self.images = self.seconds = 0.0
-        self.last: tuple[int, float] | None = None
-        self.speaks = processes.is_main_process()
-        self.live = self.speaks and sys.stderr.isatty()
+        self.last_read: float | None = None
+        self.is_main = processes.is_main_process()
+        # None: tqdm looks whether it writes to a terminal. A notebook is none, and has its own bar.
+        disable = not self.is_main or (False if issubclass(tqdm, tqdm_notebook) else None)
         self.bar = tqdm(
-            total=plan.steps, initial=step, unit="step", disable=not self.live, dynamic_ncols=True
+            total=plan.steps, initial=step, unit="step", disable=disable, dynamic_ncols=True
         )
-        self.spoke = time.monotonic()
+        self.last_line = time.monotonic()
 
-    def __enter__(self) -> "_Watch":
+    def __enter__(self) -> "_Progress":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.bar.close()
 
-    def dispatched(self, step: int, n: int, told: dict[str, jax.Array]) -> None:
-        previous, self.pending = self.pending, (step, n, told)
+    def enqueue(self, step: int, n: int, metrics: StepMetrics) -> None:
+        previous, self.pending = self.pending, (step, n, metrics)
         if previous:
             self._read(*previous)
 
     def settle(self) -> None:
-        """Reads what is pending, and pauses the clock for the visit that follows."""
+        """Reads what is pending, and pauses the clock for the evaluation that follows."""
         if self.pending:
             self._read(*self.pending)
-        self.pending = self.last = None
+        self.pending = self.last_read = None
 
-    def _read(self, step: int, n: int, told: dict[str, jax.Array]) -> None:
-        values = {name: np.asarray(value) for name, value in told.items()}
+    def _read(self, step: int, n: int, metrics: StepMetrics) -> None:
+        values = {name: np.asarray(value) for name, value in metrics.items()}
         for i in range(n):
             this = step - n + i + 1
             finite = {name: float(v[i]) for name, v in values.items() if np.isfinite(v[i])}
             if bad := sorted(values.keys() - finite.keys()):
-                self.fault(NonFiniteError(this, bad))
+                self.on_nonfinite(NonFiniteError(this, bad))
             if this % self.plan.log == 0:
-                self.metrics.write(this, finite)
+                self.writer.write(this, finite)
         row = _finite_means(values)
         self.recent.append(row)
         now = time.monotonic()
-        if self.last:  # the first interval after a pause holds compilation or a visit
+        if self.last_read is not None:  # not the first after a pause: it compiles or evaluates
             self.images += n * self.plan.batch
-            self.seconds += now - self.last[1]
-        self.last = (step, now)
+            self.seconds += now - self.last_read
+        self.last_read = now
         self.bar.update(n)
-        if self.live:
+        if not self.bar.disable:
             self.bar.set_postfix_str(f"{_losses(row)} {self._speed()}".rstrip())
-        elif self.speaks and now - self.spoke > 20:
-            print(f"step {step:,} of {self.plan.steps:,}  {_losses(row)}  {self._speed()}")
-            self.spoke = now
+        elif self.is_main and now - self.last_line > LOG_SECONDS:
+            line = f"step {step:,} of {self.plan.steps:,}  {_losses(row)}  {self._speed()}"
+            logger.info("%s", line)
+            self.last_line = now
 
-    def summary(self, step: int, numbers: dict[str, float]) -> None:
-        """One line on what happened since the last; starts the next stretch."""
+    def summary(self, step: int, scores: dict[str, float]) -> None:
+        """Logs one line on what happened since the last, and starts the next stretch."""
         names = dict.fromkeys(name for row in self.recent for name in row)
         means = _finite_means(
             {k: np.array([row.get(k, np.nan) for row in self.recent]) for k in names}
         )
-        self.metrics.write(step, numbers)
-        if self.speaks:
+        self.writer.write(step, scores)
+        if self.is_main:
             epoch = step * self.plan.batch / self.plan.epoch
             parts = [f"step {step:>6,} of {self.plan.steps:,}", f"epoch {epoch:.1f}"]
             parts.append(_losses(means))
-            parts += [f"{name} {value:.4g}" for name, value in numbers.items()]
+            parts += [f"{name} {value:.4g}" for name, value in scores.items()]
             self.bar.clear()
-            print("  ".join([*parts, self._speed()]).rstrip(), flush=True)
+            logger.info("%s", "  ".join([*parts, self._speed()]).rstrip())
         self.recent = []
         self.images = self.seconds = 0.0
-        self.spoke = time.monotonic()
+        self.last_line = time.monotonic()
 
     def _speed(self) -> str:
         return f"{self.images / self.seconds:,.0f} images/s" if self.seconds else ""
@@ -193,39 +244,50 @@ def _losses(row: dict[str, float]) -> str:
 
 
 def _finite_means(values: dict[str, np.ndarray]) -> dict[str, float]:
-    """Over the steps that were finite: the others are told as faults."""
+    """Over the steps that were finite: `on_nonfinite` hears of the others."""
     finite = {name: value[np.isfinite(value)] for name, value in values.items()}
     return {name: float(value.mean()) for name, value in finite.items() if len(value)}
 
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], int]]:
-    """Yields a function to call after each dispatch: the signal to stop for, 0 for none."""
+    """Yields a function to call after each call of the steps: the signal to stop for, else 0."""
     received = [0]
     votes: list[Any] = []
 
     def agreed() -> int:
         if not processes.is_multi_process():
             return received[0]
-        # Read a dispatch late, like the metrics, so that the device does not wait for the host.
+        # Read a call late, like the metrics, so that the device does not wait for the host.
         votes.append(processes.maximum(received[0]))
         return int(votes.pop(0)) if len(votes) > 1 else 0
 
-    def receive(signum: int, _frame) -> None:
+    def receive(signum: int, _frame: object) -> None:
         received[0] = signum
-        for each in previous:
+        for each in handlers:
             signal.signal(each, signal.SIG_DFL)  # a second one ends the process at once
 
-    previous = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    for each in previous:
+    # Python lets the main thread alone handle signals.
+    main = threading.current_thread() is threading.main_thread()
+    stopping = (signal.SIGINT, signal.SIGTERM) if main else ()
+    handlers = {each: signal.getsignal(each) for each in stopping}
+    for each in handlers:
         signal.signal(each, receive)
     try:
         yield agreed
     finally:
-        for each, handler in previous.items():
+        for each, handler in handlers.items():
             signal.signal(each, handler)
 
 
-def divisor(every: int, most: int) -> int:
-    """The largest number of steps up to `most` that divides `every`."""
+def largest_scan_steps(every: int, most: int) -> int:
+    """How many train steps to compile together so that no call crosses an evaluation.
+
+    Args:
+      every: steps between periodic evaluations.
+      most: the most train steps in one call.
+
+    Returns:
+      The largest number up to `most` that divides `every`.
+    """
     return max(n for n in range(1, most + 1) if every % n == 0)

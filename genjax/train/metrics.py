@@ -1,4 +1,4 @@
-"""The numbers and pictures of a run: metrics.jsonl and TensorBoard events."""
+"""The numbers and images of a run: metrics.jsonl and TensorBoard events."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -8,13 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from genjax import files
+
 
 class MetricsWriter:
     """Writes rows {"step": …, name: number, …} to metrics.jsonl and TensorBoard.
 
-    directory: the run's. step: where the run (re)starts; later rows, of a run that was killed
-    after its last checkpoint, are dropped, and so are those that `kept(row)` denies, so that a
-    resumed run leaves the rows of one uninterrupted. enabled: False on every process but the first.
+    Rows of later steps, of a run that was killed after its last checkpoint, are dropped, so that a
+    resumed run leaves the rows of one uninterrupted.
+
+    Args:
+      directory: the run's.
+      step: where the run (re)starts.
+      enabled: False on every process but the main one: nothing is written.
+      keep_row: which of the earlier rows to keep, too.
+
+    Raises:
+      OSError: where metrics.jsonl cannot be written.
     """
 
     def __init__(
@@ -22,18 +32,16 @@ class MetricsWriter:
         directory: Path,
         step: int,
         enabled: bool,
-        kept: Callable[[dict[str, Any]], bool] = lambda row: True,
+        keep_row: Callable[[dict[str, Any]], bool] = lambda row: True,
     ):
         self._directory, self._start = directory, step
         self._file = None
         if not enabled:
             return
         path = directory / "metrics.jsonl"
-        rows = [row for row in read(path) if row["step"] <= step and kept(row)]
-        half = path.with_suffix(".half")
-        half.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        half.replace(path)
-        self._file = path.open("a", buffering=1)
+        rows = [row for row in files.read_rows(path) if row["step"] <= step and keep_row(row)]
+        files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        self._file = files.open_to_append(path)
 
     @cached_property
     def _board(self) -> Any:
@@ -45,36 +53,33 @@ class MetricsWriter:
         )
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Adds a row.
+
+        Args:
+          step: the row's.
+          numbers: {name: number}, finite.
+        """
         if self._file is None:
             return
         self._file.write(json.dumps({"step": step, **numbers}) + "\n")
         for name, number in numbers.items():
             self._board.add_scalar(name, number, step)
 
-    def picture(self, step: int, name: str, image: np.ndarray) -> None:
-        """image: uint8 [H, W, C]."""
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """Adds an image to TensorBoard.
+
+        Args:
+          step: the image's.
+          name: the image's.
+          image: uint8 [H, W, C].
+        """
         if self._file is not None:
             self._board.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
+        """Closes the files."""
         if self._file is None:
             return
         self._file.close()
         if "_board" in vars(self):
             self._board.close()
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file such as metrics.jsonl, up to the first that a kill cut short."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-            break
-        rows.append(row)
-    return rows

@@ -1,4 +1,4 @@
-"""What the processes of one run tell each other: numbers, whole arrays, that one is lost."""
+"""What the processes of one run exchange: numbers, complete arrays, that one of them is gone."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from genjax.errors import first_line
+from genjax.errors import GenjaxError, first_line
 
 # A process is taken for dead after so long without a sign of life; most deaths show at once, as a
 # broken connection.
@@ -29,7 +29,7 @@ _STATUSES = (
 )
 
 
-class ProcessError(Exception):
+class ProcessError(GenjaxError):
     """Another process is gone, differs, or cannot be reached; the message is one line."""
 
     exit_code = 1
@@ -38,8 +38,15 @@ class ProcessError(Exception):
 def join(coordinator: str | None, count: int | None, index: int | None) -> None:
     """Joins the other processes of the run, before jax does anything else.
 
-    coordinator: host:port of process 0; count: of the processes; index: of this one. None for what
-    jax finds out by itself on a cluster it knows (TPU, Slurm, Open MPI). Raises ProcessError.
+    None for what jax finds out by itself on a cluster it knows (TPU, Slurm, Open MPI).
+
+    Args:
+      coordinator: host:port of process 0.
+      count: of the processes.
+      index: of this process.
+
+    Raises:
+      ProcessError: where they cannot be reached.
     """
     jax.config.update("jax_enable_preemption_service", False)  # the loop handles the signals
     try:
@@ -55,17 +62,32 @@ def join(coordinator: str | None, count: int | None, index: int | None) -> None:
 
 
 def is_multi_process() -> bool:
-    """Whether the run has more than this process."""
+    """Whether the run has more than this process.
+
+    Returns:
+      True for two processes or more.
+    """
     return jax.process_count() > 1
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that writes and prints."""
+    """Whether this is the process that writes and logs.
+
+    Returns:
+      True in process 0.
+    """
     return jax.process_index() == 0
 
 
 def maximum(number: int) -> jax.Array:
-    """The greatest of the processes' numbers, int32 []; all call it together, and none waits."""
+    """The greatest of the processes' numbers; all call it together, and none waits.
+
+    Args:
+      number: this process', fits int32.
+
+    Returns:
+      int32 [].
+    """
     each, greatest = _over_processes()
     return greatest(jax.make_array_from_process_local_data(each, np.array([number], np.int32)))
 
@@ -79,20 +101,32 @@ def _over_processes() -> tuple[NamedSharding, Callable[[jax.Array], jax.Array]]:
 
 
 def gather_to_host(tree: Any) -> Any:
-    """The arrays on this host, each whole; all processes call it together."""
+    """The complete arrays on this host; all processes call it together.
+
+    Args:
+      tree: arrays, sharded in any way.
+
+    Returns:
+      NumPy arrays.
+    """
 
     def fetch(x: jax.Array) -> np.ndarray:
         if x.is_fully_addressable:
-            return np.array(x)  # a copy: the next dispatch is donated the buffer
+            return np.array(x)  # a copy: the buffer is donated to the next steps
         return multihost_utils.process_allgather(x, tiled=True)
 
     return jax.tree.map(fetch, tree)
 
 
 def broadcast_from_main(tree: Any, like: Any) -> Any:
-    """Process 0's host arrays on every process, each laid out as in `like`, bit for bit.
+    """Process 0's arrays on every process, bit for bit; all call it together.
 
-    Elsewhere `tree` is only looked at for shapes and types. All processes call it together.
+    Args:
+      tree: host arrays; on the other processes only their shapes and types count.
+      like: arrays, or shapes with shardings, to lay the results out by.
+
+    Returns:
+      The tree of process 0, each array laid out as in `like`.
     """
     # As bytes: what broadcasts them adds zeros, which turns −0 into 0.
     raw = jax.tree.map(lambda x: np.atleast_1d(np.asarray(x)).view(np.uint8), tree)
@@ -106,7 +140,15 @@ def broadcast_from_main(tree: Any, like: Any) -> Any:
 
 
 def agree(what: str, text: str) -> None:
-    """Raises ProcessError unless all processes hold the same text; a barrier, too."""
+    """Checks that all processes hold the same text; a barrier, too.
+
+    Args:
+      what: the text is, for the message.
+      text: this process'.
+
+    Raises:
+      ProcessError: where they differ.
+    """
     digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
     digests = multihost_utils.process_allgather(digest)
     if np.any(digests != digests[:1]):
@@ -115,13 +157,20 @@ def agree(what: str, text: str) -> None:
 
 @contextmanager
 def readable_collective_errors() -> Iterator[None]:
-    """What a broken collective raises, in words: a ProcessError."""
+    """A context in which a broken collective raises one readable line.
+
+    Yields:
+      Nothing.
+
+    Raises:
+      ProcessError: for jax' own error of a collective whose peer is gone.
+    """
     try:
         yield
     except (ValueError, RuntimeError) as error:
         if not is_multi_process() or not str(error).startswith(_STATUSES):
             raise
         raise ProcessError(
-            "lost another process of this run: start all of them again to go on from the last "
+            "lost another process of this run: start all of them again to resume from the last "
             f"checkpoint ({first_line(error)[:100]})"
         ) from error

@@ -1,5 +1,6 @@
 """TrainState: every array that must survive a restart, and nothing else."""
 
+from collections import OrderedDict
 from typing import Any
 
 import flax.struct
@@ -12,11 +13,13 @@ Tree = Any  # a pytree of arrays
 class TrainState:
     """The state of a game, split by player.
 
-    step: int32 [], completed train steps.
-    params: {player: parameters}; a player's own subtree, or a frozen one that has no player.
-    opt_state: {player: optax state}.
-    variables: {player: linen collections other than params, e.g. batch_stats}.
-    ema: {player: exponential moving average of its parameters}, for players that ask for one.
+    Attributes:
+      step: int32 [], completed train steps.
+      params: {player: parameters}; a player's own subtree, or a frozen one that has no player.
+      opt_state: {player: optax state}.
+      variables: {player: linen collections other than params, e.g. batch_stats}.
+      ema: {player: moving average of its parameters}, for players that ask for one; for those that
+        name several, {player: OrderedDict of averages by name}.
     """
 
     step: jax.Array
@@ -25,6 +28,26 @@ class TrainState:
     variables: dict[str, Tree]
     ema: dict[str, Tree]
 
-    def averaged(self) -> dict[str, Tree]:
-        """The parameters to sample with: a player's moving average where it keeps one."""
-        return {**self.params, **self.ema}
+    def averaged(self, name: str | None = None) -> dict[str, Tree]:
+        """The parameters to sample with: a player's moving average where it keeps one.
+
+        Args:
+          name: which average of the players that keep several; None for the first named.
+
+        Returns:
+          {player: parameters}.
+
+        Raises:
+          ValueError: where a player keeps several averages, but none of that name.
+        """
+        return {**self.params, **{p: _chosen(tree, p, name) for p, tree in self.ema.items()}}
+
+
+def _chosen(average: Tree, player: str, name: str | None) -> Tree:
+    if not isinstance(average, OrderedDict):
+        return average
+    if name is None:
+        return next(iter(average.values()))
+    if name not in average:
+        raise ValueError(f"{player!r} keeps no average {name!r}; there are {', '.join(average)}")
+    return average[name]

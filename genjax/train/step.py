@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from genjax.train import averages
+from genjax.train import keys as key_of
 from genjax.train.game import Game, Player
 from genjax.train.state import TrainState, Tree
 
@@ -15,40 +17,42 @@ StepMetrics = dict[str, jax.Array]  # "player/name": scalar
 Step = Callable[[TrainState, jax.Array, Any], tuple[TrainState, StepMetrics]]
 
 
-def make_step(game: Game, axis: str | None, *, skip: bool = False) -> Step:
-    """step(state, key, batch) -> (state, metrics), one turn of every player in order of play.
+def make_step(game: Game, axis: str | None, *, skip_nonfinite: bool = False) -> Step:
+    """The train step of a game: one turn of every player, in order of play.
 
-    key is the run's; batch is a tree of arrays [B, ...], the whole batch when axis is None, else
-    this device's contiguous share of it along the mapped axis of that name. Metrics are means over
-    the whole batch: what each loss reports, its value as "loss", its gradient's norm "grad_norm".
-    With `skip`, an update of which any of these is not finite leaves the state as it was, and the
-    share of such updates is told as "skipped".
+    The step's metrics are means over the complete batch: what each loss reports, its value as
+    "loss", and its gradient's norm as "grad_norm".
+
+    Args:
+      game: the players.
+      axis: name of the mapped axis that splits the batch; None where the step sees all of it.
+      skip_nonfinite: whether an update of which any metric is not finite leaves the state as it
+        was; the share of such updates is then the metric "skipped".
+
+    Returns:
+      step(state, key, batch) -> (state, metrics). key is that of the train steps; batch is a tree
+      of arrays [B, ...], with an axis this device's contiguous share of the batch.
     """
 
     def step(state: TrainState, key: jax.Array, batch: Any) -> tuple[TrainState, StepMetrics]:
-        metrics: StepMetrics = {}
+        all_metrics: StepMetrics = {}
+        size = jax.tree.leaves(batch)[0].shape[0]
         for number, (name, player) in enumerate(game.items()):
-            keys = _example_keys(jax.random.fold_in(key, state.step), number, batch, axis)
+            keys = key_of.example_keys(key_of.step_key(key, state.step), number, size, axis)
             turns = _slices((keys, batch), player.turns, name)
 
             def turn(state, keys_and_batch, name=name, player=player):
                 keys, batch = keys_and_batch
-                updated, told = _update(name, player, state, keys, batch, axis)
-                return _unless_finite(updated, state, told) if skip else (updated, told)
+                updated, metrics = _update(name, player, state, keys, batch, axis)
+                if skip_nonfinite:
+                    return _unless_nonfinite(updated, state, metrics)
+                return updated, metrics
 
-            state, told = _scan(turn, state, turns, player.turns)
-            metrics |= {f"{name}/{k}": jnp.mean(v, axis=0) for k, v in told.items()}
-        return replace(state, step=state.step + 1), metrics
+            state, metrics = _scan(turn, state, turns, player.turns)
+            all_metrics |= {f"{name}/{k}": jnp.mean(v, axis=0) for k, v in metrics.items()}
+        return replace(state, step=state.step + 1), all_metrics
 
     return step
-
-
-def _example_keys(key: jax.Array, player: int, batch: Any, axis: str | None) -> jax.Array:
-    size = jax.tree.leaves(batch)[0].shape[0]
-    first = 0 if axis is None else jax.lax.axis_index(axis) * size
-    return jax.vmap(jax.random.fold_in, (None, 0))(
-        jax.random.fold_in(key, player), first + jnp.arange(size)
-    )
 
 
 def _slices(tree: Any, count: int, name: str) -> Any:
@@ -59,7 +63,7 @@ def _slices(tree: Any, count: int, name: str) -> Any:
     """
     size = jax.tree.leaves(tree)[0].shape[0]
     if size % count:
-        raise ValueError(f"player {name!r} cuts a batch of {size} a device into {count} slices")
+        raise ValueError(f"player {name!r} cuts a batch of {size} per device into {count} slices")
     return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), tree)
 
 
@@ -103,20 +107,19 @@ def _update(
         state, params={**state.params, name: params}, opt_state={**state.opt_state, name: opt_state}
     )
     if player.ema is not None:
-        decay = jnp.minimum(player.ema, (1 + state.step) / (10 + state.step))
-        average = optax.incremental_update(params, state.ema[name], 1 - decay)
+        average = averages.update(player.ema, state.ema[name], params, state.step)
         state = replace(state, ema={**state.ema, name: average})
     return state, metrics
 
 
-def _unless_finite(
-    updated: TrainState, before: TrainState, told: StepMetrics
+def _unless_nonfinite(
+    updated: TrainState, before: TrainState, metrics: StepMetrics
 ) -> tuple[TrainState, StepMetrics]:
     # optax.apply_if_finite would let batch statistics and averages through, and its counters in the
     # optimizer's state would keep a run that has met a NaN from resuming with this on.
-    finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(value)) for value in told.values()]))
+    finite = jnp.all(jnp.array([jnp.all(jnp.isfinite(value)) for value in metrics.values()]))
     state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, before)
-    return state, {**told, "skipped": 1.0 - finite}
+    return state, {**metrics, "skipped": 1.0 - finite}
 
 
 def _mean_floats(tree: Tree, axis: str) -> Tree:

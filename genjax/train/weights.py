@@ -10,7 +10,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from genjax.errors import first_line
+from genjax.errors import GenjaxError, first_line
+from genjax.files import atomic_path
 from genjax.train.state import Tree
 
 _DTYPES = {
@@ -22,30 +23,51 @@ _DTYPES = {
 }
 
 
-class WeightsError(Exception):
+class WeightsError(GenjaxError):
     """Weights cannot be written or read; the message is one line."""
-
-    exit_code = 2
 
 
 def save(path: Path, tree: Tree, metadata: Mapping[str, str]) -> None:
-    """Writes every array of a tree under its path in the tree, joined by dots."""
+    """Writes every array of a tree under its path in the tree, joined by dots.
+
+    The file is written whole or not at all; a link at `path` is replaced, not followed.
+
+    Args:
+      path: where the file shall be.
+      tree: arrays.
+      metadata: text to put beside them.
+
+    Raises:
+      ValueError: where two arrays would have one name.
+      WeightsError: where the file cannot be written.
+    """
     # The writer takes the bytes of an array as they lie, in whatever order.
     arrays = {name: np.asarray(leaf, order="C") for name, leaf in _named(tree).items()}
     try:
-        path.touch()
-        mode = path.stat().st_mode
-        save_file(arrays, path, dict(metadata))
-        path.chmod(mode)  # the writer makes files that nobody else can read
+        with atomic_path(path) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            save_file(arrays, temporary, dict(metadata))
+            temporary.chmod(mode)  # the writer makes files that nobody else can read
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be written: {first_line(error)}") from error
 
 
 def load(path: Path, like: Tree) -> tuple[Tree, dict[str, str]]:
-    """The arrays of a file as a tree of NumPy arrays like `like`, and the file's metadata.
+    """The arrays of a file as a tree like another.
 
-    like: a tree of anything with shape and dtype. All three of names, shapes and types are compared
-    before an array is read; raises WeightsError naming the first that differs.
+    All three of names, shapes and types are compared before an array is read.
+
+    Args:
+      path: a file that `save` wrote, or anybody's.
+      like: a tree of anything with shape and dtype.
+
+    Returns:
+      The tree of NumPy arrays, and the file's metadata.
+
+    Raises:
+      WeightsError: where the file is damaged, or holds another architecture; the message names the
+        first array that differs.
     """
     expected = _named(like)
     with _opened(path) as file:
@@ -65,9 +87,16 @@ def load(path: Path, like: Tree) -> tuple[Tree, dict[str, str]]:
 
 
 def load_nested(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The arrays of a file as nested dicts, the names taken apart at their dots, and the metadata.
+    """The arrays of a file of unknown architecture; `load` checks one that is known.
 
-    For files of unknown architecture; `load` checks one that is known.
+    Args:
+      path: a file that `save` wrote, or anybody's.
+
+    Returns:
+      Nested dicts of NumPy arrays, the names taken apart at their dots, and the file's metadata.
+
+    Raises:
+      WeightsError: where the file is damaged.
     """
     tree: dict[str, Any] = {}
     with _opened(path) as file:

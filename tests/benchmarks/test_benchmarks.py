@@ -1,4 +1,4 @@
-"""The benchmarks at tiny settings: twins agree, timings alternate, the page is written."""
+"""The benchmarks at tiny settings: twins agree, timings take turns, the page is written."""
 
 import importlib.util
 import json
@@ -38,7 +38,7 @@ def run(tmp_path_factory):
 
 def test_a_training_case_is_a_pair_of_equals_timed_in_turns(run):
     case = next(c for c in run[0]["cases"] if c["name"] == "vae-data")
-    assert set(case["players"]) == {"genjax, 50 steps a dispatch", "torch eager"}
+    assert set(case["contenders"]) == {"genjax, 50 steps per dispatch", "torch eager"}
     assert case["same_parameters"]
     # One multiply-add for each weight and example: forward, and twice in the gradient but for the
     # first layer, whose input has none.
@@ -48,11 +48,11 @@ def test_a_training_case_is_a_pair_of_equals_timed_in_turns(run):
         assert counted["products"] == products
     # Sums of some thousand float32 terms.
     assert case["differences"]["torch eager"] < 1e-5
-    for told in case["players"].values():
-        assert len(told["times"]) == 2
-        assert min(told["times"]) > 0
-        assert told["mib"] > 0
-    ratio = case["ratios"]["genjax, 50 steps a dispatch"]["torch eager"]
+    for measured in case["contenders"].values():
+        assert len(measured["times"]) == 2
+        assert min(measured["times"]) > 0
+        assert measured["mib"] > 0
+    ratio = case["ratios"]["genjax, 50 steps per dispatch"]["torch eager"]
     assert ratio["low"] <= ratio["median"] <= ratio["high"]
 
 
@@ -61,7 +61,7 @@ def test_the_page_has_the_tables_of_what_was_run(run):
     assert results["environment"]["cpu"] in page
     for case in results["cases"]:
         assert case["title"] in page
-        assert all(f"| {name} |" in page for name in case["players"])
+        assert all(f"| {name} |" in page for name in case["contenders"])
 
 
 def test_an_unknown_part_is_refused_in_one_line():
@@ -91,7 +91,7 @@ def test_the_pytorch_twin_computes_the_same(name, tmp_path):
     package = {"unet": "diffusers", "lucidrains": "denoising_diffusion_pytorch"}.get(name)
     if package and importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
-    from benchmarks import duel, torch_training
+    from benchmarks import compare, torch_training
     from benchmarks.cases import GENJAX, WAYS, Case
     from benchmarks.jax_training import Training
 
@@ -105,4 +105,4 @@ def test_the_pytorch_twin_computes_the_same(name, tmp_path):
         assert np.isfinite(value)
         assert value > 0
         # float32 through some fifty layers
-        assert duel.relative_difference(value, found[key]) < 1e-4, key
+        assert compare.relative_difference(value, found[key]) < 1e-4, key

@@ -30,17 +30,17 @@ def test_each_image_comes_once_an_epoch_though_the_batch_does_not_divide_it(n, s
 
 
 def test_slices_of_the_processes_make_the_global_batch():
-    whole = batch_indices(3, 11, 12, 50, stack=4)
+    whole = batch_indices(3, 11, 12, 50, scan_steps=4)
     for count in (1, 2, 3, 4, 12):
         parts = [
-            batch_indices(3, 11, 12, 50, stack=4, process_index=k, process_count=count)
+            batch_indices(3, 11, 12, 50, scan_steps=4, process_index=k, process_count=count)
             for k in range(count)
         ]
         np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
 
 
 def test_a_stack_is_the_successive_batches():
-    whole = batch_indices(3, 5, 8, 50, stack=6)
+    whole = batch_indices(3, 5, 8, 50, scan_steps=6)
     np.testing.assert_array_equal(whole, [batch_indices(3, 5 + i, 8, 50)[0] for i in range(6)])
 
 

@@ -106,7 +106,7 @@ def test_a_set_over_the_memory_bound_gives_the_same_batches(data_dir):
     assert held.in_memory
     assert not streamed.in_memory
     assert held.fingerprint == streamed.fingerprint
-    stacks = [next(images.batches(0, 3, 8, stack=4)) for images in (held, streamed)]
+    stacks = [next(images.batches(0, 3, 8, scan_steps=4)) for images in (held, streamed)]
     for key in ("image", "label"):
         np.testing.assert_array_equal(stacks[0][key], stacks[1][key])
 

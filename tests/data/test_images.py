@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from genjax.data import DataError, from_arrays
+from genjax.data import DataError, images_from_arrays
 from genjax.data.order import batch_indices
 
 N = 50
@@ -17,7 +17,7 @@ N = 50
 def images():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (N, 4, 5, 3), np.uint8)
-    return from_arrays(pixels, np.arange(N) % 7, classes=tuple("abcdefg"))
+    return images_from_arrays(pixels, np.arange(N) % 7, classes=tuple("abcdefg"))
 
 
 def test_importing_the_room_imports_nothing_heavy():
@@ -39,7 +39,7 @@ def test_a_batch_holds_the_images_and_labels_of_its_indices(images):
 
 
 def test_images_without_labels_give_batches_without(images):
-    assert set(from_arrays(images.source.image).batch(0, 0, 4)) == {"image"}
+    assert set(images_from_arrays(images.source.image).batch(0, 0, 4)) == {"image"}
 
 
 @pytest.mark.parametrize("start", [0, 1, 7])
@@ -51,7 +51,7 @@ def test_the_iterator_gives_batch_after_batch_from_any_start(images, start):
 
 
 def test_stacks_hold_successive_batches_and_end_at_the_stop(images):
-    stacks = list(images.batches(1, 3, 8, stack=4, stop=13))
+    stacks = list(images.batches(1, 3, 8, scan_steps=4, stop=13))
     assert [stack["image"].shape[:2] for stack in stacks] == [(4, 8), (4, 8), (2, 8)]
     found = np.concatenate([stack["label"] for stack in stacks])
     np.testing.assert_array_equal(found, [images.batch(1, b, 8)["label"] for b in range(3, 13)])
@@ -63,9 +63,10 @@ def test_an_iterator_that_starts_at_its_stop_is_empty(images):
 
 def test_the_processes_of_an_iterator_share_each_batch(images):
     parts = [
-        next(images.batches(1, 2, 8, stack=3, process_index=k, process_count=2)) for k in (0, 1)
+        next(images.batches(1, 2, 8, scan_steps=3, process_index=k, process_count=2))
+        for k in (0, 1)
     ]
-    whole = next(images.batches(1, 2, 8, stack=3))
+    whole = next(images.batches(1, 2, 8, scan_steps=3))
     found = np.concatenate([part["image"] for part in parts], axis=1)
     np.testing.assert_array_equal(found, whole["image"])
 
@@ -92,7 +93,7 @@ def test_evaluation_keeps_its_order_but_not_the_files(images):
 
 
 def test_evaluation_draws_at_random_by_a_seed_whatever_the_batch():
-    images = from_arrays(np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1))
+    images = images_from_arrays(np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1))
 
     def chosen(seed, size, n=25):
         batches = list(images.evaluation_batches(size, limit=n, seed=seed))
@@ -118,15 +119,15 @@ def test_processes_share_the_evaluation(images):
 def test_the_fingerprint_tells_sets_apart(images):
     pixels, label = images.source.image, images.source.label
     others = [
-        from_arrays(pixels, label),  # no class names
-        from_arrays(pixels[::-1], label, classes=images.classes),
-        from_arrays(pixels, label[::-1], classes=images.classes),
-        from_arrays(pixels[:-1], label[:-1], classes=images.classes),
-        from_arrays(pixels[:, :, :4], label, classes=images.classes),
+        images_from_arrays(pixels, label),  # no class names
+        images_from_arrays(pixels[::-1], label, classes=images.classes),
+        images_from_arrays(pixels, label[::-1], classes=images.classes),
+        images_from_arrays(pixels[:-1], label[:-1], classes=images.classes),
+        images_from_arrays(pixels[:, :, :4], label, classes=images.classes),
     ]
     prints = [other.fingerprint for other in (images, *others)]
     assert len(set(prints)) == len(prints)
-    same = from_arrays(pixels.copy(), label.copy(), classes=images.classes)
+    same = images_from_arrays(pixels.copy(), label.copy(), classes=images.classes)
     assert same.fingerprint == images.fingerprint
 
 
@@ -141,12 +142,12 @@ def test_the_fingerprint_tells_sets_apart(images):
 )
 def test_arrays_that_are_no_images_are_refused(image, label):
     with pytest.raises(DataError):
-        from_arrays(image, label)
+        images_from_arrays(image, label)
 
 
 def test_index_batches_are_the_batches_as_indices_into_the_arrays():
-    images = from_arrays(np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2, 1), np.arange(7))
-    how = {"stack": 2, "stop": 7, "process_index": 1, "process_count": 2}
+    images = images_from_arrays(np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2, 1), np.arange(7))
+    how = {"scan_steps": 2, "stop": 7, "process_index": 1, "process_count": 2}
     indices = list(images.index_batches(3, 2, 4, **how))
     assert [i.shape for i in indices] == [(2, 2), (2, 2), (1, 2)]
     for index, batch in zip(indices, images.batches(3, 2, 4, **how), strict=True):

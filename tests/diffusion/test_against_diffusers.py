@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.diffusion import predictions, schedules
+from genjax.diffusion import discrete_schedules, predictions, schedules
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -20,10 +20,10 @@ AT = np.arange(1, 1001, dtype=np.float32) / 1000
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (schedules.DiscreteLinear(), {"beta_schedule": "linear"}),
-        (schedules.DiscreteCosine(), {"beta_schedule": "squaredcos_cap_v2"}),
+        (discrete_schedules.DiscreteLinear(), {"beta_schedule": "linear"}),
+        (discrete_schedules.DiscreteCosine(), {"beta_schedule": "squaredcos_cap_v2"}),
         (
-            schedules.zero_terminal_snr(schedules.DiscreteLinear()),
+            discrete_schedules.zero_terminal_snr(discrete_schedules.DiscreteLinear()),
             {"beta_schedule": "linear", "rescale_betas_zero_snr": True},
         ),
     ],
@@ -51,7 +51,7 @@ def test_predictions_are_ddim_schedulers(prediction, theirs):
     rng = np.random.default_rng(0)
     x, eps, output = rng.standard_normal((3, 4, 3)).astype(np.float32)
     for step in (0, 300, 999):
-        ours = schedules.DiscreteLinear(1000, 1e-4, 0.02)
+        ours = discrete_schedules.DiscreteLinear(1000, 1e-4, 0.02)
         t = jnp.float32((step + 1) / 1000)
         alpha, sigma = ours.alpha(t), ours.sigma(t)
         z = scheduler.add_noise(*map(torch.tensor, (x, eps)), torch.tensor([step]))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.diffusion import correctors, predictions, samplers, schedules, steps
+from genjax.diffusion import correctors, predictions, samplers, sampling_loop, schedules, steps
 
 VARIANCE = 0.3
 
@@ -35,10 +35,10 @@ def sample(schedule, key, shape, times, sampler=correctors.predictor_corrector, 
 def test_it_is_the_langevin_algorithm_and_the_ancestral_chain_in_turn(monkeypatch, schedule):
     draws = np.random.default_rng(0).standard_normal((16, 2, 6))
     monkeypatch.setattr(
-        correctors, "_normal", lambda key, index, shape, dtype: jnp.asarray(draws)[index]
+        sampling_loop, "_normal", lambda key, index, shape, dtype: jnp.asarray(draws)[index]
     )
     with jax.enable_x64(True):
-        times = steps.uniform(4)
+        times = steps.linear(4)
         _, path = sample(schedule, None, (2, 6), times, corrections=2, snr=0.2, trajectory=True)
         alpha, sigma = np.array(schedule.alpha(times)), np.array(schedule.sigma(times))
     alpha[-1], sigma[-1] = 1, 0
@@ -65,7 +65,7 @@ def test_it_is_the_langevin_algorithm_and_the_ancestral_chain_in_turn(monkeypatc
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_without_corrections_it_is_ddim(eta):
-    schedule, key, times = schedules.Cosine(), jax.random.key(0), steps.uniform(8)
+    schedule, key, times = schedules.Cosine(), jax.random.key(0), steps.linear(8)
     one = sample(schedule, key, (4, 3), times, corrections=0, eta=eta)
     other = sample(schedule, key, (4, 3), times, samplers.ddim, eta=eta)
     np.testing.assert_allclose(one, other, atol=1e-5)
@@ -73,7 +73,7 @@ def test_without_corrections_it_is_ddim(eta):
 
 def test_corrections_have_the_variance_of_langevin_steps_in_many_dimensions():
     # ‖ξ‖² and ‖g‖² are then d and d q/V², with q the variance of z and V that of the marginal.
-    schedule, times, snr = schedules.RectifiedFlow(), steps.uniform(8, 0.9, 0.1), 0.3
+    schedule, times, snr = schedules.RectifiedFlow(), steps.linear(8, 0.9, 0.1), 0.3
     run = functools.partial(sample, schedule, jax.random.key(0), (16, 8192), times)
     alpha, sigma = np.asarray(schedule.alpha(times)), np.asarray(schedule.sigma(times))
     errors = []
@@ -101,7 +101,7 @@ def test_no_score_no_step():
         (2, 3),
         schedule=schedules.VE(),
         target=predictions.data,
-        steps=steps.uniform(4),
+        steps=steps.linear(4),
         start=jnp.ones((2, 3)),
         eta=0.0,
     )

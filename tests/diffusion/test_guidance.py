@@ -67,7 +67,7 @@ def sample(predict, start, schedule):
             start.shape,
             schedule=schedule,
             target=predictions.data,
-            steps=steps.log_snr(100, schedule=schedule),
+            steps=steps.linear_log_snr(100, schedule=schedule),
             start=start,
         )
     )(start)

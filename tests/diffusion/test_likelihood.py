@@ -38,7 +38,7 @@ def evaluate(schedule, x, target=predictions.data, n=64, grid=None, **options):
             x,
             schedule=schedule,
             target=target,
-            steps=steps.uniform(n) if grid is None else grid,
+            steps=steps.linear(n) if grid is None else grid,
             **options,
         )
     )(x)
@@ -62,7 +62,7 @@ def points():
     ids=["cosine", "flow", "vp", "edm", "ve"],
 )
 def test_it_is_the_density(points, schedule, target):
-    result = evaluate(schedule, points, target, grid=steps.log_snr(64, schedule=schedule))
+    result = evaluate(schedule, points, target, grid=steps.linear_log_snr(64, schedule=schedule))
     expected = stats.multivariate_normal(MEAN, COVARIANCE).logpdf(points)
     # VP, EDM and VE start from N(0, σ²), not from N(αμ, α²Σ + σ²): α/σ <= 1/150 of z. EDM and VE
     # take x as z at their σ(0) <= .01.
@@ -78,6 +78,23 @@ def test_in_float64_it_is_the_density_at_the_fourth_order():
             errors.append(np.square(evaluate(PURE, x, n=n).log_prob - expected).mean() ** 0.5)
     assert np.log2(errors[0] / errors[1]) == pytest.approx(4, abs=0.3)
     assert errors[1] < 1e-4
+
+
+def test_between_two_noisy_times_it_is_the_flow_of_the_gaussian(points):
+    # α² + σ² is neither 1 at the first time nor at the last, as a rectified flow leaves the circle.
+    schedule, start, end = schedules.RectifiedFlow(), 0.3, 0.8
+    x = (1 - start) * points
+    grid = steps.linear(32, end, start)
+    result = evaluate(schedule, x, predictions.flow, grid=grid)
+    # The covariances of all times commute: the flow scales each eigenvector's share by the ratio
+    # of the deviations along it.
+    values, vectors = np.linalg.eigh(COVARIANCE)
+    before, after = ((1 - t) ** 2 * values + t**2 for t in (start, end))
+    gap = (np.asarray(x) - (1 - start) * MEAN) @ vectors
+    latent = (1 - end) * MEAN + (gap * np.sqrt(after / before)) @ vectors.T
+    np.testing.assert_allclose(result.latent, latent, atol=1e-3)
+    expected = stats.norm.logpdf(latent, 0, end).sum(1) + 0.5 * np.log(after / before).sum()
+    np.testing.assert_allclose(result.log_prob, expected, atol=5e-3)
 
 
 def test_it_is_the_density_of_a_mixture():
@@ -98,7 +115,7 @@ def test_it_is_the_density_of_a_mixture():
     x = np.linspace(-2, 2, 21)[:, None]
     result = jax.jit(
         lambda x: likelihood.log_likelihood(
-            predict, x, schedule=schedule, target=predictions.data, steps=steps.uniform(64)
+            predict, x, schedule=schedule, target=predictions.data, steps=steps.linear(64)
         )
     )(x.astype(np.float32))
     expected = np.log((weights * stats.norm.pdf(x, means, std)).sum(1))
@@ -118,7 +135,7 @@ def test_hutchinson_is_unbiased_and_keyed_by_example(points):
                     points[:2],
                     schedule=PURE,
                     target=target,
-                    steps=steps.uniform(12),
+                    steps=steps.linear(12),
                     key=key,
                 ).log_prob
             )
@@ -141,7 +158,7 @@ def test_hutchinson_is_exact_where_the_jacobian_is_diagonal_and_takes_a_key_an_e
 
     def run(key):
         return likelihood.log_likelihood(
-            predict, x, schedule=schedule, target=predictions.data, steps=steps.uniform(12), key=key
+            predict, x, schedule=schedule, target=predictions.data, steps=steps.linear(12), key=key
         )
 
     keys = jax.random.split(jax.random.key(3), 4)
@@ -179,7 +196,7 @@ def test_the_latent_is_the_noise_that_samples_x(points):
             start.shape,
             schedule=PURE,
             target=target,
-            steps=steps.uniform(200),
+            steps=steps.linear(200),
             start=start,
         )
     )(latent)
@@ -192,7 +209,7 @@ def test_pmap_and_bfloat16(points):
 
     def log_prob(x):
         return likelihood.log_likelihood(
-            correlated(PURE, target), x, schedule=PURE, target=target, steps=steps.uniform(8)
+            correlated(PURE, target), x, schedule=PURE, target=target, steps=steps.linear(8)
         )
 
     split = jax.pmap(log_prob)(x.reshape(8, 1, 3))
@@ -232,7 +249,7 @@ def test_the_network_is_traced_once(points):
 
     jax.eval_shape(
         lambda x: likelihood.log_likelihood(
-            predict, x, schedule=PURE, target=predictions.data, steps=steps.uniform(9)
+            predict, x, schedule=PURE, target=predictions.data, steps=steps.linear(9)
         ),
         points,
     )
@@ -246,7 +263,7 @@ def test_a_prediction_of_another_shape_is_refused(points):
             points,
             schedule=PURE,
             target=predictions.data,
-            steps=steps.uniform(4),
+            steps=steps.linear(4),
         )
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.diffusion import multistep, predictions, schedules, steps
+from genjax.diffusion import multistep, predictions, sampling_loop, schedules, steps
 
 
 def denoise(z, alpha, sigma, xp=jnp):
@@ -59,9 +59,9 @@ def levels(schedule, times):
 def test_dpm_solver_2m_is_algorithm_2_and_its_sde(x64, monkeypatch, schedule, eta):
     table = np.random.default_rng(0).standard_normal((16, 2, 3))
     monkeypatch.setattr(
-        multistep, "_normal", lambda key, index, shape, dtype: jnp.asarray(table)[index]
+        sampling_loop, "_normal", lambda key, index, shape, dtype: jnp.asarray(table)[index]
     )
-    times = steps.uniform(8, 0.95)
+    times = steps.linear(8, 0.95)
     result = run(multistep.dpm_solver_2m, schedule, times, eta=eta)
 
     alpha, sigma, ell = levels(schedule, times)
@@ -118,7 +118,7 @@ def unified(order, x, alpha, sigma, ell):
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize("schedule", [schedules.Cosine(), schedules.EDM(sigma_max=10.0)])
 def test_unipc_solves_the_linear_systems_of_the_paper(x64, schedule, order):
-    times = steps.uniform(8, 0.95)
+    times = steps.linear(8, 0.95)
     start = np.random.default_rng(1).standard_normal((2, 3))
     result = run(multistep.unipc, schedule, times, start=jnp.asarray(start), order=order)
     alpha, sigma, ell = levels(schedule, times)
@@ -168,10 +168,10 @@ def test_mean_is_exact_and_variance_of_the_order(
     def unit(key, index, shape, dtype):
         return (jnp.arange(shape[0])[:, None] == index + 1).astype(dtype)
 
-    monkeypatch.setattr(multistep, "_normal", unit)
+    monkeypatch.setattr(sampling_loop, "_normal", unit)
     errors = []
     for n in (64, 128):
-        times = steps.uniform(n, 0.9, 0.2)
+        times = steps.linear(n, 0.9, 0.2)
         alpha, sigma = schedule.alpha(times), schedule.sigma(times)
         variance = alpha**2 * VARIANCE + sigma**2
         size = n + 2 if options.get("eta") else 2
@@ -188,7 +188,7 @@ def test_pure_noise_at_the_start_leaves_no_nan_behind():
     schedule = schedules.Cosine(log_snr_max=math.inf, log_snr_min=-math.inf)
     start = jnp.linspace(-1.0, 1.0, 5)[:, None]
     for sampler in (multistep.dpm_solver_2m, multistep.unipc):
-        _, path = run(sampler, schedule, steps.uniform(6), (5, 1), start, trajectory=True)
+        _, path = run(sampler, schedule, steps.linear(6), (5, 1), start, trajectory=True)
         assert bool(jnp.isfinite(path).all())
         # The map of a one-dimensional flow is increasing.
         assert bool((jnp.diff(path, axis=1) > 0).all())
@@ -196,4 +196,4 @@ def test_pure_noise_at_the_start_leaves_no_nan_behind():
 
 def test_an_unknown_order_is_refused():
     with pytest.raises(ValueError, match="order must be 1, 2 or 3, not 4"):
-        run(multistep.unipc, schedules.VP(), steps.uniform(4), order=4)
+        run(multistep.unipc, schedules.VP(), steps.linear(4), order=4)

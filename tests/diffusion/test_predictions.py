@@ -121,5 +121,5 @@ def test_both_ends_of_the_noise_are_exact(name, x_and_eps):
 
 def test_scales_for_another_batch_are_refused(x_and_eps):
     x, eps = x_and_eps
-    with pytest.raises(ValueError, match=r"\(3,\) for z \(4, 3, 2\)"):
+    with pytest.raises(ValueError, match=r"\(3,\) for \(4, 3, 2\)"):
         predictions.velocity.of(x, eps, ALPHA[:3], SIGMA[:3])

@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.diffusion import correctors, multistep, predictions, samplers, schedules, steps
+from genjax.diffusion import (
+    correctors,
+    discrete_schedules,
+    multistep,
+    predictions,
+    samplers,
+    schedules,
+    steps,
+)
 
 SAMPLERS = {
     "ancestral": samplers.ancestral,
@@ -34,7 +42,9 @@ SCHEDULES = {
     "ve": schedules.VE(),
     "edm": schedules.EDM(),
     "flow": schedules.RectifiedFlow(),
-    "zero snr": schedules.zero_terminal_snr(schedules.DiscreteLinear(steps=100, beta_end=0.2)),
+    "zero snr": discrete_schedules.zero_terminal_snr(
+        discrete_schedules.DiscreteLinear(steps=100, beta_end=0.2)
+    ),
     "pure": schedules.Cosine(log_snr_max=math.inf, log_snr_min=-math.inf),
 }
 TARGETS = {
@@ -78,7 +88,7 @@ def sample(name, key, shape, *, schedule=COSINE, target=VELOCITY, predict=None, 
         shape,
         schedule=schedule,
         target=target,
-        steps=steps.uniform(n),
+        steps=steps.linear(n),
         **options,
     )
 
@@ -174,7 +184,7 @@ def test_the_trajectory_ends_at_the_result(name):
     assert path.shape == (STEPS + 1, COUNT, SIZE)
     np.testing.assert_array_equal(path[-1], x)
     # Along it the deviation goes from 1 to that of the data by that of z, √(α²STD² + σ²).
-    times = steps.uniform(STEPS)
+    times = steps.linear(STEPS)
     deviation = jnp.hypot(COSINE.alpha(times) * STD, COSINE.sigma(times))
     np.testing.assert_allclose(path.std((1, 2)), deviation, rtol=0.25)
 
@@ -238,5 +248,5 @@ def test_wrong_shapes_are_refused_by_name(name):
     refuses(r"\(4, 2\).*\(4, 3\)", start=jnp.zeros((4, 2)))
     refuses(r"\(4, 1\).*\(4, 3\)", predict=lambda z, t: z[:, :1])
     refuses("give it a key", keys=None)
-    refuses(r"3 keys.*\(4, 3\)", keys=jax.random.split(key, 3))
+    refuses("3 keys for 4", keys=jax.random.split(key, 3))
     refuses(r"steps.*\(1,\)", n=0)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genjax.diffusion import predictions, samplers, schedules, steps
+from genjax.diffusion import (
+    discrete_schedules,
+    predictions,
+    samplers,
+    sampling_loop,
+    schedules,
+    steps,
+)
 
 WEIGHTS, MEANS, VARIANCES = (0.3, 0.7), (-1.0, 0.8), (0.04, 0.25)
 
@@ -37,7 +44,7 @@ def given_noise(monkeypatch):
     """Replace the random numbers by rows of a table, which NumPy can read as well."""
     table = np.random.default_rng(0).standard_normal((64, 2, 3))
     monkeypatch.setattr(
-        samplers, "_normal", lambda key, index, shape, dtype: jnp.asarray(table)[index]
+        sampling_loop, "_normal", lambda key, index, shape, dtype: jnp.asarray(table)[index]
     )
     return table
 
@@ -49,7 +56,7 @@ def grid_of(schedule, n):
 
 @pytest.mark.parametrize("variance", [0.0, 1.0, "learned"])
 def test_ancestral_is_the_reverse_chain_in_alphas_and_betas(x64, given_noise, variance):
-    schedule = schedules.DiscreteLinear(steps=40, beta_end=0.3)
+    schedule = discrete_schedules.DiscreteLinear(steps=40, beta_end=0.3)
     times, alpha, sigma = grid_of(schedule, 8)
     v = 0.3 if variance == "learned" else variance
 
@@ -108,7 +115,7 @@ def test_ddim_with_eta_1_is_the_ancestral_sampler():
             (4, 3),
             schedule=schedule,
             target=predictions.data,
-            steps=steps.uniform(10),
+            steps=steps.linear(10),
             **options,
         )
 
@@ -160,13 +167,42 @@ def test_a_churn_of_nothing_is_no_churn():
             (4, 3),
             schedule=schedule,
             target=predictions.data,
-            steps=steps.uniform(6),
+            steps=steps.linear(6),
             churn=churn,
         )
 
     plain, churned = jax.jit(lambda: (run(None), run(samplers.Churn(0.0))))()
     # The times go through λ and back: a relative 1e-6 in each.
     np.testing.assert_allclose(plain, churned, atol=1e-4)
+
+
+def test_churn_adds_no_more_noise_than_the_schedule_has_a_time_for(x64):
+    # λ of the last time is finite: at t = 1 nothing can be added, and just before it only a part.
+    schedule = discrete_schedules.Discrete((0.1, 0.3))
+    times, start = jnp.array([1.0, 0.95, 0.5]), jnp.full((200, 50), 2.0)
+
+    def run(churn):
+        return samplers.euler(
+            lambda z, t: 0 * z,
+            jax.random.key(0),
+            start.shape,
+            schedule=schedule,
+            target=predictions.data,
+            steps=times,
+            start=start,
+            churn=churn,
+            trajectory=True,
+        )[1]
+
+    plain, churned = run(None), run(samplers.Churn(100.0))
+    np.testing.assert_allclose(churned[1], plain[1], rtol=1e-9)
+    alpha, sigma = np.asarray(schedule.alpha(times)), np.asarray(schedule.sigma(times))
+    # With x̂ = 0 the step from t̂ = 1 is a factor σ_s/σ_1 on ẑ: deviation and mean of ẑ follow.
+    scale = alpha[0] / alpha[1]
+    added = np.sqrt(sigma[0] ** 2 - (scale * sigma[1]) ** 2)
+    raised = churned[2] * sigma[0] / sigma[2]
+    np.testing.assert_allclose(raised.mean(), scale * plain[1, 0, 0], atol=4 * added / 100)
+    np.testing.assert_allclose(raised.std(), added, rtol=0.03)
 
 
 @pytest.mark.parametrize("sampler", [samplers.euler, samplers.ddim, samplers.heun])
@@ -179,7 +215,7 @@ def test_on_a_rectified_flow_they_are_the_textbook_methods_in_time(x64, sampler)
         (2, 3),
         schedule=schedule,
         target=predictions.data,
-        steps=steps.uniform(n),
+        steps=steps.linear(n),
         start=jnp.asarray(start),
     )
 
@@ -250,10 +286,10 @@ def test_mean_is_exact_and_variance_of_the_order(
     def unit(key, index, shape, dtype):
         return (jnp.arange(shape[0])[:, None] == index + 1).astype(dtype)
 
-    monkeypatch.setattr(samplers, "_normal", unit)
+    monkeypatch.setattr(sampling_loop, "_normal", unit)
     errors = []
     for n in (64, 128):
-        times = steps.uniform(n, 0.9, 0.2)
+        times = steps.linear(n, 0.9, 0.2)
         mean, variance = moments_of(sampler, schedule, times, **options)
         assert abs(mean) < 1e-12
         errors.append(abs(variance))
@@ -269,7 +305,7 @@ def test_heun_carries_every_quantile_of_noise_to_that_of_a_mixture(schedule):
     # In one dimension the flow is the increasing map between the two distributions.
     quantiles = np.linspace(0.01, 0.99, 99)
     start = schedule.sigma(jnp.ones(())) * stats.norm.ppf(quantiles)[:, None].astype(np.float32)
-    times = steps.log_snr(100, schedule=schedule)
+    times = steps.linear_log_snr(100, schedule=schedule)
     x = jax.jit(
         lambda start: samplers.heun(
             predict_mixture(schedule),
@@ -294,7 +330,7 @@ def test_encoding_then_sampling_gives_the_data_back_at_the_order(x64, sampler, o
     arguments = {"schedule": schedule, "target": predictions.data}
     errors = []
     for n in (64, 128):
-        times = steps.uniform(n)
+        times = steps.linear(n)
         noise = samplers.encode(predict, x, steps=times, sampler=sampler, **arguments)
         back = sampler(predict, None, x.shape, steps=times, start=noise, **arguments)
         errors.append(float(jnp.sqrt(jnp.mean((back - x) ** 2))))
@@ -310,7 +346,7 @@ def test_encoding_a_gaussian_gives_its_standard_score(x64):
         x,
         schedule=schedule,
         target=predictions.data,
-        steps=steps.uniform(200),
+        steps=steps.linear(200),
         sampler=samplers.heun,
     )
     # Second order, 200 steps: (1/200)² times derivatives of size 10.

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.diffusion import multistep, predictions, samplers, schedules, steps
+from genjax.diffusion import discrete_schedules, multistep, predictions, samplers, schedules, steps
 
 diffusers = pytest.importorskip("diffusers")
 torch = pytest.importorskip("torch")
@@ -86,7 +86,7 @@ def times_of(scheduler):
     return jnp.append((jnp.asarray(scheduler.timesteps) + 1) / 1000, 0.0)
 
 
-DDPM = schedules.DiscreteLinear()
+DDPM = discrete_schedules.DiscreteLinear()
 
 
 @pytest.mark.parametrize(("kind", "variance"), [("fixed_small", 0.0), ("fixed_large", 1.0)])
@@ -192,7 +192,7 @@ def test_encode_is_ddim_inversion(draws, monkeypatch):
         jnp.asarray(draws[0]),
         schedule=DDPM,
         target=predictions.data,
-        steps=steps.uniform(N),
+        steps=steps.linear(N),
         trajectory=True,
     )
     np.testing.assert_allclose(path, theirs, **TOLERANCE)

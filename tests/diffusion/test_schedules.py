@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.diffusion import schedules
+from genjax.diffusion import discrete_schedules, schedules
 
 # float32 rounds at 6e-8; exponents up to 10 and a few operations more make 3e-6.
 ROUNDING = 3e-6
@@ -73,10 +73,10 @@ CONTINUOUS = {
     "shifted": (schedules.Shifted(schedules.RectifiedFlow(), -2 * math.log(3.0)), shifted_flow),
 }
 DISCRETE = {
-    "discrete linear": schedules.DiscreteLinear(),
-    "discrete cosine": schedules.DiscreteCosine(),
-    "zero terminal": schedules.zero_terminal_snr(schedules.DiscreteLinear()),
-    "four steps": schedules.Discrete((0.1, 0.2, 0.3, 0.9)),
+    "discrete linear": discrete_schedules.DiscreteLinear(),
+    "discrete cosine": discrete_schedules.DiscreteCosine(),
+    "zero terminal": discrete_schedules.zero_terminal_snr(discrete_schedules.DiscreteLinear()),
+    "four steps": discrete_schedules.Discrete((0.1, 0.2, 0.3, 0.9)),
 }
 ALL = {**{name: pair[0] for name, pair in CONTINUOUS.items()}, **DISCRETE}
 
@@ -144,63 +144,6 @@ def test_ends_of_time():
         assert ALL[name].time(jnp.inf) == 0
     np.testing.assert_allclose(ALL["EDM"].sigma(ends), [0.002, 80], rtol=2e-6)
     np.testing.assert_allclose(ALL["VE"].sigma(ends), [0.01, 50], rtol=2e-6)
-
-
-def test_linear_betas_give_ho_et_als_products():
-    products = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
-    at = np.arange(1, 1001, dtype=np.float32) / 1000
-    schedule = schedules.DiscreteLinear()
-    np.testing.assert_allclose(np.float64(schedule.alpha(at)) ** 2, products, rtol=4e-6)
-    np.testing.assert_allclose(np.float64(schedule.sigma(at)) ** 2, 1 - products, rtol=4e-6)
-
-
-def test_cosine_betas_are_nichol_and_dhariwals_with_their_clip():
-    f = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
-    betas = np.minimum(1 - f[1:] / f[:-1], 0.999)
-    schedule = schedules.DiscreteCosine()
-    np.testing.assert_allclose(schedule.betas, betas, rtol=1e-12)
-    assert betas[-1] == 0.999 > betas[-2]
-    at = np.arange(1, 1001, dtype=np.float32) / 1000
-    # Near the end ᾱ falls by a quarter a step and t·1000 is rounded at 3e-5 of a step.
-    np.testing.assert_allclose(
-        np.float64(schedule.alpha(at)) ** 2, np.cumprod(1 - betas), rtol=3e-5 * 1000, atol=1e-9
-    )
-    np.testing.assert_allclose(
-        np.float64(schedule.alpha(at[:900])) ** 2, np.cumprod(1 - betas)[:900], rtol=6e-6
-    )
-
-
-def test_zero_terminal_snr_is_lin_et_als_algorithm():
-    before = schedules.DiscreteLinear()
-    kept = np.sqrt(np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)))
-    expected = (kept - kept[-1]) * kept[0] / (kept[0] - kept[-1])
-    after = schedules.zero_terminal_snr(before)
-    at = np.arange(1, 1001, dtype=np.float32) / 1000
-    np.testing.assert_allclose(after.alpha(at), expected, rtol=3e-6, atol=1e-8)
-    assert after.alpha(1.0) == 0
-    assert after.sigma(1.0) == 1
-    np.testing.assert_allclose(after.alpha(1e-3), before.alpha(1e-3), rtol=1e-7)
-    assert after.betas[-1] == 1
-
-
-def test_many_linear_steps_approach_the_vp_sde():
-    times = np.linspace(0.1, 1, 10)
-    exact = np.log(vp(times)[0])
-
-    def error(steps):
-        schedule = schedules.DiscreteLinear(steps, 0.1 / steps, 20 / steps)
-        return np.abs(np.log(np.float64(schedule.alpha(times))) - exact).max()
-
-    # First order in 1/steps: a quarter of the error at four times the steps.
-    assert error(4000) == pytest.approx(error(1000) / 4, rel=0.1)
-
-
-def test_alpha_of_a_discrete_process_is_linear_between_its_steps():
-    schedule = schedules.Discrete((0.1, 0.2))
-    first, between, last = np.asarray(schedule.alpha(jnp.array([0.5, 0.75, 1.0])))
-    assert between == pytest.approx((first + last) / 2, rel=1e-6)
-    slope = jax.grad(schedule.log_snr)(0.6)
-    np.testing.assert_allclose(schedule.log_snr_derivative(0.6), slope, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -2,11 +2,12 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.diffusion import schedules, steps
+from genjax.diffusion import discrete_schedules, schedules, steps
 
 SCHEDULES = [
     schedules.VP(),
@@ -14,15 +15,15 @@ SCHEDULES = [
     schedules.EDM(),
     schedules.RectifiedFlow(),
     schedules.Cosine(),
-    schedules.DiscreteLinear(),
+    discrete_schedules.DiscreteLinear(),
     schedules.Cosine(log_snr_max=math.inf, log_snr_min=-math.inf),
 ]
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
 
 
 def test_uniform_and_quadratic_steps():
-    np.testing.assert_allclose(steps.uniform(4), [1, 0.75, 0.5, 0.25, 0])
-    np.testing.assert_allclose(steps.uniform(2, 0.9, 0.1), [0.9, 0.5, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(steps.linear(4), [1, 0.75, 0.5, 0.25, 0])
+    np.testing.assert_allclose(steps.linear(2, 0.9, 0.1), [0.9, 0.5, 0.1], rtol=1e-6)
     np.testing.assert_allclose(steps.quadratic(4), np.array([16, 9, 4, 1, 0]) / 16, atol=1e-7)
     np.testing.assert_allclose(np.diff(np.sqrt(steps.quadratic(8, 0.9, 0.2)), 2), 0, atol=1e-6)
 
@@ -39,7 +40,7 @@ def test_karras_steps_are_equal_in_the_root_of_the_noise_ratio(schedule):
 
 
 @every_schedule
-@pytest.mark.parametrize("grid", [steps.karras, steps.log_snr])
+@pytest.mark.parametrize("grid", [steps.karras, steps.linear_log_snr])
 def test_grids_decrease_to_the_data_within_the_schedule(schedule, grid):
     times = grid(10, schedule=schedule)
     assert times.shape == (11,)
@@ -61,9 +62,17 @@ def test_the_default_karras_grid_is_that_of_edm_equal_in_its_time():
     np.testing.assert_allclose(times[:-1], np.linspace(1, 0, 10), atol=1e-5)
 
 
+def test_an_infinite_log_snr_is_taken_as_30():
+    schedule = schedules.Cosine(log_snr_max=math.inf, log_snr_min=-math.inf)
+    with jax.enable_x64(True):
+        times = steps.linear_log_snr(5, schedule=schedule, start=1.0, end=0.0)
+        values = schedule.log_snr(times[:-1])
+    np.testing.assert_allclose(values, [-30, -15, 0, 15, 30], rtol=1e-6, atol=1e-9)
+
+
 @every_schedule
 def test_log_snr_steps_are_equal_in_log_snr(schedule):
-    times = steps.log_snr(10, schedule=schedule, start=0.9, end=0.1)
+    times = steps.linear_log_snr(10, schedule=schedule, start=0.9, end=0.1)
     values = schedule.log_snr(times[:-1])
     expected = np.linspace(*schedule.log_snr(jnp.array([0.9, 0.1])), 10)
     np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-3)

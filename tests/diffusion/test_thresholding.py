@@ -36,7 +36,7 @@ def test_dynamic_thresholding_keeps_bfloat16_and_serves_a_sampler():
         (2, 3),
         schedule=schedules.RectifiedFlow(),
         target=predictions.data,
-        steps=steps.uniform(3),
+        steps=steps.linear(3),
         clip=clip,
     )
     # Half of the elements exceed the median, and so reach the limit.

@@ -44,9 +44,9 @@ def test_a_score_and_its_noise_do_not_depend_on_the_size_of_the_batches():
 
 
 def test_progress_counts_the_examples_and_not_the_filling():
-    told = []
-    average(noisy, batches(8), jax.random.key(0), told=told.append)
-    assert told == [8, 16, len(DATA)]
+    done = []
+    average(noisy, batches(8), jax.random.key(0), progress=done.append)
+    assert done == [8, 16, len(DATA)]
 
 
 def test_one_example_has_no_error_and_none_is_refused():
@@ -58,7 +58,7 @@ def test_one_example_has_no_error_and_none_is_refused():
 
 
 def test_a_score_that_is_no_number_an_example_is_refused():
-    with pytest.raises(ValueError, match=r"give one mean an example: \(\) for a batch of 5"):
+    with pytest.raises(ValueError, match=r"give one mean per example: \(\) for a batch of 5"):
         average(lambda keys, batch: {"mean": jnp.mean(batch["x"])}, batches(5), jax.random.key(0))
 
 

@@ -22,8 +22,8 @@ from experiments import (
     vae_fashion,
 )
 from genjax.cli.main import main
-from genjax.cli.system import Spec
-from genjax.train.metrics import read
+from genjax.data import ImageSpec
+from genjax.files import read_rows
 from tests import tiny
 from tests.checkpointed import arrays
 
@@ -63,14 +63,14 @@ def command(monkeypatch, module, *arguments):
     """The experiment's command line, in this process."""
     name = module.__name__.split(".")[-1]
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-    presets = {"paper": module.PAPER} if hasattr(module, "PAPER") else None
+    presets = {"paper": module.BACKGROUND} if hasattr(module, "BACKGROUND") else None
     main(name, module.__doc__, module.Config(), module.build, presets)
 
 
 def flags(directory, own_sets, steps):
     return (
         f"--run.dir {directory} --run.steps {steps} --run.every 2 --run.batch 8 --run.samples 4 "
-        f"--run.dispatch 1 --run.devices 2 --data.dir {own_sets}"
+        f"--run.scan-steps 1 --run.devices 2 --data.dir {own_sets}"
     ).split()
 
 
@@ -89,7 +89,7 @@ def test_an_experiment_trains_resumes_exactly_and_can_be_used(
 
     jax.tree.map(np.testing.assert_array_equal, arrays(whole), arrays(parts))
     assert (whole / "metrics.jsonl").read_text() == (parts / "metrics.jsonl").read_text()
-    rows = read(whole / "metrics.jsonl")
+    rows = read_rows(whole / "metrics.jsonl")
     assert rows[-1]["step"] == 4
     assert any(name.startswith("test/") for name in rows[-1])
     assert list((parts / "tensorboard").glob("events*"))
@@ -140,7 +140,7 @@ def test_an_experiment_trains_and_can_be_evaluated(
 
 @pytest.mark.parametrize("experiment", [ddpm_cifar10, flow_cifar10])
 def test_the_network_for_cifar10_is_as_large_as_the_paper_says(experiment):
-    system = experiment.build(experiment.Config(), Spec((32, 32, 3), 10, 50_000))
+    system = experiment.build(experiment.Config(), ImageSpec((32, 32, 3), 10, 50_000))
     params, _ = jax.eval_shape(lambda key: system.init(key, None), jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert round(count / 1e6, 1) == 35.7  # Ho et al. 2020, section 4
@@ -150,7 +150,7 @@ def test_the_network_for_cifar10_is_as_large_as_the_paper_says(experiment):
     ("experiment", "shape"), [(ddpm_mnist, (28, 28, 1)), (ddpm_cifar10, (32, 32, 3))]
 )
 def test_the_loss_of_the_full_size_takes_the_images_of_its_set(experiment, shape):
-    system = experiment.build(experiment.Config(), Spec(shape, 10, 50_000))
+    system = experiment.build(experiment.Config(), ImageSpec(shape, 10, 50_000))
     key = jax.random.key(0)
     params, _ = jax.eval_shape(lambda key: system.init(key, None), key)
     batch = {"image": jax.ShapeDtypeStruct((4, *shape), np.uint8)}
@@ -184,7 +184,7 @@ def test_a_run_of_no_steps_ends_well(tmp_path, own_sets, capsys):
 def score(experiment, config, directory, own_sets, name, steps, every):
     module = EXPERIMENTS[experiment][0]
     tiny.trained(module, config, directory / "run", own_sets, steps=steps, every=every)
-    return read(directory / "run" / "metrics.jsonl")[-1][f"test/{name}"]
+    return read_rows(directory / "run" / "metrics.jsonl")[-1][f"test/{name}"]
 
 
 @pytest.mark.parametrize("experiment", LEARNT)

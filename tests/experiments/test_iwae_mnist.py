@@ -10,14 +10,13 @@ import pytest
 from flax import linen as nn
 
 from experiments import iwae_mnist
-from genjax.cli.config import Data, Run
-from genjax.cli.system import Spec
-from genjax.data import open_images
+from genjax.data import DataSettings, ImageSpec, open_images
 from genjax.losses import importance, likelihoods
 from genjax.models.autoencoder import DenseDecoder, DenseEncoder, GaussianEncoder
+from genjax.run import Settings
 from genjax.train.game import initial_state
 
-SPEC = Spec((2, 2, 1), 0, 100)
+SPEC = ImageSpec((2, 2, 1), 0, 100)
 X = np.array([[0, 255, 255, 0], [255, 0, 0, 0]], np.uint8).reshape(2, 2, 2, 1)
 
 
@@ -83,7 +82,7 @@ def test_one_layer_is_the_vae_of_the_losses_room():
         lambda z: decoder.apply(params["p1"], z),
         jnp.asarray(X / 255, jnp.float32),
         jax.vmap(jax.random.split)(keys)[:, 1],
-        nll=likelihoods.bernoulli,
+        nll=likelihoods.bernoulli_nll,
         samples=50,
     )
     found = system.validate(state, keys, {"image": X})["negative_iwae_50"]
@@ -91,9 +90,9 @@ def test_one_layer_is_the_vae_of_the_losses_room():
 
 
 def test_the_output_starts_at_the_mean_of_the_training_pixels(own_sets):
-    data = Data("fashion_mnist_6k", dir=str(own_sets))
+    data = DataSettings("fashion_mnist_6k", dir=str(own_sets))
     images = open_images(data.name, data_dir=own_sets).source.image
-    system = built(Spec((28, 28, 1), 0, 6000), data=data)
+    system = built(ImageSpec((28, 28, 1), 0, 6000), data=data)
     params = jax.jit(lambda key: system.init(key, None)[0])(jax.random.key(0))
     bias = params["vae"]["p1"]["params"]["Dense_2"]["bias"]
     mean = np.clip(images.mean(0) / 255, 0.001, 0.999).ravel()
@@ -101,7 +100,7 @@ def test_the_output_starts_at_the_mean_of_the_training_pixels(own_sets):
 
 
 def test_the_rate_falls_by_a_seventh_of_a_decade_after_each_power_of_three_epochs():
-    system = built(run=Run(steps=1, batch=20))  # 5 steps an epoch
+    system = built(run=Settings(steps=1, batch=20))  # 5 steps an epoch
     optimizer = system.game["vae"].optimizer
     one = {"w": jnp.ones(())}
     ends = np.cumsum([5 * 3**i for i in range(8)])

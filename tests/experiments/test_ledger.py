@@ -11,7 +11,7 @@ import pytest
 import tyro
 
 from experiments import ledger
-from genjax.cli.system import Spec
+from genjax.data import ImageSpec
 
 ROWS = ledger.rows()
 ROW = {
@@ -66,7 +66,7 @@ def test_the_commands_of_a_row_are_understood(name):
         del words[at : at + 2]
     config = tyro.cli(type(default), args=words[3:], default=default)
     assert shlex.split(row["evaluate"])[2:4] == [words[2], "evaluate"]
-    units = module.build(config, Spec((32, 32, 3), 10, 50_000)).measure.units
+    units = module.build(config, ImageSpec((32, 32, 3), 10, 50_000)).measure.units
     assert units[row["score"]] == row["unit"]
 
 

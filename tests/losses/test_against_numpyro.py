@@ -25,13 +25,13 @@ def nats(log_prob):
 
 def test_likelihoods_are_minus_the_log_probabilities_of_distributions():
     pairs = [
-        (likelihoods.bernoulli(A, BITS), dist.Bernoulli(logits=A).log_prob(BITS)),
-        (likelihoods.gaussian(A, B, sigma=0.7), dist.Normal(A, 0.7).log_prob(B)),
+        (likelihoods.bernoulli_nll(A, BITS), dist.Bernoulli(logits=A).log_prob(BITS)),
+        (likelihoods.gaussian_nll(A, B, sigma=0.7), dist.Normal(A, 0.7).log_prob(B)),
         (
-            likelihoods.gaussian_learned_variance((A, B), BITS),
+            likelihoods.gaussian_learned_variance_nll((A, B), BITS),
             dist.Normal(A, jnp.exp(B / 2)).log_prob(BITS),
         ),
-        (likelihoods.categorical(A, LABELS), dist.Categorical(logits=A).log_prob(LABELS)),
+        (likelihoods.categorical_nll(A, LABELS), dist.Categorical(logits=A).log_prob(LABELS)),
     ]
     for ours, theirs in pairs:
         np.testing.assert_allclose(ours, nats(theirs), rtol=1e-5)
@@ -61,7 +61,7 @@ def test_iwae_is_the_renyi_bound_at_alpha_0():
     ours = importance.iwae(
         lambda x: (jnp.tile(mean, (n, 1)), jnp.tile(log_var, (n, 1))),
         lambda z: 1.5 * z, jnp.tile(x, (n, 1)), jax.random.key(1),
-        nll=likelihoods.gaussian, samples=samples,
+        nll=likelihoods.gaussian_nll, samples=samples,
     )  # fmt: skip
     error = math.hypot(*(float(v.std()) / n**0.5 for v in (ours, theirs)))
     # Other random numbers, so equal means up to four of their deviations.

@@ -24,23 +24,23 @@ def normal(mean, log_var):
 # Of the arrays A and B: ours, and theirs summed or not over an example's elements.
 CASES = {
     "bernoulli": (
-        lambda a, b: likelihoods.bernoulli(a, jnp.asarray(SHARE)),
+        lambda a, b: likelihoods.bernoulli_nll(a, jnp.asarray(SHARE)),
         lambda a, b: F.binary_cross_entropy_with_logits(a, torch.tensor(SHARE), reduction="none"),
     ),
     "gaussian": (
-        lambda a, b: likelihoods.gaussian(a, b, sigma=0.7),
+        lambda a, b: likelihoods.gaussian_nll(a, b, sigma=0.7),
         lambda a, b: F.gaussian_nll_loss(
             a, b, torch.full_like(a, 0.49), full=True, reduction="none"
         ),
     ),
     "gaussian learned": (
-        lambda a, b: likelihoods.gaussian_learned_variance((a, b), jnp.asarray(SHARE)),
+        lambda a, b: likelihoods.gaussian_learned_variance_nll((a, b), jnp.asarray(SHARE)),
         lambda a, b: F.gaussian_nll_loss(
             a, torch.tensor(SHARE), torch.exp(b), full=True, reduction="none", eps=1e-12
         ),
     ),
     "categorical": (
-        lambda a, b: likelihoods.categorical(a, jnp.asarray(LABELS)),
+        lambda a, b: likelihoods.categorical_nll(a, jnp.asarray(LABELS)),
         lambda a, b: F.cross_entropy(
             a.reshape(-1, 2), torch.tensor(LABELS).reshape(-1), reduction="none"
         ).reshape(4, 3),

@@ -252,7 +252,7 @@ def test_what_is_no_batch_of_float_images_raises(name, images):
 
 @EACH
 def test_a_wrong_number_of_keys_raises_naming_both(name):
-    with pytest.raises(ValueError, match=r"keys \(3,\) for 8 images"):
+    with pytest.raises(ValueError, match="3 keys for 8"):
         AUGMENTATIONS[name](IMAGES, jax.random.split(KEY, 3))
 
 

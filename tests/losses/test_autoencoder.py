@@ -123,5 +123,5 @@ def test_mismatched_shapes_raise_naming_both():
     for f in (autoencoder.squared_error, autoencoder.regularized_autoencoder):
         with pytest.raises(ValueError, match=r"\(16, 2\).*\(16, 2, 3\)"):
             f(encode, lambda z: z, X)
-    with pytest.raises(ValueError, match=r"\(3,\).*\(16, 2, 3\)"):
+    with pytest.raises(ValueError, match="3 keys for 16"):
         autoencoder.gradient_penalty(decode, encode(X), jax.random.split(jax.random.key(0), 3))

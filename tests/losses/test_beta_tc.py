@@ -110,8 +110,8 @@ def encode(x):
 
 X = RNG.standard_normal((16, 4)).astype(np.float32)
 decode = partial(jnp.pad, pad_width=((0, 0), (0, 2)))
-sampled_elbo = jax.jit(partial(vae.elbo, encode, decode, nll=likelihoods.gaussian))
-call = jax.jit(partial(beta_tc.beta_tc, encode, decode, nll=likelihoods.gaussian, dataset=1000))
+sampled_elbo = jax.jit(partial(vae.elbo, encode, decode, nll=likelihoods.gaussian_nll))
+call = jax.jit(partial(beta_tc.beta_tc, encode, decode, nll=likelihoods.gaussian_nll, dataset=1000))
 
 
 def test_the_loss_weighs_each_part_and_at_one_is_a_sampled_elbo():
@@ -156,6 +156,22 @@ def test_extreme_variances_give_finite_parts_and_gradients():
         assert np.isfinite(slopes).all()
 
 
+def test_codes_of_an_extreme_encoder_are_finite():
+    def loss(log_var):
+        parts = beta_tc.beta_tc(
+            lambda x: (x, jnp.full_like(x, log_var)),
+            lambda z: z,
+            X,
+            jax.random.key(0),
+            nll=likelihoods.gaussian_nll,
+            dataset=1000,
+        )
+        return parts.loss().sum()
+
+    for log_var in (-1e4, 90.0, 1e3):
+        assert np.isfinite(jax.jit(jax.value_and_grad(loss))(log_var)).all()
+
+
 def test_a_narrow_posterior_keeps_its_own_density():
     # z − μ in float32 would have lost a σ of 1e-10 beside a μ of 1.
     mean, log_var = np.ones((2, 1), np.float32), np.full((2, 1), -46, np.float32)
@@ -176,6 +192,6 @@ def test_bad_sizes_raise_naming_both():
             decode,
             X,
             jax.random.key(0),
-            nll=likelihoods.gaussian,
+            nll=likelihoods.gaussian_nll,
             dataset=1000,
         )

@@ -130,7 +130,7 @@ def test_boundary_is_the_identity_at_the_least_noise_and_edm_far_away():
 
 
 def test_heun_is_of_second_order():
-    heun = consistency.heun(ideal, schedule=SCHEDULE, target=predictions.data)
+    heun = consistency.heun_step(ideal, schedule=SCHEDULE, target=predictions.data)
     z, start = jnp.ones((1, 1)), 0.6
 
     def error(steps):
@@ -155,7 +155,7 @@ def test_heun_follows_every_schedule_the_same():
             alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
             return alpha * STD**2 / (alpha**2 * STD**2 + sigma**2) * z
 
-        solve = consistency.heun(predict, schedule=schedule, target=predictions.data)
+        solve = consistency.heun_step(predict, schedule=schedule, target=predictions.data)
         alpha_t, alpha_s = schedule.alpha(t)[:, None], schedule.alpha(s)[:, None]
         results.append(float((solve(alpha_t * jnp.ones((1, 1)), t, s) / alpha_s)[0, 0]))
     np.testing.assert_allclose(results, results[0], rtol=1e-4)
@@ -194,7 +194,21 @@ def test_uniform_pairs_are_neighbours(keys):
     keys = key if keys == "one key" else jax.random.split(key, 4000)
     s, t = consistency.uniform_pairs(5)(keys, 4000)
     np.testing.assert_allclose(t - s, 0.2, rtol=1e-5)
-    assert stats.chisquare(np.bincount(np.round(np.asarray(t) * 5).astype(int))[1:]).pvalue > 1e-3
+    values, counts = np.unique(np.round(np.asarray(t) * 5), return_counts=True)
+    np.testing.assert_array_equal(values, [1, 2, 3, 4, 5])
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_lognormal_pairs_stay_on_the_grid_where_the_level_is_at_an_end(end, monkeypatch):
+    # One unit in the last place beyond the end, as rounding may have it.
+    def truncated_normal(key, low, high, shape):
+        return jnp.full(shape, jnp.nextafter(high, jnp.inf) if end else low - 1e-6)
+
+    monkeypatch.setattr(jax.random, "truncated_normal", truncated_normal)
+    s, t = consistency.lognormal_pairs(10, schedule=SCHEDULE)(jax.random.key(0), 3)
+    np.testing.assert_allclose(s, 0.9 if end else 0.0, rtol=1e-6)
+    np.testing.assert_allclose(t, 1.0 if end else 0.1, rtol=1e-6)
 
 
 def test_doubling_is_song_and_dhariwals_curriculum():
@@ -205,6 +219,14 @@ def test_doubling_is_song_and_dhariwals_curriculum():
         assert int(jax.jit(lambda k: consistency.doubling(k, total))(step)) == expected
 
 
+def test_doubling_reaches_an_end_that_is_no_power_of_two_away():
+    # log2(100) is 6.6, so that the last doubling is cut at the end.
+    found = [int(consistency.doubling(k, 1000, first=10, last=1000)) for k in (0, 780, 909, 910)]
+    assert found == [10, 640, 640, 1000]
+    # Fewer steps than doublings: one doubling each.
+    assert int(consistency.doubling(2, 3)) == 40
+
+
 def test_square_root_curriculum_and_its_teacher_are_song_et_als():
     total, s_0, s_1 = 800_000, 2, 150
     steps = np.array([0, 1, 1000, 123_456, total])
@@ -213,6 +235,10 @@ def test_square_root_curriculum_and_its_teacher_are_song_et_als():
     np.testing.assert_array_equal(intervals, n - 1)
     np.testing.assert_array_equal(intervals[jnp.array([0, -1])], [s_0 - 1, s_1])
     assert consistency.square_root(10 * total, total) == s_1
+    steps = np.arange(0, 1001, 50)
+    wide = np.ceil(np.sqrt(steps / 1000 * (51**2 - 20**2) + 20**2) - 1)
+    found = consistency.square_root(steps, 1000, first=20, last=50)
+    np.testing.assert_array_equal(found, wide)
     decay = consistency.teacher_decay(intervals)
     np.testing.assert_allclose(decay, np.exp(s_0 * np.log(0.9) / n), rtol=1e-6)
 

@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from genjax.losses import couplings
+from tests.losses.layouts import on_devices
 
 assign = jax.jit(couplings.assignment)
 
@@ -91,7 +92,7 @@ def test_sinkhorn_with_little_entropy_is_optimal_transport():
 
 
 def test_shapes_must_agree():
-    with pytest.raises(ValueError, match=r"\(4, 2\) and \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"x has \(4, 2\), eps has \(3, 2\)"):
         couplings.optimal_transport(jnp.zeros((4, 2)), jnp.zeros((3, 2)), None)
 
 
@@ -100,26 +101,32 @@ def test_independent_noise_stays_where_it_was_drawn():
     np.testing.assert_array_equal(couplings.independent(x, eps, jax.random.key(2)), eps)
 
 
-@pytest.mark.parametrize("typed", [True, False])
-@pytest.mark.parametrize("one_key", [True, False])
-@pytest.mark.parametrize("couple", [couplings.optimal_transport, couplings.sinkhorn(0.5)])
-def test_devices_that_share_a_batch_couple_it_as_one(couple, one_key, typed):
+COUPLE = {"optimal": couplings.optimal_transport, "sinkhorn": couplings.sinkhorn(0.5)}
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+@pytest.mark.parametrize("layout", ["pmap", "jit"])
+@pytest.mark.parametrize("kind", ["one key", "a key per example", "raw keys"])
+@pytest.mark.parametrize("name", COUPLE)
+def test_devices_that_share_a_batch_couple_it_as_one(name, kind, layout, devices):
+    couple = COUPLE[name]
     rng = np.random.default_rng(0)
     x, eps = jnp.asarray(rng.normal(size=(2, 16, 3)), jnp.float32)
-    key = jax.random.key(0) if typed else jax.random.PRNGKey(0)
-    if not one_key:
+    key = jax.random.PRNGKey(0) if kind == "raw keys" else jax.random.key(0)
+    if kind != "one key":
         key = jax.random.split(key, 16)
-    whole = couplings.over_devices(couple)
-    expected = whole(x, eps, key)
-    np.testing.assert_array_equal(expected, couple(x, eps, key))
+    expected = couple(x, eps, key)
+    found = on_devices(couple, devices, layout, x, eps, key)
+    np.testing.assert_array_equal(found, expected)
+    half = couple(x[:8], eps[:8], key if kind == "one key" else key[:8])
+    assert not np.array_equal(expected[:8], half)
 
-    def share(array):
-        return array.reshape(4, 4, *array.shape[1:])
 
-    found = jax.pmap(whole, axis_name="data", in_axes=(0, 0, None if one_key else 0))(
-        share(x), share(eps), key if one_key else share(key)
-    )
-    np.testing.assert_array_equal(found.reshape(eps.shape), expected)
-    assert not np.array_equal(
-        found[:2].reshape(8, 3), couple(x[:8], eps[:8], key if one_key else key[:8])
-    )
+@pytest.mark.parametrize("name", COUPLE)
+def test_an_axis_of_another_name_splits_batches_that_do_not_know_of_each_other(name):
+    x, eps = jax.random.normal(jax.random.key(3), (2, 2, 8, 3))
+    key = jax.random.split(jax.random.key(0), (2, 8))
+    couple = COUPLE[name]
+    apart = [couple(*v) for v in zip(x, eps, key, strict=True)]
+    by_axis = jax.vmap(couple, axis_name="model")(x, eps, key)
+    np.testing.assert_array_equal(by_axis, jnp.stack(apart))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.diffusion import predictions, schedules
+from genjax.diffusion import discrete_schedules, predictions, schedules
 from genjax.losses import diffusion, times, weightings
 
 EVERY = {
@@ -25,7 +25,7 @@ SCHEDULES = {
     "sub-VP": schedules.SubVP(),
     "EDM": schedules.EDM(),
     "rectified flow": schedules.RectifiedFlow(),
-    "discrete": schedules.DiscreteLinear(),
+    "discrete": discrete_schedules.DiscreteLinear(),
 }
 
 
@@ -231,12 +231,3 @@ def test_edm_loss_is_karras_et_als_on_the_denoiser():
     sigma = schedule.sigma(t)
     on_x = diffusion.denoising(denoise, x, key, schedule=schedule, target=predictions.data, times=t)
     np.testing.assert_allclose(on_f, (sigma**2 + s**2) / (sigma * s) ** 2 * on_x, rtol=1e-3)
-
-
-def test_uniform_times_of_one_key_and_of_many_fill_the_open_interval():
-    one = diffusion.uniform(jax.random.key(0), 10_000)
-    many = diffusion.uniform(jax.random.split(jax.random.key(0), 10_000), 10_000)
-    for t in (one, many):
-        assert t.shape == (10_000,)
-        assert 0 < t.min() < 1e-3
-        assert 1 - 1e-3 < t.max() < 1

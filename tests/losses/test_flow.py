@@ -81,7 +81,7 @@ def test_optimal_transport_makes_straighter_flows():
         loss = flow.flow_matching(lambda z, t: 0 * z, x, key, times=t, couple=couple)
         return float(loss.mean())
 
-    assert spread(couplings.optimal_transport) < 0.7 * spread(flow.independent)
+    assert spread(couplings.optimal_transport) < 0.7 * spread(couplings.independent)
 
 
 INTERPOLANTS = {
@@ -145,7 +145,7 @@ def test_ideal_velocity_and_denoiser_between_gaussians_have_the_conditional_vari
 
 def test_mistakes_are_told_in_one_line():
     x, key = jnp.zeros((4, 2)), jax.random.key(0)
-    with pytest.raises(ValueError, match=r"\(4, 2\) and \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"x has \(4, 2\), y has \(3, 2\)"):
         flow.interpolant_velocity(network, x, x[:3], key)
     with pytest.raises(ValueError, match=r"\(3,\) for x \(4, 2\)"):
         flow.flow_matching(network, x, key, times=jnp.zeros(3))
@@ -153,8 +153,17 @@ def test_mistakes_are_told_in_one_line():
         flow.flow_matching(lambda z, t: z[:, :1], x, key)
 
 
-def test_uniform_times_and_independent_noise_are_those_of_denoising():
-    for key in (jax.random.key(0), jax.random.split(jax.random.key(0), 5)):
-        np.testing.assert_array_equal(flow.uniform(key, 5), diffusion.uniform(key, 5))
-    x, eps = jnp.zeros((5, 2)), jax.random.normal(jax.random.key(1), (5, 2))
-    np.testing.assert_array_equal(flow.independent(x, eps, jax.random.key(2)), eps)
+def test_a_coupling_gets_the_data_the_noise_and_a_key_and_none_is_independent_noise():
+    x, t, seen = jax.random.normal(jax.random.key(1), (5, 2)), jnp.full(5, 0.5), []
+
+    def couple(x, eps, key):
+        seen.append((x, eps, key))
+        return eps
+
+    key = jax.random.split(jax.random.key(0), 5)
+    coupled = flow.flow_matching(network, x, key, times=t, couple=couple)
+    np.testing.assert_array_equal(coupled, flow.flow_matching(network, x, key, times=t))
+    ((data, eps, couple_key),) = seen
+    np.testing.assert_array_equal(data, x)
+    assert eps.shape == x.shape
+    assert couple_key.shape == key.shape

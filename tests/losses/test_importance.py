@@ -16,7 +16,7 @@ W = np.array([[1.0, 0.2], [-0.5, 0.8], [0.3, -1.0], [0.0, 0.4]], np.float32)
 SIGMA = 0.5
 X = RNG.standard_normal((4, 4)).astype(np.float32)
 LOG_P = stats.multivariate_normal(np.zeros(4), W @ W.T + SIGMA**2 * np.eye(4)).logpdf(X)
-nll = partial(likelihoods.gaussian, sigma=SIGMA)
+nll = partial(likelihoods.gaussian_nll, sigma=SIGMA)
 
 # Orthogonal columns have a diagonal posterior, which a diagonal encoder can be.
 ORTHOGONAL = np.array([[1.0, 0.0], [0.5, 0.0], [0.0, -1.5], [0.0, 0.3]], np.float32)
@@ -268,5 +268,5 @@ def test_mismatched_shapes_raise_naming_both():
     for f in (importance.iwae, importance.dreg, importance.log_likelihood):
         with pytest.raises(ValueError, match=r"\(4, 2\).*\(4, 3\)"):
             f(bad, lambda z: z @ W.T, X, KEY, nll=nll, samples=2)
-        with pytest.raises(ValueError, match=r"\(3,\).*\(4, 2\)"):
+        with pytest.raises(ValueError, match="3 keys for 4"):
             f(*model(ROUGH, W), X, three, nll=nll, samples=2)

@@ -71,12 +71,12 @@ def encode(x):
 
 X = RNG.standard_normal((16, 4)).astype(np.float32)
 decode = partial(jnp.pad, pad_width=((0, 0), (0, 2)))
-call = jax.jit(partial(info_vae.info_vae, encode, decode, nll=likelihoods.gaussian))
+call = jax.jit(partial(info_vae.info_vae, encode, decode, nll=likelihoods.gaussian_nll))
 
 
 def test_alpha_0_scale_1_is_the_elbo_and_alpha_1_has_no_kl():
     parts = call(X, jax.random.key(0))
-    elbo = vae.elbo(encode, decode, X, jax.random.key(0), nll=likelihoods.gaussian)
+    elbo = vae.elbo(encode, decode, X, jax.random.key(0), nll=likelihoods.gaussian_nll)
     np.testing.assert_allclose(parts.kl, elbo.kl, rtol=1e-5)
     np.testing.assert_allclose(parts.loss(alpha=0, scale=1), parts.nll + parts.kl, rtol=1e-6)
     np.testing.assert_allclose(parts.loss(alpha=1, scale=10), parts.nll + 10 * parts.mmd, rtol=1e-6)
@@ -90,7 +90,7 @@ def test_the_mmd_sees_codes_that_are_not_the_priors():
     @jax.vmap
     def draws(key):
         encoders = [lambda x, m=m: (jnp.full((16, 2), m), jnp.zeros((16, 2))) for m in (0.0, 1.0)]
-        f = partial(info_vae.info_vae, decode=decode, x=X, key=key, nll=likelihoods.gaussian)
+        f = partial(info_vae.info_vae, decode=decode, x=X, key=key, nll=likelihoods.gaussian_nll)
         return [f(e).mmd for e in encoders]
 
     matched, shifted = draws(jax.random.split(jax.random.key(0), 200))
@@ -135,5 +135,9 @@ def test_mismatched_shapes_raise_naming_both():
         assert str(b.shape) in str(error.value)
     with pytest.raises(ValueError, match=r"\(16, 1\).*\(16, 3\)"):
         info_vae.info_vae(
-            lambda x: (x[:, :1], x[:, 1:]), decode, X, jax.random.key(0), nll=likelihoods.gaussian
+            lambda x: (x[:, :1], x[:, 1:]),
+            decode,
+            X,
+            jax.random.key(0),
+            nll=likelihoods.gaussian_nll,
         )

@@ -14,8 +14,8 @@ from scipy import special, stats
 from genjax.losses import likelihoods
 
 RNG = np.random.default_rng(0)
-logistic = jax.jit(likelihoods.discretized_logistic)
-mixture = jax.jit(likelihoods.discretized_logistic_mixture, static_argnames="bins")
+logistic = jax.jit(likelihoods.discretized_logistic_nll)
+mixture = jax.jit(likelihoods.discretized_logistic_mixture_nll, static_argnames="bins")
 
 
 X = RNG.random((8, 4)).astype(np.float32)
@@ -98,57 +98,57 @@ EXTREME_LOGISTIC = grid([-3, -1e-3, 0.3, 1.1, 40], [-12, -7, -1, 5, 60, 300], [0
 CATEGORIES = RNG.integers(0, 5, (16, 3))
 
 CASES = {
-    "bernoulli": (likelihoods.bernoulli, reference_bernoulli, normal(16, 5), bytes_(16, 5)),
-    "bernoulli, extreme": (likelihoods.bernoulli, reference_bernoulli, *EXTREME_BERNOULLI),
+    "bernoulli": (likelihoods.bernoulli_nll, reference_bernoulli, normal(16, 5), bytes_(16, 5)),
+    "bernoulli, extreme": (likelihoods.bernoulli_nll, reference_bernoulli, *EXTREME_BERNOULLI),
     "gaussian": (
-        partial(likelihoods.gaussian, sigma=0.3),
+        partial(likelihoods.gaussian_nll, sigma=0.3),
         partial(reference_gaussian, sigma=0.3),
         normal(16, 5),
         bytes_(16, 5),
     ),
     "gaussian, narrow": (
-        partial(likelihoods.gaussian, sigma=1e-9),
+        partial(likelihoods.gaussian_nll, sigma=1e-9),
         partial(reference_gaussian, sigma=1e-9),
         *grid([0, 1e-9, 0.3, 1e4], [0, 1]),
     ),
     "learned variance": (
-        likelihoods.gaussian_learned_variance,
+        likelihoods.gaussian_learned_variance_nll,
         reference_learned_variance,
         (normal(16, 5), normal(16, 5)),
         bytes_(16, 5),
     ),
     "learned variance, extreme": (
-        likelihoods.gaussian_learned_variance,
+        likelihoods.gaussian_learned_variance_nll,
         reference_learned_variance,
         tuple(EXTREME_LEARNED[:2]),
         EXTREME_LEARNED[2],
     ),
     "discretized logistic": (
-        likelihoods.discretized_logistic,
+        likelihoods.discretized_logistic_nll,
         reference_discretized_logistic,
         (normal(16, 5), normal(16, 5) - 3),
         bytes_(16, 5),
     ),
     "discretized logistic, extreme": (
-        likelihoods.discretized_logistic,
+        likelihoods.discretized_logistic_nll,
         reference_discretized_logistic,
         tuple(EXTREME_LOGISTIC[:2]),
         EXTREME_LOGISTIC[2],
     ),
     "mixture": (
-        likelihoods.discretized_logistic_mixture,
+        likelihoods.discretized_logistic_mixture_nll,
         reference_mixture,
         normal(16, 1, 1, 20, scale=2.0),
         bytes_(16, 1, 1, 3),
     ),
     "categorical": (
-        likelihoods.categorical,
+        likelihoods.categorical_nll,
         reference_categorical,
         normal(16, 3, 5, scale=3.0),
         CATEGORIES,
     ),
     "categorical, extreme": (
-        likelihoods.categorical,
+        likelihoods.categorical_nll,
         reference_categorical,
         normal(16, 3, 5, scale=1e4),
         CATEGORIES,
@@ -200,17 +200,17 @@ def test_value_and_gradient_are_the_float64_reference(case):
 def test_a_variance_past_float32_is_finite_and_its_gradient_leads_home(value, variance):
     x, log_var = jnp.array([[0.5]]), jnp.array([[float(value)]])
     nll, (mean_slope, slope) = jax.value_and_grad(
-        lambda p: likelihoods.gaussian_learned_variance(p, x)[0]
+        lambda p: likelihoods.gaussian_learned_variance_nll(p, x)[0]
     )((x - 0.25, log_var))
     assert np.isfinite([nll, *mean_slope.ravel(), *slope.ravel()]).all()
     assert (slope < 0) == (value < 0)
-    at_mean = jax.grad(lambda v: likelihoods.gaussian_learned_variance((x, v), x)[0])(log_var)
+    at_mean = jax.grad(lambda v: likelihoods.gaussian_learned_variance_nll((x, v), x)[0])(log_var)
     assert at_mean[0, 0] == 0.5  # no residual: only ½ log σ² is left
 
 
 def test_bernoulli_curves_at_a_zero_logit():
     def nll(logit):
-        return likelihoods.bernoulli(jnp.full((1, 1), logit), jnp.full((1, 1), 0.3))[0]
+        return likelihoods.bernoulli_nll(jnp.full((1, 1), logit), jnp.full((1, 1), 0.3))[0]
 
     second = jax.grad(jax.grad(nll))(0.0)
     assert second == 0.25  # σ(0)(1−σ(0))
@@ -225,7 +225,7 @@ def test_a_discretized_logistic_sums_to_one_over_its_values(low, high, bins):
     @partial(jnp.vectorize, signature="(),()->()")
     def total(mean, log_scale):
         mean = jnp.full((bins, 1), mean)
-        nll = likelihoods.discretized_logistic(
+        nll = likelihoods.discretized_logistic_nll(
             (mean, log_scale), values[:, None], low=low, high=high, bins=bins
         )
         return jnp.exp(-nll).sum()
@@ -284,20 +284,20 @@ def test_the_optimal_variance_minimises_the_batch_mean_which_is_half_d_log_mse()
     def half_d_log_mse(mean, x):
         return 2.5 * (math.log(2 * math.pi) + 1 + np.log(np.mean((x - mean) ** 2)))
 
-    best, slope = jax.value_and_grad(lambda m: likelihoods.gaussian_optimal_variance(m, x).mean())(
-        mean
-    )
+    best, slope = jax.value_and_grad(
+        lambda m: likelihoods.gaussian_optimal_variance_nll(m, x).mean()
+    )(mean)
     np.testing.assert_allclose(likelihoods.optimal_variance(mean, x), mse, rtol=1e-6)
     np.testing.assert_allclose(best, half_d_log_mse(np.float64(mean), x), rtol=1e-6)
     slopes = finite_differences(half_d_log_mse, np.float64(mean), x)
     np.testing.assert_allclose(slope, slopes, rtol=1e-4, atol=1e-6)
     for factor in (0.9, 1.1):
-        assert likelihoods.gaussian(mean, x, sigma=factor * math.sqrt(mse)).mean() > best
+        assert likelihoods.gaussian_nll(mean, x, sigma=factor * math.sqrt(mse)).mean() > best
 
 
 def test_one_images_gradient_takes_the_optimal_variance_as_given():
     mean, x = normal(8, 5), bytes_(8, 5)
-    ours = jax.grad(lambda m: likelihoods.gaussian_optimal_variance(m, x)[0])(mean)
+    ours = jax.grad(lambda m: likelihoods.gaussian_optimal_variance_nll(m, x)[0])(mean)
     variance = np.mean((np.float64(x) - mean) ** 2)
     np.testing.assert_allclose(ours[0], (mean - x)[0] / variance, rtol=1e-5)
     np.testing.assert_array_equal(ours[1:], 0)
@@ -305,7 +305,9 @@ def test_one_images_gradient_takes_the_optimal_variance_as_given():
 
 def test_a_perfect_reconstruction_meets_the_floor_and_not_log_zero():
     x = bytes_(4, 3)
-    nll, slope = jax.value_and_grad(lambda m: likelihoods.gaussian_optimal_variance(m, x).sum())(x)
+    nll, slope = jax.value_and_grad(
+        lambda m: likelihoods.gaussian_optimal_variance_nll(m, x).sum()
+    )(x)
     np.testing.assert_allclose(nll, 4 * reference_gaussian(np.zeros(3), np.zeros(3), np.exp(-6)))
     assert not slope.any()
 
@@ -313,9 +315,9 @@ def test_a_perfect_reconstruction_meets_the_floor_and_not_log_zero():
 def test_on_eight_devices_the_optimal_variance_is_the_whole_batchs():
     mean, x = normal(16, 5), bytes_(16, 5)
     nll = jax.pmap(
-        partial(likelihoods.gaussian_optimal_variance, axis_name="data"), axis_name="data"
+        partial(likelihoods.gaussian_optimal_variance_nll, axis_name="data"), axis_name="data"
     )(mean.reshape(8, 2, 5), x.reshape(8, 2, 5))
-    whole = likelihoods.gaussian_optimal_variance(mean, x)
+    whole = likelihoods.gaussian_optimal_variance_nll(mean, x)
     np.testing.assert_allclose(nll.reshape(16), whole, rtol=1e-5)
 
 
@@ -344,18 +346,26 @@ def test_vmap_and_pmap_agree_with_the_batch_and_bfloat16_sums_in_float32(case):
 @pytest.mark.parametrize(
     ("loss", "parameters", "x"),
     [
-        (likelihoods.bernoulli, np.zeros((2, 3)), np.zeros((2, 4))),
-        (likelihoods.gaussian, np.zeros((2, 3)), np.zeros((2, 4))),
+        (likelihoods.bernoulli_nll, np.zeros((2, 3)), np.zeros((2, 4))),
+        (likelihoods.gaussian_nll, np.zeros((2, 3)), np.zeros((2, 4))),
         (
-            likelihoods.gaussian_learned_variance,
+            likelihoods.gaussian_learned_variance_nll,
             (np.zeros((2, 4)), np.zeros((2, 3))),
             np.zeros((2, 4)),
         ),
-        (likelihoods.gaussian_learned_variance, (np.zeros((2, 4)), np.zeros(4)), np.zeros((2, 4))),
-        (likelihoods.gaussian_optimal_variance, np.zeros((2, 3)), np.zeros((2, 4))),
-        (likelihoods.discretized_logistic, (np.zeros((2, 3)), np.zeros((2, 3))), np.zeros((2, 4))),
-        (likelihoods.discretized_logistic_mixture, np.zeros((2, 3)), np.zeros((2, 4))),
-        (likelihoods.categorical, np.zeros((2, 3)), np.zeros((2, 4), int)),
+        (
+            likelihoods.gaussian_learned_variance_nll,
+            (np.zeros((2, 4)), np.zeros(4)),
+            np.zeros((2, 4)),
+        ),
+        (likelihoods.gaussian_optimal_variance_nll, np.zeros((2, 3)), np.zeros((2, 4))),
+        (
+            likelihoods.discretized_logistic_nll,
+            (np.zeros((2, 3)), np.zeros((2, 3))),
+            np.zeros((2, 4)),
+        ),
+        (likelihoods.discretized_logistic_mixture_nll, np.zeros((2, 3)), np.zeros((2, 4))),
+        (likelihoods.categorical_nll, np.zeros((2, 3)), np.zeros((2, 4), int)),
     ],
 )
 def test_mismatched_shapes_raise_naming_both(loss, parameters, x):
@@ -366,6 +376,6 @@ def test_mismatched_shapes_raise_naming_both(loss, parameters, x):
 
 def test_a_category_out_of_range_is_nan_and_a_float_one_raises():
     logits = np.zeros((2, 5), np.float32)
-    assert np.isnan(likelihoods.categorical(logits, np.array([5, -1]))).all()
+    assert np.isnan(likelihoods.categorical_nll(logits, np.array([5, -1]))).all()
     with pytest.raises(TypeError, match="integers"):
-        likelihoods.categorical(logits, np.zeros(2))
+        likelihoods.categorical_nll(logits, np.zeros(2))

@@ -87,6 +87,18 @@ def test_averaged_vectors_settle_on_the_clusters_means_and_an_unused_one_stays()
     np.testing.assert_allclose(book.vectors[3], start[3], rtol=1e-3)
 
 
+def test_a_vector_with_a_count_too_small_to_divide_by_stays_and_any_other_moves():
+    counts = jnp.array([1.0, 1e-3, 1e-18, 1e-21, 0])
+    vectors = jnp.arange(5.0)[:, None]
+    mean = vectors + 10
+    book = quantized.Codebook(vectors, counts, counts[:, None] * mean)
+    z, indices = jnp.full((1, 1, 1), 12.0), jnp.zeros((1, 1), int)
+    moved = quantized.update_codebook(book, z, indices, decay=0.5)
+    expected = [11, 11, 12, 3, 4]
+    np.testing.assert_allclose(moved.vectors[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(moved.counts, [1, 5e-4, 5e-19, 5e-22, 0], rtol=1e-6)
+
+
 def test_on_eight_devices_the_average_is_the_whole_batchs():
     book, indices = quantized.start_codebook(jnp.asarray(BOOK)), nearest(Z, BOOK)
     shards = jax.pmap(

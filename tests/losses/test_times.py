@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from genjax import keys
 from genjax.diffusion import schedules
 from genjax.losses import times
+from tests.losses.layouts import on_devices
 
 SAMPLERS = {
     "uniform": times.Uniform(),
@@ -80,7 +82,7 @@ def test_a_time_depends_on_its_own_key_alone(name):
 
 
 def test_a_wrong_number_of_keys_is_refused():
-    with pytest.raises(ValueError, match="5 keys for 6 times"):
+    with pytest.raises(ValueError, match="5 keys for 6"):
         times.Uniform()(jax.random.split(jax.random.key(0), 5), 6)
 
 
@@ -137,3 +139,69 @@ def test_a_history_of_zeros_stays_uniform_and_shapes_must_agree():
     np.testing.assert_allclose(times.probabilities(history), 0.25, rtol=1e-6)
     with pytest.raises(ValueError, match=r"\(4,\) and \(3,\)"):
         times.record(history, jnp.ones(4), jnp.ones(3))
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+@pytest.mark.parametrize("layout", ["pmap", "jit"])
+@pytest.mark.parametrize("kind", ["one key", "a key per example"])
+def test_low_discrepancy_spreads_the_batch_of_all_devices(kind, layout, devices):
+    key = jax.random.key(1)
+    if kind == "a key per example":
+        key = jax.random.split(key, 16)
+    expected = times.LowDiscrepancy()(key, 16)
+    found = on_devices(
+        lambda x, key: times.LowDiscrepancy()(key, len(x)), devices, layout, jnp.zeros(16), key
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_array_equal(np.sort(np.floor(found * 16)), np.arange(16))
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_every_device_records_the_losses_of_all(devices):
+    history = times.loss_history(4, kept=3)
+    t, losses = (jnp.arange(16) % 4 + 1) / 4, jnp.linspace(1.0, 2.0, 16)
+    expected = times.record(history, t, losses)
+    found = jax.pmap(times.record, "data", in_axes=(None, 0, 0), devices=jax.devices()[:devices])(
+        history, t.reshape(devices, -1), losses.reshape(devices, -1)
+    )
+    for here, there in zip(expected, found, strict=True):
+        for copy in there:
+            np.testing.assert_array_equal(copy, here)
+
+
+# Of the keys 0, 1, 2, … the first whose draws of U[0, 1) are the least and the greatest.
+LEAST, GREATEST = 780_233, 20_192_286
+
+
+def test_uniform_times_are_inside_where_the_draw_is_at_the_edge():
+    edges = [jax.random.key(LEAST), jax.random.key(GREATEST)]
+    np.testing.assert_array_equal([jax.random.uniform(k) for k in edges], [0, 1 - 2.0**-23])
+    many = jnp.stack([*edges, *edges])
+    for sampler in (keys.uniform_times, times.Uniform()):
+        for t in (jnp.concatenate([sampler(k, 1) for k in edges]), sampler(many, 4)[:2]):
+            np.testing.assert_array_equal(t, [2.0**-24, 1 - 2.0**-24])
+    schedule = schedules.RectifiedFlow()
+    assert np.isfinite(schedule.log_snr(keys.uniform_times(many, 4))).all()
+
+
+def test_low_discrepancy_and_logit_normal_times_stay_inside(monkeypatch):
+    # 3 + u rounds to 4 in float32, so that the last of four times would be 1.
+    t = times.LowDiscrepancy()(jnp.stack([jax.random.key(GREATEST)] * 4), 4)
+    assert t[-1] == 1 - 2.0**-24
+    # u + 1/3 rounds to 1, whose remainder would be 0.
+    third = np.float32(1 / 3)
+    monkeypatch.setattr(keys, "uniform_times", lambda key, n: jnp.full(n, 1 - third))
+    t = times.LowDiscrepancy()(jax.random.key(0), 3)
+    assert t[1] == 2.0**-24
+    for mean, end in ((-60.0, 2.0**-24), (60.0, 1 - 2.0**-24)):
+        np.testing.assert_array_equal(times.LogitNormal(mean)(jax.random.key(0), 3), end)
+
+
+def test_a_time_outside_is_recorded_at_the_nearest_step():
+    history = times.record(times.loss_history(4, kept=1), jnp.array([0.0, 1.3]), jnp.ones(2))
+    np.testing.assert_array_equal(history.counts, [1, 0, 0, 1])
+
+
+def test_a_uniform_density_includes_its_ends_and_is_zero_outside():
+    density = times.Uniform(0.25, 0.75).density(jnp.array([0.2, 0.25, 0.5, 0.75, 0.8]))
+    np.testing.assert_array_equal(density, [0, 2, 2, 2, 0])

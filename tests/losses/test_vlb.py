@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from genjax.diffusion import predictions, schedules
+from genjax.diffusion import discrete_schedules, predictions
 from genjax.losses import vlb
 
 STEPS = 20
-SCHEDULE = schedules.DiscreteLinear(STEPS, 0.005, 0.4)
+SCHEDULE = discrete_schedules.DiscreteLinear(STEPS, 0.005, 0.4)
 BETAS = np.linspace(0.005, 0.4, STEPS)
 PRODUCTS = np.cumprod(1 - BETAS)
 BEFORE = np.concatenate([[1.0], PRODUCTS[:-1]])
@@ -108,7 +108,7 @@ def test_prior_is_the_kl_to_a_standard_normal():
     exact = gaussian_kl(np.sqrt(kept) * np.float64(x), np.log(1 - kept), 0.0, 0.0).sum((1, 2))
     np.testing.assert_allclose(vlb.prior(x, schedule=SCHEDULE), exact, rtol=1e-5)
     # With 1,000 steps the KL of the variances alone is 4e-10, far below float32's 6e-8.
-    tiny = vlb.prior(jnp.zeros((1, 1)), schedule=schedules.DiscreteLinear())
+    tiny = vlb.prior(jnp.zeros((1, 1)), schedule=discrete_schedules.DiscreteLinear())
     kept = np.prod(1 - np.linspace(1e-4, 0.02, 1000))
     np.testing.assert_allclose(tiny, -0.5 * (kept + np.log1p(-kept)), rtol=1e-2)
 
@@ -117,7 +117,7 @@ def test_vlb_adds_the_terms_of_all_steps():
     x = image((4, 3, 2))
     arguments = {"schedule": SCHEDULE, "target": predictions.velocity, "steps": STEPS}
     key = jax.random.key(1)
-    parts = jax.jit(lambda x: vlb.vlb(network, x, key, **arguments))(x)
+    parts = jax.jit(lambda x: vlb.bound(network, x, key, **arguments))(x)
 
     @jax.jit
     def term(i):
@@ -152,14 +152,14 @@ def ideal(std, schedule, steps):
 
 @pytest.mark.parametrize("std", [1.0, 0.5])
 def test_bound_of_the_exact_reverse_process_is_the_gaussians_entropy(std):
-    schedule = schedules.DiscreteLinear(STEPS, 0.02, 0.6)
+    schedule = discrete_schedules.DiscreteLinear(STEPS, 0.02, 0.6)
     n = 4000
     x = std * jax.random.normal(jax.random.key(0), (n, 2))
     predict = ideal(std, schedule, STEPS)
     parts = jax.jit(
-        lambda x: vlb.vlb(
+        lambda x: vlb.bound(
             predict, x, jax.random.key(1), schedule=schedule, target=predictions.data,
-            steps=STEPS, variance=vlb.learned, decoder=vlb.gaussian,
+            steps=STEPS, variance=vlb.learned, decoder=vlb.continuous_gaussian,
         )
     )(x)  # fmt: skip
     bound = np.float64(sum(parts))
@@ -178,16 +178,17 @@ def test_bound_with_a_fixed_variance_falls_to_the_entropy_as_steps_grow():
     # The average of −log p(x) over these x: it carries the noise of x in the bound as well.
     average = -stats.norm(0, std).logpdf(np.asarray(x)).mean()
     for steps in (25, 100, 400):
-        schedule = schedules.DiscreteLinear(steps, 0.1 / steps, 20 / steps)
+        schedule = discrete_schedules.DiscreteLinear(steps, 0.1 / steps, 20 / steps)
 
         def predict(z, t, schedule=schedule):
             a, s = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
             return a * std**2 / (a**2 * std**2 + s**2) * z
 
         def bound(x, predict=predict, schedule=schedule, steps=steps):
-            return vlb.vlb(
+            return vlb.bound(
                 predict, x, jax.random.key(1), schedule=schedule, target=predictions.data,
-                steps=steps, variance=lambda _, low, high, step: high, decoder=vlb.gaussian,
+                steps=steps, variance=lambda _, low, high, step: high,
+                decoder=vlb.continuous_gaussian,
             )  # fmt: skip
 
         gaps.append(float(sum(jax.jit(bound)(x)).mean()) - average)
@@ -241,6 +242,21 @@ def test_discretized_gaussian_is_finite_in_value_and_gradient_at_the_extremes():
     value, gradients = discretized_gaussian_vjp(x, mean, log_var)
     assert np.isfinite(value).all()
     assert (value >= 0).all()
+    assert all(np.isfinite(g).all() for g in gradients)
+
+
+@pytest.mark.parametrize("log_var", [-70.0, -100.0, -300.0])
+def test_discretized_gaussian_of_an_overconfident_mean_is_finite_and_points_back(log_var):
+    x = np.float32(LEVELS[[100, 255]])
+    precision = math.exp(min(-0.5 * log_var, 36.8))
+    value, (by_mean, by_log_var) = discretized_gaussian_vjp(x, x - 0.5, np.full_like(x, log_var))
+    missed = (0.5 - 1 / 255) * precision
+    np.testing.assert_allclose(value, 0.5 * missed**2, rtol=1e-3)
+    np.testing.assert_allclose(by_mean, -missed * precision, rtol=1e-3)
+    assert np.isfinite(by_log_var).all()
+    # A mean so far off that its square would leave float32.
+    value, gradients = discretized_gaussian_vjp(x, x - 1e7, np.full_like(x, log_var))
+    np.testing.assert_allclose(value, 0.5e36, rtol=1e-3)
     assert all(np.isfinite(g).all() for g in gradients)
 
 

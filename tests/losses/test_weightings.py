@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.diffusion import predictions, schedules
+from genjax.diffusion import discrete_schedules, predictions, schedules
 from genjax.losses import weightings
 
 LOG_SNR = np.linspace(-9, 9, 37)
@@ -19,12 +19,12 @@ FORMULAS = {
     "EDM": (weightings.edm(0.5), 1 + 4 / SNR),
     "sigmoid": (weightings.sigmoid(-2.0), SIGMOID),
     # λ falls by 18.3 in all.
-    "VLB": (weightings.vlb(schedules.LinearLogSNR()), np.full(37, 9.15)),
+    "VLB": (weightings.unweighted_elbo(schedules.LinearLogSNR()), np.full(37, 9.15)),
     "likelihood": (
         weightings.likelihood(schedules.LinearLogSNR()), 9.15 / (1 + SNR)
     ),
     "sigmoid ELBO": (
-        weightings.elbo(weightings.sigmoid(-2.0), schedules.LinearLogSNR()),
+        weightings.weighted_elbo(weightings.sigmoid(-2.0), schedules.LinearLogSNR()),
         9.15 * SIGMOID,
     ),
 }  # fmt: skip
@@ -50,7 +50,7 @@ def test_min_snr_on_data_and_on_velocity_is_hang_et_als():
 
 
 def test_min_snr_on_velocity_is_zero_not_nan_at_zero_terminal_snr():
-    schedule = schedules.zero_terminal_snr(schedules.DiscreteLinear())
+    schedule = discrete_schedules.zero_terminal_snr(discrete_schedules.DiscreteLinear())
     for process in (None, schedule):
         weight = weightings.convert(
             weightings.min_snr(), source=predictions.noise, target=predictions.velocity,
@@ -76,7 +76,9 @@ def test_likelihood_on_the_score_is_the_vlb_on_the_noise(schedule):
         schedule=schedule,
     )  # fmt: skip
     log_snr = schedule.log_snr(jnp.linspace(0.01, 0.99, 20))
-    np.testing.assert_allclose(converted(log_snr), weightings.vlb(schedule)(log_snr), rtol=1e-5)
+    np.testing.assert_allclose(
+        converted(log_snr), weightings.unweighted_elbo(schedule)(log_snr), rtol=1e-5
+    )
 
 
 def test_likelihood_is_half_song_et_als_squared_diffusion():
@@ -99,7 +101,7 @@ def test_vlb_of_gaussian_data_is_the_same_integral_for_every_schedule(kind, boun
     t = (jnp.arange(20_000) + 0.5) / 20_000
     log_snr = schedule.log_snr(t)
     error = jnp.exp(log_snr) / (1 / variance + jnp.exp(log_snr))
-    integral = jnp.mean(weightings.vlb(schedule)(log_snr) * error)
+    integral = jnp.mean(weightings.unweighted_elbo(schedule)(log_snr) * error)
     exact = 0.5 * np.log((1 + variance * np.exp(bounds[0])) / (1 + variance * np.exp(bounds[1])))
     # The midpoint rule at the cosine's steep ends.
     np.testing.assert_allclose(integral, exact, rtol=1e-3)

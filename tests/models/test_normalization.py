@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 
 from genjax.models import dcgan, layers, normalization
+from genjax.over_batch import DATA_AXIS
 
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (8, 6, 6, 12)) * 2 + 1
@@ -102,7 +103,7 @@ def test_minibatch_stddev_of_a_pmapped_batch_and_its_gradient_are_those_of_the_w
         y, back = jax.vjp(lambda x: module.apply({}, x), x)
         return y, back(jnp.cos(y))[0]
 
-    split = jax.pmap(value_and_gradient, normalization.DATA_AXIS)(X[:, None])
+    split = jax.pmap(value_and_gradient, DATA_AXIS)(X[:, None])
     assert_trees_close(tuple(a[:, 0] for a in split), value_and_gradient(X), **SUMS)
 
 
@@ -211,9 +212,7 @@ def test_the_critic_with_both_is_the_same_on_eight_devices():
     def score(x, keys):
         return critic.apply(variables, x, keys=keys, train=True, mutable="batch_stats")
 
-    y, stats = jax.pmap(score, normalization.DATA_AXIS, out_axes=(0, None))(
-        x[:, None], keys[:, None]
-    )
+    y, stats = jax.pmap(score, DATA_AXIS, out_axes=(0, None))(x[:, None], keys[:, None])
     assert_trees_close((y[:, 0], stats), jax.jit(score)(x, keys), **SUMS)
     plain_critic = dcgan.Critic((4, 8))
     shapes = jax.eval_shape(lambda: plain_critic.init(KEY, x))

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.train import digests
 from genjax.train.checkpoint import CheckpointError, Checkpoints
 from genjax.train.state import TrainState
+from tests.logged import logged_lines
 
 
 def state(value, size=1000):
@@ -28,8 +30,9 @@ def saved(directory, steps, scores=None):
 
 
 def restored(checkpoints, **how):
-    lines = []
-    found = checkpoints.restore(state(0), lines.append, **how)
+    """(state, the lines of damage that were logged)"""
+    with logged_lines("genjax.train.checkpoint") as lines:
+        found = checkpoints.restore(state(0), **how)
     return found, lines
 
 
@@ -67,9 +70,7 @@ def test_a_flipped_byte_is_named_and_the_older_checkpoint_used(tmp_path):
     victim.write_bytes(content)
     found, lines = restored(Checkpoints(tmp_path))
     assert int(found.step) == 1
-    assert lines == [
-        f"checkpoint 2 is passed over: {victim.relative_to(tmp_path / '2')} is damaged"
-    ]
+    assert lines == [f"checkpoint 2 is skipped: {victim.relative_to(tmp_path / '2')} is damaged"]
 
 
 def test_a_missing_file_and_damaged_digests_are_found(tmp_path):
@@ -80,7 +81,7 @@ def test_a_missing_file_and_damaged_digests_are_found(tmp_path):
     assert int(found.step) == 1
     assert len(lines) == 2
     assert "digests.json is damaged" in lines[0]
-    assert "2 is passed over: state/manifest.ocdbt is missing" in lines[1]
+    assert "2 is skipped: state/manifest.ocdbt is missing" in lines[1]
 
 
 @pytest.mark.parametrize("score", ['{"score" 0.3}', '{"score": 0.0}'])
@@ -108,11 +109,11 @@ def test_what_was_never_completed_is_removed_but_not_by_a_reader(tmp_path):
     assert (tmp_path / "2").exists()
     found, lines = restored(reader)
     assert int(found.step) == 1
-    assert lines == ["checkpoint 2 is passed over: it was never completed"]
+    assert lines == ["checkpoint 2 is skipped: it was never completed"]
     assert Checkpoints(tmp_path).steps() == [1]
 
 
-def test_a_passed_over_step_can_be_saved_again(tmp_path):
+def test_a_skipped_step_can_be_saved_again(tmp_path):
     saved(tmp_path, [1, 2])
     (tmp_path / "2" / "state" / "manifest.ocdbt").unlink()
     checkpoints = Checkpoints(tmp_path)
@@ -128,7 +129,7 @@ def test_another_architecture_is_refused_in_one_line(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"a\.w is float32\[1000\] there and float32\[7\] here"
     ):
-        checkpoints.restore(state(0, 7), print)
+        checkpoints.restore(state(0, 7))
 
 
 def test_arrays_of_another_type_are_refused(tmp_path):
@@ -137,7 +138,20 @@ def test_arrays_of_another_type_are_refused(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"is float32\[1000\] there and bfloat16\[1000\] here"
     ):
-        checkpoints.restore(replace(state(0), params=halves), print)
+        checkpoints.restore(replace(state(0), params=halves))
+
+
+@pytest.mark.parametrize("name", ["digests.json.half", "1/digests.json", "1/digests.json.half"])
+def test_a_planted_link_is_never_written_through(tmp_path, name):
+    saved(tmp_path / "run", [1]).close()
+    (tmp_path / "precious").write_text("mine")
+    link = tmp_path / "run" / name
+    link.unlink(missing_ok=True)
+    link.symlink_to(tmp_path / "precious")
+    digests.write(tmp_path / "run" / "1")
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert (tmp_path / "run" / "1" / "digests.json").is_file()
+    assert not (tmp_path / "run" / "1" / "digests.json").is_symlink()
 
 
 def test_a_folder_that_only_looks_like_a_step_is_left_alone(tmp_path):
@@ -150,8 +164,10 @@ def test_a_folder_that_only_looks_like_a_step_is_left_alone(tmp_path):
 FULL_DISK = """
 import resource, sys
 import numpy as np
+from genjax.train import digests
 from genjax.train.checkpoint import CheckpointError, Checkpoints
 from genjax.train.state import TrainState
+from tests.logged import logged_lines
 
 def state(step, w):
     return TrainState(np.int32(step), {"a": {"w": w}}, {"a": ()}, {}, {"a": {"w": np.ones(1000)}})

@@ -1,4 +1,4 @@
-"""One device or eight, copied or sharded, or moved in between: the same losses, for each family."""
+"""One device or eight, copied or sharded, or moved in between: the same losses and states."""
 
 import subprocess
 import sys
@@ -10,10 +10,22 @@ import numpy as np
 import pytest
 
 from tests.families import FAMILIES
-from tests.measure_devices import STEPS, TARGET, Trial, copied, difference, moves, sharded
+from tools.measure_devices import (
+    PARTS,
+    STEPS,
+    TARGET,
+    Trial,
+    copied,
+    difference,
+    moves,
+    sharded,
+    state_difference,
+)
 
 # The others, in the long test, add no further way to depend on the devices.
 SHORT = ["gan turns 2", "dcgan spectral minibatch", "ddpm", "latent"]
+# Statistics that only the step averages over devices, and losses that couple the batch.
+UNSYNCHRONISED = ["autoencoder", "vq-vae", "relativistic gan", "mmd autoencoder"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,13 +41,25 @@ def trial(family):
     return Trial(FAMILIES[family], STEPS)
 
 
-@pytest.mark.parametrize("family", SHORT)
+@pytest.mark.parametrize("family", SHORT + UNSYNCHRONISED[1:])
 def test_the_losses_do_not_depend_on_the_devices_or_the_layout(family):
     _, one = trial(family).run(copied(1))
     assert np.ptp(one, axis=0).min() > 1e-4  # it does train
     for layout in (copied(8), sharded(8)):
         _, losses = trial(family).run(layout)
         assert difference(losses, one) < TARGET, layout
+
+
+@pytest.mark.parametrize("family", UNSYNCHRONISED)
+def test_the_state_does_not_depend_on_the_devices_or_the_layout(family):
+    """In float64, where rounding is no excuse: nor do statistics and averages."""
+    exact = Trial(FAMILIES[family], 10, float64=True)
+    one, expected = exact.run(copied(1))
+    for layout in [*map(copied, (2, 4, 8)), *map(sharded, (1, 2, 4, 8))]:
+        state, losses = exact.run(layout)
+        assert difference(losses, expected) < TARGET, layout
+        for part in PARTS:
+            assert state_difference(state, one, [part]) < TARGET, (layout, part)
 
 
 def test_a_run_goes_on_wherever_it_is_restored():
@@ -49,7 +73,7 @@ def test_a_run_goes_on_wherever_it_is_restored():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_tables_of_verify_have_no_miss(family):
     done = subprocess.run(
-        [sys.executable, "-m", "tests.verify", family],
+        [sys.executable, "-m", "tools.verify", family],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

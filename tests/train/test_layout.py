@@ -1,5 +1,6 @@
 """Layouts place, gather, refuse and number as they say; what they compute is in test_devices."""
 
+import re
 from dataclasses import replace
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.train.keys import example_keys
 from genjax.train.layout import DataParallel, FullySharded, LayoutError, check
 from tests.families import BATCH, FAMILIES, SPEC, initial
 
@@ -20,7 +22,7 @@ def test_a_data_set_held_on_the_devices_gives_the_same_steps(layout):
     indices = np.random.default_rng(1).integers(0, 40, (3, BATCH), np.int32)
     ends = []
     for held, batches in ((None, {"image": images[indices]}), ({"image": images}, indices)):
-        dispatch = layout.compile(system.game, held=held)
+        dispatch = layout.compile(system.game, scan_steps=3, dataset=held)
         state = layout.place(initial(system))
         state, metrics = dispatch(state, jax.random.key(1), layout.feed(batches))
         ends.append((layout.gather(state), metrics))
@@ -32,7 +34,7 @@ def test_sharding_spreads_large_arrays_on_their_largest_fitting_axis_and_keeps_t
     layout = FullySharded(8, smallest=64)
     state = layout.place(initial(system))
     batch = layout.feed({"image": IMAGES})
-    state, _ = layout.compile(system.game, several=False)(state, jax.random.key(1), batch)
+    state, _ = layout.compile(system.game)(state, jax.random.key(1), batch)
     kernel = state.params["vae"]["encoder"]["params"]["network"]["Dense_0"]["kernel"]
     assert kernel.shape == (192, 16)
     assert {shard.data.shape for shard in kernel.addressable_shards} == {(24, 16)}
@@ -47,7 +49,7 @@ def test_sharding_spreads_large_arrays_on_their_largest_fitting_axis_and_keeps_t
 def test_a_prepared_program_is_neither_traced_nor_compiled_again(layout, caplog):
     system, key = FAMILIES["vae"].system(), jax.random.key(1)
     state, batch = layout.place(initial(system)), layout.feed({"image": IMAGES})
-    program = layout.compile(system.game, several=False)
+    program = layout.compile(system.game)
 
     def compiled(call):
         caplog.clear()
@@ -72,7 +74,7 @@ def test_like_tells_how_a_placed_state_lies(layout):
 def test_a_gathered_state_survives_the_next_donated_step():
     system, layout = FAMILIES["gan"].system(), DataParallel(2)
     state = layout.place(initial(system))
-    dispatch = layout.compile(system.game, several=False)
+    dispatch = layout.compile(system.game)
     batch = layout.feed({"image": IMAGES})
     kept = layout.gather(state)
     before = jax.tree.map(np.array, kept)
@@ -90,14 +92,32 @@ def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
     check(sliced, 80, 2)
 
 
-def test_noise_is_that_of_the_global_example():
-    from genjax.train.step import _example_keys
+@pytest.mark.parametrize("batch", [-3, 0, 1, 7, 9])
+def test_a_suggested_batch_is_one_that_fits(batch):
+    game = FAMILIES["gan"].system().game
+    with pytest.raises(LayoutError) as refusal:
+        check(game, batch, 8)
+    suggested = int(re.search(r"such as (-?\d+)$", str(refusal.value)).group(1))
+    assert suggested == 8
+    check(game, suggested, 8)
 
+
+@pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(2)])
+def test_more_steps_than_were_compiled_together_are_refused(layout):
+    system = FAMILIES["vae"].system()
+    for scan_steps in (1, 2):
+        steps = layout.compile(system.game, scan_steps=scan_steps)
+        batch = layout.feed({"image": np.repeat(IMAGES, scan_steps + 1, 0)})
+        with pytest.raises(ValueError, match=f"{scan_steps + 1} train steps in one call"):
+            steps(layout.place(initial(system)), jax.random.key(1), batch)
+
+
+def test_noise_is_that_of_the_global_example():
     keys = jax.vmap(jax.random.fold_in, (None, 0))(
         jax.random.fold_in(jax.random.key(3), 1), jnp.arange(8)
     )
     shared = jax.pmap(
-        lambda x: jax.random.key_data(_example_keys(jax.random.key(3), 1, x, "data")),
+        lambda x: jax.random.key_data(example_keys(jax.random.key(3), 1, len(x), "data")),
         axis_name="data",
     )(jnp.zeros((4, 2)))
     np.testing.assert_array_equal(shared.reshape(8, -1), jax.random.key_data(keys))

@@ -1,19 +1,25 @@
-"""The loop: visits, rows, faults and signals."""
+"""The loop: evaluations, rows, steps that are not finite, signals and threads."""
 
+import logging
 import os
+import re
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tqdm.notebook import tqdm_notebook
 
+from genjax.files import read_rows
+from genjax.train import loop
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.game import Aux, Player, initial_state
 from genjax.train.layout import DataParallel
-from genjax.train.loop import NonFiniteError, Plan, Stopped, divisor, fit
-from genjax.train.metrics import MetricsWriter, read
+from genjax.train.loop import NonFiniteError, Plan, Stopped, fit, largest_scan_steps
+from genjax.train.metrics import MetricsWriter
 
 
 def loss(params, state, keys, batch):
@@ -24,49 +30,49 @@ def loss(params, state, keys, batch):
 GAME = {"p": Player(loss, optax.adam(0.1))}
 
 
-def batches(start, steps, stack=1, poison=None, signal_at=(None, None)):
+def batches(start, steps, scan_steps=1, poison=None, signal_at=(None, None)):
     """Step i sees the number i; at `poison` it sees NaN, at signal_at[0] the process a signal."""
     x = np.arange(start, steps, dtype=np.float32)
     if poison is not None:
         x[x == poison] = np.nan
-    for i in range(0, len(x), stack):
+    for i in range(0, len(x), scan_steps):
         if start + i == signal_at[0]:
             os.kill(os.getpid(), signal_at[1])
-        yield {"x": np.repeat(x[i : i + stack, None], 4, axis=1)}
+        yield {"x": np.repeat(x[i : i + scan_steps, None], 4, axis=1)}
 
 
 class Run:
-    def __init__(self, directory, steps=10, every=5, stack=1):
-        self.directory, self.stack = directory, stack
+    def __init__(self, directory, steps=10, every=5, scan_steps=1):
+        self.directory, self.scan_steps = directory, scan_steps
         self.plan = Plan(steps, every, log=1, batch=4, epoch=20)
-        self.visits = []
+        self.evaluated = []
 
     def go(self, stream=None, **faults):
         layout = DataParallel(1)
         checkpoints = Checkpoints(self.directory / "checkpoints")
         state = layout.place(initial_state(GAME, {"p": jnp.zeros(())}, {}))
-        state = checkpoints.restore(state, print) or state
+        state = checkpoints.restore(state) or state
         start = int(state.step)
-        metrics = MetricsWriter(self.directory, start, enabled=True)
+        writer = MetricsWriter(self.directory, start, enabled=True)
 
-        def visit(step, state):
-            self.visits.append(step)
+        def periodic_eval(step, state):
+            self.evaluated.append(step)
             return {"test/p": float(state.params["p"])}, float(step)
 
         try:
             return fit(
-                layout.compile(GAME, several=self.stack > 1),
+                layout.compile(GAME, scan_steps=self.scan_steps),
                 layout,
                 state,
                 jax.random.key(0),
-                stream or batches(start, self.plan.steps, self.stack, **faults),
+                stream or batches(start, self.plan.steps, self.scan_steps, **faults),
                 self.plan,
                 checkpoints=checkpoints,
-                metrics=metrics,
-                visit=visit,
+                writer=writer,
+                periodic_eval=periodic_eval,
             )
         finally:
-            metrics.close()
+            writer.close()
             checkpoints.close()
 
 
@@ -74,13 +80,13 @@ def saved(directory):
     return Checkpoints(directory / "checkpoints", read_only=True).steps()
 
 
-@pytest.mark.parametrize("stack", [1, 5])
-def test_it_visits_saves_and_writes_on_its_grid(tmp_path, stack):
-    run = Run(tmp_path, steps=12, every=5, stack=stack)
+@pytest.mark.parametrize("scan_steps", [1, 5])
+def test_it_visits_saves_and_writes_on_its_grid(tmp_path, scan_steps):
+    run = Run(tmp_path, steps=12, every=5, scan_steps=scan_steps)
     assert int(run.go().step) == 12
-    assert run.visits == [5, 10, 12]
+    assert run.evaluated == [5, 10, 12]
     assert saved(tmp_path) == [5, 10, 12]  # the best, scored lowest, and the latest two
-    rows = [row for row in read(tmp_path / "metrics.jsonl") if "p/x" in row]
+    rows = [row for row in read_rows(tmp_path / "metrics.jsonl") if "p/x" in row]
     # A row is of one step, however many go in a dispatch.
     assert [(row["step"], row["p/x"]) for row in rows] == [(s, s - 1.0) for s in range(1, 13)]
 
@@ -90,12 +96,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_good_checkpoint_stays(t
     with pytest.raises(NonFiniteError, match=r"p/loss.* not finite at step 8"):
         run.go(poison=7)
     assert saved(tmp_path) == [5]
-    assert run.visits == [5]
+    assert run.evaluated == [5]
 
 
 def test_a_fault_inside_a_dispatch_is_dated_to_its_step(tmp_path):
     with pytest.raises(NonFiniteError, match="not finite at step 8"):
-        Run(tmp_path, stack=5).go(poison=7)
+        Run(tmp_path, scan_steps=5).go(poison=7)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -111,7 +117,7 @@ def test_a_signal_saves_stops_and_the_run_goes_on_from_there(tmp_path, number, c
     assert signal.getsignal(number) is handler
     resumed = Run(tmp_path / "cut").go()
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
-    rows = [read(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")]
+    rows = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")]
     assert rows[0] == rows[1]
 
 
@@ -130,8 +136,65 @@ def test_a_second_signal_is_not_waited_for(tmp_path):
         Run(tmp_path).go(stream=twice())
 
 
-def test_divisor_is_the_largest_that_fits():
-    assert divisor(47, 50) == 47
-    assert divisor(100, 50) == 50
-    assert divisor(94, 50) == 47
-    assert divisor(97, 50) == 1
+def test_it_trains_in_another_thread_and_leaves_the_signals_alone(tmp_path):
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with ThreadPoolExecutor(1) as pool:
+        state = pool.submit(Run(tmp_path, steps=2).go).result()
+    assert int(state.step) == 2
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_line_is_logged_at_each_evaluation_and_nothing_is_printed(tmp_path, caplog, capsys):
+    with caplog.at_level(logging.INFO, "genjax.train.loop"):
+        Run(tmp_path, steps=10, every=5).go()
+    first, last = [record.getMessage() for record in caplog.records]
+    measured = r"p/loss [\d.]+  test/p [\d.]+(  [\d,]+ images/s)?"
+    assert re.fullmatch(rf"step      5 of 10  epoch 1\.0  {measured}", first)
+    assert re.fullmatch(rf"step     10 of 10  epoch 2\.0  {measured}", last)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_is_logged_now_and_then_between_evaluations(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_SECONDS", -1)
+    with caplog.at_level(logging.INFO, "genjax.train.loop"):
+        Run(tmp_path, steps=3, every=3).go()
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split("  ")[0] for line in lines[:3]] == [f"step {n} of 3" for n in (1, 2, 3)]
+
+
+class Bar(tqdm_notebook):
+    """A notebook's bar without a notebook."""
+
+    made = ()
+
+    def __init__(self, *_, disable, **__):
+        Bar.made = (*Bar.made, self)
+        self.asked, self.disable, self.steps, self.text = disable, bool(disable), 0, ""
+
+    def update(self, n):
+        self.steps += n
+
+    def set_postfix_str(self, text):
+        self.text = text
+
+    def clear(self):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_a_notebook_shows_its_bar_though_it_is_no_terminal(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "tqdm", Bar)
+    Run(tmp_path, steps=3, every=3).go()
+    (bar,) = Bar.made
+    assert bar.asked is False
+    assert bar.steps == 3
+    assert bar.text.startswith("p/loss ")
+
+
+def test_steps_compiled_together_are_the_most_that_divide_the_evaluations():
+    assert largest_scan_steps(47, 50) == 47
+    assert largest_scan_steps(100, 50) == 50
+    assert largest_scan_steps(94, 50) == 47
+    assert largest_scan_steps(97, 50) == 1

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 import pytest
 
+from genjax.files import read_rows
 from genjax.train import processes
 from genjax.train.checkpoint import Checkpoints
-from genjax.train.metrics import read
 from tests.checkpointed import arrays
 
 ROOT = Path(__file__).parent.parent.parent
@@ -29,7 +29,7 @@ def start(directory, own_sets, *flags, count, devices=1, steps=6, every=3, diffe
         port = free.getsockname()[1]
     shared = (
         f"--run.dir {directory} --run.steps {steps} --run.every {every} --run.batch 8 "
-        f"--run.samples 4 --run.dispatch 1 --hidden 8 --data.dir {own_sets}"
+        f"--run.samples 4 --run.scan-steps 1 --hidden 8 --data.dir {own_sets}"
     ).split()
     environment = {
         **os.environ,
@@ -89,7 +89,7 @@ def test_processes_train_save_and_resume_with_the_numbers_of_one(count, alone, t
             assert code == 0, said
             assert ("step " in out) == (out is first[1])
     assert "resumed at step 3 of 6" in first[1]
-    rows = [read(path / "metrics.jsonl") for path in (alone, directory)]
+    rows = [read_rows(path / "metrics.jsonl") for path in (alone, directory)]
     assert [row.keys() for row in rows[0]] == [row.keys() for row in rows[1]]
     for one, two in zip(*rows, strict=True):
         np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=1e-6)

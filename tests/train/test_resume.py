@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from tests import measure_resume as resume
 from tests.families import FAMILIES, batches, initial
-from tests.measure_devices import KEY, copied
+from tools import measure_resume as resume
+from tools.measure_devices import KEY, copied
 
 # In the midst of an epoch and of a dispatch of 5.
 STOPS = [7]
@@ -35,7 +35,7 @@ def test_a_run_stopped_in_the_midst_of_a_dispatch_leaves_the_same_rows_of_metric
 def test_steps_cut_into_any_dispatches_are_the_same_bits_and_close_to_one_at_a_time():
     system = FAMILIES["vae microbatches 2"].system()
     layout, start, data = copied(2), initial(system), batches(6)
-    many, one = (layout.compile(system.game, several=s) for s in (True, False))
+    many, one = (layout.compile(system.game, scan_steps=n) for n in (3, 1))
 
     def run(dispatch, sizes):
         state, first = layout.place(start), 0

@@ -127,7 +127,7 @@ def test_variables_a_loss_returns_reach_the_next_turn():
 def test_a_game_without_parameters_or_slices_that_do_not_fit_is_refused():
     with pytest.raises(ValueError, match="no parameters for the players"):
         initial_state(fit(), {"else": jnp.zeros(3)}, {})
-    with pytest.raises(ValueError, match="batch of 16 a device into 3 slices"):
+    with pytest.raises(ValueError, match="batch of 16 per device into 3 slices"):
         play(fit(turns=3), START)
     with pytest.raises(ValueError, match="at least 1"):
         fit(turns=0)
@@ -149,7 +149,7 @@ def test_an_update_that_is_not_finite_is_left_out_whole(broken):
         return value, Aux(variables=n)
 
     game = {"fit": Player(fragile, optax.adam(0.1), ema=0.5)}
-    step = jax.jit(make_step(game, None, skip=True))
+    step = jax.jit(make_step(game, None, skip_nonfinite=True))
     states, told = [initial_state(game, START, {"fit": {"n": jnp.zeros(())}})], []
     for _ in range(3):
         state, metrics = step(states[-1], KEY, X)

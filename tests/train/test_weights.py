@@ -1,6 +1,8 @@
 """Weights in safetensors: what was saved comes back bit for bit, and nothing else is accepted."""
 
 import json
+import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +58,40 @@ def test_another_architecture_is_named_by_its_first_difference(path, kernel, dif
 def test_two_arrays_of_one_name_are_not_saved(tmp_path):
     with pytest.raises(ValueError, match="same name"):
         weights.save(tmp_path / "x", {"a.b": np.zeros(1), "a": {"b": np.ones(1)}}, {})
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_a_file_of_weights_has_the_mode_of_any_new_file(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        for name in ("first", "first", "second"):  # a new file, one replaced, another new one
+            weights.save(tmp_path / name, TREE, {})
+            assert (tmp_path / name).stat().st_mode & 0o777 == 0o666 & ~mask
+    finally:
+        os.umask(before)
+
+
+def test_weights_are_written_whole_or_not_at_all(path, monkeypatch):
+    content = path.read_bytes()
+
+    def half(arrays, file, metadata):
+        Path(file).write_bytes(content[: len(content) // 2])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(weights, "save_file", half)
+    with pytest.raises(WeightsError, match="cannot be written: No space left"):
+        weights.save(path, TREE, {})
+    assert path.read_bytes() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_planted_link_is_never_written_through(path):
+    link = path.with_name("link")
+    link.symlink_to(path)
+    before = path.read_bytes()
+    weights.save(link, {"w": np.zeros(3)}, {})
+    assert path.read_bytes() == before
+    assert not link.is_symlink()
 
 
 def header(shape, end):

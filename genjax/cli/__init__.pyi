@@ -1,0 +1,6 @@
+from . import commands as commands
+from . import list_runs as list_runs
+from . import main as main
+from . import options as options
+from . import restart as restart
+from . import startup as startup

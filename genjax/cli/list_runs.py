@@ -1,0 +1,229 @@
+"""The listing of runs: how far each is, whether its checkpoints are intact, its best score."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from genjax import files
+from genjax.errors import ConfigError
+from genjax.run.config import load
+from genjax.run.model_card import is_number
+from genjax.train import digests
+
+DEPTH = 4  # folders below the one asked for
+FRESH = 600  # seconds for which a checkpoint without digests may still be under way
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """step: its number. age: seconds since it was written. score: lower is better. damage: what is
+    wrong, or None."""
+
+    step: int
+    age: float
+    score: float | None
+    damage: str | None
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run, or a stage of one.
+
+    step: the last one that it tells of; asked: where it shall end, if known. best: name, value and
+    step of the best score of a checkpoint that is kept. trouble: why the rest is missing.
+    """
+
+    name: str
+    experiment: str = ""
+    step: int | None = None
+    asked: int | None = None
+    export: bool = False
+    checkpoints: tuple[Checkpoint, ...] = ()
+    best: tuple[str, float, int] | None = None
+    trouble: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        kept = [c.step for c in self.checkpoints if not c.damage]
+        return self.asked is not None and bool(kept) and kept[-1] >= self.asked
+
+    @property
+    def damaged(self) -> list[str]:
+        bad = [f"checkpoint {c.step:,}: {c.damage}" for c in self.checkpoints if c.damage]
+        return [*([self.trouble] if self.trouble else []), *bad]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prints the listing and exits: 1 where anything is damaged, 2 where a folder holds no run."""
+    parser = argparse.ArgumentParser(
+        "python -m genjax",
+        description="List runs: steps, checkpoints and whether they are intact, best score. "
+        "Nothing is changed. Exit code 1: something is damaged; 2: no run there.",
+    )
+    parser.add_argument("dir", nargs="*", default=["runs"], help="runs, or folders of runs")
+    parser.add_argument("--json", action="store_true", help="all of it, for programs")
+    asked = parser.parse_args(arguments)
+    empty = []
+    found: list[Listed] = []
+    for given in asked.dir:
+        runs = [listed(path, parent, Path(given)) for path, parent in find(Path(given))]
+        found += runs
+        if not runs:
+            what = "holds no run" if Path(given).is_dir() else "is no folder"
+            empty.append(f"error: {plain(given)} {what}: give a run's directory, or one of runs")
+    if asked.json:
+        print(json.dumps([asdict(run) for run in found], indent=2))
+    elif found:
+        print(table(found, shutil.get_terminal_size((200, 24)).columns))
+    for line in empty:
+        print(line, file=sys.stderr)
+    sys.exit(2 if empty else int(any(run.damaged for run in found)))
+
+
+def find(folder: Path, depth: int = DEPTH) -> Iterator[tuple[Path, Path | None]]:
+    """Runs and exports, by their config.json, and after each its stages, with the run's folder."""
+    run = (folder / "config.json").is_file()
+    if run:
+        yield folder, None
+    try:
+        below = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    except OSError:
+        return
+    for path in below:
+        if run and (path / "checkpoints").is_dir():
+            yield path, folder
+        elif not run and depth and not path.is_symlink():
+            yield from find(path, depth - 1)
+
+
+def listed(folder: Path, parent: Path | None, root: Path) -> Listed:
+    """What the files of a run, or of a stage of the run `parent`, tell of it."""
+    name = folder.absolute().name if folder == root else str(folder.relative_to(root))
+    try:
+        values = load((parent or folder) / "config.json")
+    except ConfigError as error:
+        return Listed(name, trouble=str(error))
+    config = values.get("config")
+    if not isinstance(values.get("experiment"), str) or not isinstance(config, dict):
+        return Listed(name, trouble="config.json is not of a run")
+    run = config.get("run")
+    # A stage has its steps in a setting of its own name.
+    name_of_steps, settings = (f"{folder.name}_steps", config) if parent else ("steps", run)
+    asked = settings.get(name_of_steps) if isinstance(settings, dict) else None
+    export = values.get("export")
+    metrics: dict[int, dict[str, float]] = {}
+    last = export.get("step") if isinstance(export, dict) else None
+    last = last if files.is_count(last) else None
+    for row in files.read_rows(folder / "metrics.jsonl", keep=is_number):
+        last = max(last or 0, row["step"])
+        metrics[row["step"]] = {**metrics.get(row["step"], {}), **row}
+    checkpoints = tuple(_checkpoints(folder / "checkpoints"))
+    if checkpoints:
+        last = max(last or 0, checkpoints[-1].step)
+    return Listed(
+        name,
+        values["experiment"],
+        last,
+        asked if files.is_count(asked) else None,
+        export is not None,
+        checkpoints,
+        _best(checkpoints, metrics),
+    )
+
+
+def _checkpoints(folder: Path) -> Iterator[Checkpoint]:
+    try:
+        names = [path.name for path in folder.iterdir() if re.fullmatch("0|[1-9][0-9]*", path.name)]
+    except OSError:
+        return
+    for name in sorted(names, key=int):
+        path = folder / name
+        try:
+            damage = digests.damage(path)
+            complete = (path / digests.NAME).exists()
+            age = max(
+                0.0, time.time() - (path / digests.NAME if complete else path).stat().st_mtime
+            )
+        except OSError:  # the run has deleted it meanwhile
+            continue
+        if complete or age > FRESH:  # else it is being written or deleted
+            yield Checkpoint(int(name), age, _score(path / "metrics" / "metrics"), damage)
+
+
+def _score(path: Path) -> float | None:
+    """The number that Orbax ranks a checkpoint by, as it wrote it."""
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file:
+            score = json.loads(file.read(files.MAX_LINE_BYTES)).get("score")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return score if isinstance(score, float) and math.isfinite(score) else None
+
+
+def _best(
+    checkpoints: tuple[Checkpoint, ...], metrics: dict[int, dict[str, float]]
+) -> tuple[str, float, int] | None:
+    scored = [(c.score, c.step) for c in checkpoints if c.score is not None]
+    if not scored:
+        return None
+    score, step = min(scored)
+    # The checkpoint keeps the number without its name.
+    names = [name for name, value in metrics.get(step, {}).items() if value == score]
+    return (names[0].removeprefix("test/") if names else "score"), score, step
+
+
+def table(found: list[Listed], columns: int) -> str:
+    """A line a run; what is damaged below it. Where the lines are too long for the terminal, the
+    best score moves below, too."""
+    head = ["run", "experiment", "step", "", "newest", "checkpoints", "best"]
+    cells = [[plain(cell) for cell in _cells(run)] for run in found]
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    wide = sum(widths) + 2 * (len(widths) - 1) <= columns
+    lines = [_line(head if wide else head[:-1], widths)]
+    for run, row in zip(found, cells, strict=True):
+        lines.append(_line(row if wide else row[:-1], widths))
+        if not wide and row[-1]:
+            lines.append(f"  best {row[-1]}")
+        lines += [f"  {plain(line)}" for line in run.damaged]
+    return "\n".join(lines)
+
+
+def _line(cells: list[str], widths: list[int]) -> str:
+    return "  ".join(map(str.ljust, cells, widths)).rstrip()
+
+
+def _cells(run: Listed) -> list[str]:
+    step = "" if run.step is None else f"{run.step:,}"
+    state = "export" if run.export else "finished" if run.finished else ""
+    if run.asked and run.step is not None and not run.export:
+        step += f" of {run.asked:,}"
+        state = state or f"{min(run.step / run.asked, 1):.0%}"
+    kept = " ".join(f"{c.step:,}{'!' if c.damage else ''}" for c in run.checkpoints)
+    if kept:
+        kept += " damaged" if any(c.damage for c in run.checkpoints) else " intact"
+    age = _age(min(c.age for c in run.checkpoints)) if run.checkpoints else ""
+    best = "{} {:.5g} at {:,}".format(*run.best) if run.best else ""
+    return [run.name, run.experiment, step, state, age, kept, best]
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def plain(text: str) -> str:
+    """Text from a file on one line, nothing in it a command to the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)

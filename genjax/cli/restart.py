@@ -1,0 +1,29 @@
+"""Restarting `python -m …` with another allocator; imports nothing that takes time."""
+
+import os
+import sys
+from platform import libc_ver
+
+# Huge pages; arrays are mapped on their own only from 32 MiB on, the most that glibc allows, and up
+# to 1 GiB of the rest stays when it is freed.
+_TUNABLES = {
+    "glibc.malloc.hugetlb": 1,
+    "glibc.malloc.mmap_threshold": 32 << 20,
+    "glibc.malloc.trim_threshold": 1 << 30,
+}
+
+
+def keep_freed_memory() -> None:
+    """Re-executes `python -m …` once with an allocator of huge pages that keeps what is freed.
+
+    Neither can be asked for later. XLA's temporary arrays of one step are mapped again in the next,
+    and a page fault for each 4 KiB of them is up to a tenth of a convolutional network's step. Call
+    it before importing anything that takes time. A program that is a file or came through a pipe
+    is left alone, and so is a user's own choice.
+    """
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    restartable = "-m" in sys.orig_argv and libc_ver()[0] == "glibc"
+    if restartable and not any(name in tunables for name in _TUNABLES):
+        ours = (f"{name}={value}" for name, value in _TUNABLES.items())
+        os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, (tunables, *ours)))
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

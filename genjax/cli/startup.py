@@ -1,0 +1,115 @@
+"""What is set before jax computes, and how to leave when it cannot end by itself."""
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+import jax
+
+from genjax.errors import first_line
+
+# jaxlib 0.10.2 and later send convolutions to YNNPACK on the CPU, which is slower at training by
+# half; an option that a jaxlib does not know aborts the process.
+_CPU_OPTION = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+_KNOWN_FROM, _KNOWN_BEFORE = (0, 10, 2), (0, 13)
+
+
+def configure() -> None:
+    """Sets what jax reads before its first computation; what the user has set stays.
+
+    Compiled programs are cached in $JAX_COMPILATION_CACHE_DIR, else in ~/.cache/genjax/xla, so that
+    a second start is quick.
+    """
+    # Orbax and TFDS warn of what is intended, and log the stack of what they raise as well.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    flags = os.environ.get("XLA_FLAGS", "")
+    jaxlib = tuple(int(part) for part in version("jaxlib").split(".")[:3] if part.isdigit())
+    known = _KNOWN_FROM <= jaxlib < _KNOWN_BEFORE
+    if known and "xla_cpu_experimental_ynn_fusion_type" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_CPU_OPTION}".strip()
+    cache = Path("~/.cache/genjax/xla").expanduser()
+    settings = {
+        "jax_compilation_cache_dir": str(cache),
+        "jax_persistent_cache_min_compile_time_secs": 0.3,
+    }
+    for name, value in settings.items():  # jax is imported already, and has read its environment
+        if name.upper() not in os.environ:
+            jax.config.update(name, value)
+    # Simulated devices need two threads each, or steps that nobody awaits deadlock.
+    if "xla_force_host_platform_device_count=" in flags:
+        count = flags.split("xla_force_host_platform_device_count=")[1].split()[0]
+        os.environ.setdefault("PJRT_NPROC", str(max(2 * int(count), os.cpu_count() or 1)))
+
+
+@contextmanager
+def printed_log() -> Iterator[None]:
+    """Prints what genjax logs, a line each, on stdout.
+
+    Yields:
+      Nothing.
+    """
+    logger = logging.getLogger("genjax")
+    handler = _Printer()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _Printer(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), flush=True)
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Prints one line for what a library's own threads raise, in place of their stacks.
+
+    What matters of it reaches the main thread, which ends the run.
+
+    Yields:
+      Nothing.
+    """
+    printed: set[str] = set()
+
+    def report(kind: type[BaseException], error: BaseException | None) -> None:
+        text = first_line(error) if error else ""
+        line = kind.__name__ if text in ("", kind.__name__) else f"{kind.__name__}: {text}"
+        if line not in printed:
+            print(f"in the background: {line}", file=sys.stderr)
+        printed.add(line)
+
+    hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
+    sys.excepthook = lambda kind, error, _: report(kind, error)
+    sys.unraisablehook = lambda raised: report(raised.exc_type, raised.exc_value)
+    threading.excepthook = lambda raised: report(raised.exc_type, raised.exc_value)
+    try:
+        yield
+    finally:
+        sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
+
+
+def leave(code: int, *, at_once: bool) -> NoReturn:
+    """Exits after an error.
+
+    Args:
+      code: the exit code.
+      at_once: whether not to wait for threads, which would fail once more at a disk that is full. A
+        run of several processes does not wait either: jax would, for those that are gone.
+    """
+    if at_once or jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -1,0 +1,10 @@
+from .arrays import from_arrays as from_arrays
+from .dataset import Dataset as Dataset
+from .dataset import ImageSpec as ImageSpec
+from .dataset import folder as folder
+from .dataset import tfds as tfds
+from .errors import DataError as DataError
+from .images import Images as Images
+from .images import images_from_arrays as images_from_arrays
+from .opening import open_images as open_images
+from .settings import DataSettings as DataSettings

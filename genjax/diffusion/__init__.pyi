@@ -1,0 +1,13 @@
+from . import correctors as correctors
+from . import discrete_schedules as discrete_schedules
+from . import guidance as guidance
+from . import learned_schedule as learned_schedule
+from . import likelihood as likelihood
+from . import multistep as multistep
+from . import predictions as predictions
+from . import protocols as protocols
+from . import samplers as samplers
+from . import sampling_loop as sampling_loop
+from . import schedules as schedules
+from . import steps as steps
+from . import thresholding as thresholding

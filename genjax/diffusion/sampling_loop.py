@@ -1,0 +1,266 @@
+"""The loop that every sampler shares: step grid, start, estimates of data and noise, scan."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from genjax import keys
+from genjax.diffusion.protocols import Clip, PredictWithVariance, Schedule, Target
+from genjax.numerics import widen
+
+# The network estimates the data x̂ and the noise ε̂ in z_t = α x̂ + σ ε̂, and z moves along
+# dz = x̂ dα + ε̂ dσ. That is the probability-flow equation without a derivative in time, so that it
+# holds for every schedule and stays finite where α = 0 or σ = 0.
+
+
+class Row(NamedTuple):
+    """One step, from time t to the next time s: scalars inside the loop, columns [n] outside.
+
+    Attributes:
+      draw: number of the step's random draw, from 1; 0 is the start.
+      t: the time t.
+      t_next: the time s.
+      alpha: α_t.
+      sigma: σ_t.
+      alpha_next: α_s; 1 at clean data.
+      sigma_next: σ_s; 0 at clean data.
+      kappa: 1 − SNR_t/SNR_s, the share of the noise at t that s does not have.
+      h: difference ℓ_s − ℓ_t of the half log-SNR ℓ = log(α/σ); ∞ to clean data.
+    """
+
+    draw: Array
+    t: Array
+    t_next: Array
+    alpha: Array
+    sigma: Array
+    alpha_next: Array
+    sigma_next: Array
+    kappa: Array
+    h: Array
+
+
+def rows(schedule: Schedule, steps: Array) -> Row:
+    """The steps of a grid of times, as columns.
+
+    Args:
+      schedule: has alpha(t), sigma(t) and log_snr(t).
+      steps: times [n + 1].
+
+    Returns:
+      A `Row` of columns [n]. A last time of 0 is clean data, though σ(0) > 0 in VE and EDM.
+
+    Raises:
+      ValueError: where `steps` is not a vector of two times or more.
+    """
+    steps = jnp.asarray(steps, float)
+    if steps.ndim != 1 or steps.size < 2:
+        raise ValueError(f"steps must be times [n + 1] with n >= 1, not of shape {steps.shape}")
+    alpha, sigma, log_snr = schedule.alpha(steps), schedule.sigma(steps), schedule.log_snr(steps)
+    clean = steps[-1] == 0
+    h = jnp.diff(log_snr) / 2
+    return Row(
+        draw=jnp.arange(1, steps.size),
+        t=steps[:-1],
+        t_next=steps[1:],
+        alpha=alpha[:-1],
+        sigma=sigma[:-1],
+        alpha_next=alpha[1:].at[-1].set(jnp.where(clean, 1, alpha[-1])),
+        sigma_next=sigma[1:].at[-1].set(jnp.where(clean, 0, sigma[-1])),
+        # From log-SNRs, as 1 − (α_t σ_s / α_s σ_t)² loses every digit when steps are small.
+        kappa=-jnp.expm1(log_snr[:-1] - log_snr[1:]),
+        h=h.at[-1].set(jnp.where(clean, jnp.inf, h[-1])),
+    )
+
+
+class SamplingLoop:
+    """One run of a sampler, less the formula of its step.
+
+    Args:
+      predict: (z [B, ...], t [B]) -> array like z, the prediction that `target` names.
+      key: one PRNG key, one per example [B], or None where nothing is drawn.
+      shape: of the result, (B, ...).
+      schedule: has alpha(t), sigma(t) and log_snr(t).
+      target: has to_data(prediction, z, alpha, sigma).
+      steps: times [n + 1].
+      start: z at steps[0], of `shape`; None to draw it as σ ε. Its dtype is what `predict` sees
+        and what is returned; states are in float32 at least.
+      clip: (low, high), or a function of x̂, applied to every x̂; None for none.
+      trajectory: whether to return every state as well.
+
+    Raises:
+      ValueError: where `start` is not of `shape`.
+    """
+
+    def __init__(
+        self,
+        predict: PredictWithVariance,
+        key: Array | None,
+        shape: Sequence[int],
+        *,
+        schedule: Schedule,
+        target: Target,
+        steps: Array,
+        start: Array | None,
+        clip: Clip | None,
+        trajectory: bool,
+    ) -> None:
+        self.rows = rows(schedule, steps)
+        self._predict, self._target, self._clip = predict, target, clip
+        self._key, self._shape, self._trajectory = key, tuple(shape), trajectory
+        if start is None:
+            sigma = self.rows.sigma
+            start = sigma[0] * _normal(key, 0, self._shape, sigma.dtype)
+        elif start.shape != self._shape:
+            raise ValueError(f"start has shape {start.shape}, but shape is {self._shape}")
+        self._dtype, self.start = start.dtype, widen(start)
+
+    def output(self, z: Array, row: Row) -> Any:
+        """The network's output at a state.
+
+        Args:
+          z: [B, ...].
+          row: the step that begins at z.
+
+        Returns:
+          predict(z, t), as it is.
+        """
+        return self._predict(z.astype(self._dtype), jnp.full(z.shape[:1], row.t))
+
+    def data(self, z: Array, row: Row) -> Array:
+        """The network's estimate of the data at a state.
+
+        Args:
+          z: [B, ...].
+          row: the step that begins at z.
+
+        Returns:
+          x̂, clipped, [B, ...].
+        """
+        return self._to_data(self.output(z, row), z, row)
+
+    def data_and_noise(self, z: Array, row: Row) -> tuple[Array, Array]:
+        """The network's estimates of data and noise at a state.
+
+        Args:
+          z: [B, ...].
+          row: the step that begins at z.
+
+        Returns:
+          (x̂, ε̂) with z = α x̂ + σ ε̂, x̂ clipped; each [B, ...].
+        """
+        return self.split(self.output(z, row), z, row)
+
+    def split(self, prediction: Array, z: Array, row: Row) -> tuple[Array, Array]:
+        """The estimates of data and noise that a prediction implies.
+
+        Args:
+          prediction: what `target` names, [B, ...].
+          z: [B, ...].
+          row: the step that begins at z.
+
+        Returns:
+          (x̂, ε̂) with z = α x̂ + σ ε̂, x̂ clipped; each [B, ...]. Where σ = 0, z is the data and
+          ε̂ = 0.
+        """
+        data = self._to_data(prediction, z, row)
+        noise = jnp.where(row.sigma > 0, (z - row.alpha * data) / positive(row.sigma), 0)
+        return data, noise
+
+    def _to_data(self, prediction: Array, z: Array, row: Row) -> Array:
+        if prediction.shape != z.shape:
+            raise ValueError(f"predict returned shape {prediction.shape} for z of shape {z.shape}")
+        data = self._target.to_data(prediction.astype(z.dtype), z, row.alpha, row.sigma)
+        data = jnp.where(row.sigma > 0, data, z / positive(row.alpha))
+        if self._clip is None:
+            return data
+        return self._clip(data) if callable(self._clip) else jnp.clip(data, *self._clip)
+
+    def normal(self, row: Row) -> Array:
+        """The random draw of the step.
+
+        Args:
+          row: the step.
+
+        Returns:
+          N(0, I) of the sampler's shape; with one key per example, example i's from key i alone.
+        """
+        return _normal(self._key, row.draw, self._shape, self.start.dtype)
+
+    def scan(
+        self, step: Callable[[Any, Any], tuple[Any, Array]], carry: Any, items: Any
+    ) -> tuple[Any, Array | None]:
+        """`jax.lax.scan` over the items of a sampler, recording one state per item.
+
+        Args:
+          step: (carry, item) -> (carry, state to record).
+          carry: what the first step gets.
+          items: any tree of columns, one row per evaluation of the network.
+
+        Returns:
+          The last carry; and the recorded states, or None without `trajectory`.
+        """
+
+        def body(carry: Any, item: Any) -> tuple[Any, Array | None]:
+            carry, state = step(carry, item)
+            return carry, state.astype(self._dtype) if self._trajectory else None
+
+        return jax.lax.scan(body, carry, items)
+
+    def result(self, last: Array, path: Array | None, inner: slice) -> Array | tuple[Array, Array]:
+        """What the sampler returns.
+
+        Args:
+          last: the last state, [B, ...].
+          path: the states that `scan` recorded, or None.
+          inner: which of them lie between the start and the last state.
+
+        Returns:
+          The last state; with `trajectory`, also all states [n + 1, B, ...].
+        """
+        last = last.astype(self._dtype)
+        if path is None:
+            return last
+        start = self.start.astype(self._dtype)
+        return last, jnp.concatenate([start[None], path[inner], last[None]])
+
+    def run(
+        self, step: Callable[[Array, Any], Array], items: Any = None, every: int = 1
+    ) -> Array | tuple[Array, Array]:
+        """The loop of a sampler that remembers nothing but its state.
+
+        Args:
+          step: (z, item) -> z.
+          items: any tree of columns, one row per evaluation of the network; None for `rows`.
+          every: items per step.
+
+        Returns:
+          The last state; with `trajectory`, also all states [n + 1, B, ...].
+        """
+
+        def both(z: Array, item: Any) -> tuple[Array, Array]:
+            z = step(z, item)
+            return z, z
+
+        last, path = self.scan(both, self.start, self.rows if items is None else items)
+        return self.result(last, path, slice(every - 1, -1, every))
+
+
+def positive(x: Array) -> Array:
+    """A divisor that is safe where its quotient is not used.
+
+    Args:
+      x: numbers >= 0.
+
+    Returns:
+      x, and 1 where x is 0.
+    """
+    return jnp.where(x > 0, x, 1)
+
+
+def _normal(key: Array | None, index: int | Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    if key is None:
+        raise ValueError("this sampler draws noise: give it a key")
+    return keys.normal(keys.fold_in(key, index), shape, dtype)

@@ -1,0 +1,4 @@
+from . import average as average
+from . import dequantization as dequantization
+from . import likelihood_scores as likelihood_scores
+from . import sliced_wasserstein as sliced_wasserstein

@@ -1,0 +1,15 @@
+from . import attention as attention
+from . import autoencoder as autoencoder
+from . import codes as codes
+from . import convolution as convolution
+from . import dcgan as dcgan
+from . import gan as gan
+from . import hierarchical as hierarchical
+from . import initializers as initializers
+from . import layers as layers
+from . import mlp as mlp
+from . import normalization as normalization
+from . import trilinear as trilinear
+from . import unet as unet
+from . import unet_settings as unet_settings
+from . import whitened as whitened

@@ -1,0 +1,5 @@
+"""What an experiment implements, and the engine that trains, restores and uses it."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,155 @@
+"""config.json: the settings of a run as data, never code."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from genjax import files
+from genjax.errors import ConfigError
+
+# A resumed run may differ in these: they change how far, how often and where, not what is computed.
+FREE = {
+    "run": (
+        "steps",
+        "dir",
+        "every",
+        "scan_steps",
+        "samples",
+        "sharded",
+        "devices",
+        "non_finite",
+        "distributed",
+        "coordinator",
+        "processes",
+        "process",
+    ),
+    "data": ("dir", "download"),
+}
+# Settings of earlier versions, by section: {old name: name}.
+RENAMED = {"run": {"dispatch": "scan_steps"}}
+MAX_BYTES = 1 << 20  # of a config.json: some hundred times what ours take
+
+C = TypeVar("C")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The contents of a config.json.
+
+    Args:
+      path: the file.
+
+    Returns:
+      Its JSON object; settings of earlier versions have today's names.
+
+    Raises:
+      ConfigError: where there is none, or it cannot be read.
+    """
+    try:
+        values = files.read_json(path, MAX_BYTES)
+    except FileNotFoundError:
+        raise ConfigError(f"{path.parent} is no run directory: it has no {path.name}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    for section, names in RENAMED.items():
+        config = values.get("config")
+        settings = config.get(section) if isinstance(config, dict) else None
+        for old, name in names.items():
+            if isinstance(settings, dict) and old in settings:
+                settings.setdefault(name, settings.pop(old))
+    return values
+
+
+def parse(kind: type[C], values: Any, where: str) -> C:
+    """A dataclass from the dict that `dataclasses.asdict` and JSON made of it.
+
+    A setting that is not there, as it is younger than the file, takes its default.
+
+    Args:
+      kind: the dataclass, of plain values and further dataclasses.
+      values: the dict.
+      where: what the message calls it.
+
+    Returns:
+      An instance of `kind`.
+
+    Raises:
+      ConfigError: where names or types do not fit.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    required = {
+        name
+        for name, field in fields.items()
+        if field.default is field.default_factory is dataclasses.MISSING
+    }
+    if not isinstance(values, dict) or not required <= values.keys() <= fields.keys():
+        raise ConfigError(f"{where} does not fit this experiment: expected {sorted(fields)}")
+    hints = typing.get_type_hints(kind)
+
+    def value(name: str) -> Any:
+        given = values[name]
+        if dataclasses.is_dataclass(hints[name]):
+            return parse(typing.cast(type, hints[name]), given, f"{where}, {name}")
+        given = tuple(given) if isinstance(given, list) else given
+        if not _fits(given, hints[name]):
+            raise ConfigError(f"{where}: {name} cannot be {_short(given)}")
+        return given
+
+    return kind(**{name: value(name) for name in values})
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) < 100 else f"{shown[:100]}…"
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(v, parts[0]) for v in value)
+    if origin is typing.Literal:
+        return value in parts
+    if parts:  # a union
+        return any(_fits(value, part) for part in parts)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is (type(None) if hint is None else hint)
+
+
+def as_json(values: Any) -> Any:
+    """What JSON makes of plain values: tuples become lists.
+
+    Args:
+      values: dicts, lists and tuples of plain values.
+
+    Returns:
+      The same with lists for tuples.
+    """
+    if isinstance(values, dict):
+        return {key: as_json(value) for key, value in values.items()}
+    return [as_json(v) for v in values] if isinstance(values, list | tuple) else values
+
+
+def difference(old: dict[str, Any], new: dict[str, Any], path: str = "") -> str | None:
+    """The first setting that differs where a resumed run may not differ.
+
+    Args:
+      old: the settings of the run, as JSON has them.
+      new: those given now.
+      path: of the section, with a dot behind.
+
+    Returns:
+      One line that names it, or None.
+    """
+    for name in sorted(old.keys() | new.keys()):
+        if name in FREE.get(path.removesuffix("."), ()):
+            continue
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            if found := difference(before, after, f"{path}{name}."):
+                return found
+        elif before != after:
+            return f"--{path}{name} was {before}, now {after}".replace("_", "-")
+    return None

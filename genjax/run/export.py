@@ -1,0 +1,242 @@
+"""An export: a folder of a run's weights, settings and model card, to keep, copy and publish."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+import genjax
+from genjax import files
+from genjax.errors import ConfigError
+from genjax.run import model_card
+from genjax.run.config import load as load_config
+from genjax.train import digests, weights
+from genjax.train.state import TrainState, Tree
+
+WEIGHTS = "model.safetensors"
+VERSION = 1
+
+# Settings that name this machine's folders and processes, and what an export has in their place.
+_MACHINE: dict[str, dict[str, Any]] = {
+    "run": {
+        "dir": None,
+        "distributed": False,
+        "coordinator": None,
+        "processes": None,
+        "process": None,
+    },
+    "data": {"dir": None},
+}
+
+
+class Command(NamedTuple):
+    """How a run is used on the command line.
+
+    Attributes:
+      program: what starts its program, such as "python -m experiments.vae_fashion".
+      flags: (config) -> the flags that train with these settings.
+    """
+
+    program: str
+    flags: Callable[[dict[str, Any]], str]
+
+
+def load_weights(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings and the weights of an exported folder, for use without its family.
+
+        config, weights = load_weights("export")
+        decoder = DenseDecoder((28, 28, 1), (config["config"]["hidden"],))
+        logits = decoder.apply(weights["params"]["vae"]["decoder"], z)
+
+    Args:
+      directory: the exported folder.
+
+    Returns:
+      config.json as a dict ("experiment", "config", "images": shape, classes, count, fingerprint;
+      "export": step), and {"params": {player: tree}, "variables": {player: tree}} as nested dicts
+      of NumPy arrays: what linen's `network.apply` takes. A player's parameters are their moving
+      average where the run kept one.
+    """
+    folder = Path(directory).absolute()
+    values = load_config(folder / "config.json")
+    path = _checked(folder, values)
+    tree, _ = weights.load_nested(path)
+    return values, {"params": tree.get("params", {}), "variables": tree.get("variables", {})}
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds an export's weights.
+
+    Args:
+      folder: any.
+
+    Returns:
+      True where it does.
+    """
+    return (folder / WEIGHTS).exists()
+
+
+def state(folder: Path, values: dict[str, Any], like: TrainState) -> TrainState:
+    """The state to sample with, of NumPy arrays; it has no optimizer.
+
+    Args:
+      folder: the export's.
+      values: the contents of its config.json.
+      like: a state with the expected shapes and types.
+
+    Returns:
+      The state.
+
+    Raises:
+      ConfigError: where the folder holds no export of this version.
+    """
+    tree, metadata = weights.load(_checked(folder, values), _weights(like))
+    if not metadata.get("step", "").isdecimal():
+        raise ConfigError(f"{folder / WEIGHTS} is no export of genjax: it names no step")
+    params = tree["params"]
+    return TrainState(
+        step=int(metadata["step"]),  # type: ignore[arg-type]
+        params=params,
+        opt_state={},
+        variables=tree["variables"],
+        ema={name: params[name] for name in like.ema},
+    )
+
+
+def claim(to: str | os.PathLike[str], license: str) -> Path:
+    """The folder to write.
+
+    Args:
+      to: its path.
+      license: identifier of the weights' licence.
+
+    Returns:
+      The absolute path.
+
+    Raises:
+      ConfigError: where something is there already, or the licence is no identifier.
+    """
+    target = Path(to).absolute()
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", license):
+        raise ConfigError(
+            f"--license {license!r} is no identifier: write, say, mit, cc-by-4.0 or unknown"
+        )
+    if os.path.lexists(target) and not (target.is_dir() and not any(target.iterdir())):
+        raise ConfigError(f"{target} is there already: give another --to")
+    return target
+
+
+def write(
+    target: Path,
+    directory: Path,
+    values: dict[str, Any],
+    state: TrainState,
+    license: str,
+    document: str,
+    command: Command | None,
+) -> None:
+    """Writes a run's export, whole or not at all.
+
+    Args:
+      target: the folder, see `claim`.
+      directory: the run's.
+      values: the contents of its config.json.
+      state: the trained state.
+      license: identifier of the weights' licence.
+      document: what the model is, for the card.
+      command: how the run is used on the command line, for the card.
+
+    Raises:
+      ConfigError: where the folder cannot be written.
+    """
+    half = target.parent / f".{target.name}.{secrets.token_hex(4)}.half"
+    try:
+        half.mkdir(parents=True)
+        _fill(half, target.name, directory, values, state, license, document, command)
+        half.rename(target)  # fails where a folder with anything in it appeared meanwhile
+    except OSError as error:
+        raise ConfigError(f"cannot write {target} ({error.strerror}): give another --to") from None
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def _fill(
+    folder: Path,
+    name: str,
+    directory: Path,
+    values: dict[str, Any],
+    state: TrainState,
+    license: str,
+    document: str,
+    command: Command | None,
+) -> None:
+    step = int(state.step)
+    metadata = {
+        "format": "flax",
+        "genjax": genjax.__version__,
+        "version": str(VERSION),
+        "experiment": values["experiment"],
+        "step": str(step),
+    }
+    weights.save(folder / WEIGHTS, _weights(state), metadata)
+    exported = {
+        **{key: values[key] for key in ("experiment", "images")},
+        "genjax": genjax.__version__,
+        "config": _public(values["config"]),
+        "export": {
+            "version": VERSION,
+            "step": step,
+            "sha256": digests.sha256(folder / WEIGHTS),
+            "license": license,
+        },
+    }
+    card = model_card.write(
+        values=exported,
+        document=document,
+        target=name,
+        rows=model_card.latest(directory / "metrics.jsonl", step),
+        parameters=sum(x.size for x in jax.tree.leaves(state.averaged())),
+        program=command and command.program,
+        train_flags=command.flags(exported["config"]) if command else "",
+    )
+    files.write_text(folder / "README.md", card)
+    files.write_json(folder / "config.json", exported)
+
+
+def _weights(state: TrainState) -> dict[str, Tree]:
+    return {"params": state.averaged(), "variables": state.variables}
+
+
+def _public(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings without the names of this machine's folders and processes."""
+    public = copy.deepcopy(config)
+    for section, settings in _MACHINE.items():
+        public[section] |= {k: v for k, v in settings.items() if k in public[section]}
+    if folder := public["data"].get("folder"):
+        public["data"]["folder"] = Path(folder).absolute().name
+    return public
+
+
+def _checked(folder: Path, values: dict[str, Any]) -> Path:
+    """The file of weights, once its digest is seen to be that of config.json."""
+    path, about = folder / WEIGHTS, values.get("export")
+    if not isinstance(about, dict):
+        raise ConfigError(f"{folder} is no export: its config.json has no section of that name")
+    if about.get("version") != VERSION:
+        raise ConfigError(
+            f"{folder} is an export of version {about.get('version')!r}, this genjax reads"
+            f" {VERSION}: use the genjax that wrote it ({values.get('genjax')!r})"
+        )
+    if not path.is_file():
+        raise ConfigError(f"{folder} is no export: it has no {WEIGHTS}")
+    if digests.sha256(path) != about.get("sha256"):
+        raise ConfigError(f"{path} is damaged: export it again, or fetch it again")
+    return path

@@ -1,0 +1,174 @@
+"""What an experiment implements: a model family as a game, and how to use what it has learned.
+
+A family is a value made of functions. Only `game` and `init` are needed to train, `generate` to
+look at samples; the rest adds what the family can do. Nothing here knows a loss or a network.
+
+    def my_family(spec):  # of the images: shape (H, W, C), classes, count
+        network = ...  # a flax.linen module
+        def init(key, before): ...  # -> {player: parameters}, {player: variables}
+        def loss(params, state, keys, batch): ...  # -> scalar, Aux
+        def generate(state, keys, latents, labels): ...  # -> images in 0..1
+        return Family({"vae": Player(loss, optax.adam(1e-3))}, init, generate, latent=(20,))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+
+from genjax import keys
+from genjax.data.dataset import ImageSpec
+from genjax.errors import ConfigError
+from genjax.train.game import Game, compiled_initial_state
+from genjax.train.state import TrainState, Tree
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The scores too expensive for every periodic evaluation, for the command `evaluate`.
+
+    Attributes:
+      scores: (state, keys [B], batch) -> {name: [B]}, as `Family.validate`.
+      units: {name: unit} of every one of them.
+      chunk: images at a time.
+      alarms: {name: floor}, where an image under the floor deserves a warning.
+    """
+
+    scores: Callable[[TrainState, jax.Array, Any], dict[str, jax.Array]]
+    units: Mapping[str, str]
+    chunk: int = 100
+    alarms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A model family. Every function is jit-compiled by its caller.
+
+    In the functions below `batch` is {"image": uint8 [B, H, W, C]}, with "label": int32 [B] where
+    the images have labels; `state` is a `TrainState`, whose `averaged()` are the parameters to
+    sample with; a key is one PRNG key and `keys` one per example.
+
+    Attributes:
+      game: {player: Player}, in the order of play.
+      init: (key, before) -> ({player: parameters}, {player: variables}); before is the trained
+        state of the family `before`, None where there is none.
+      generate: (state, keys [n], latents [n, ...], labels [n] or None) -> images [n, H, W, C] in
+        0..1; the keys are for samplers that draw more than the latents.
+      latent: shape of one image's latent, where latents are drawn from N(0, I).
+      draw: (key, n) -> n latents of any kind, where they are not: codebook indices, a learned
+        prior's noise, a tree of arrays [n, ...]. Latent i must depend on the key and i alone.
+      encode: (state, images uint8 [n, H, W, C]) -> latents with generate(…) close to the images.
+      reconstruct: (state, key, images uint8) -> images in 0..1, where decoding `encode`'s latents
+        by `generate` is not how this family reconstructs. None: that way, where there is `encode`.
+      validate: (state, keys, batch) -> {name: [B]}, lower is better; the first ranks checkpoints.
+      measure: the scores of the command `evaluate`.
+      classes: number of classes that `generate` takes labels of, None for none.
+      before: the family to train first, which this one builds upon.
+      name: of a family that is another's `before`: the folder it is trained in.
+      steps: train steps of a family that is another's `before`. None: the run's.
+
+    Raises:
+      ConfigError: unless exactly one of `latent` and `draw` is given.
+    """
+
+    game: Game
+    init: Callable[[jax.Array, TrainState | None], tuple[dict[str, Tree], dict[str, Tree]]]
+    generate: Callable[[TrainState, jax.Array, Any, jax.Array | None], jax.Array]
+    latent: tuple[int, ...] | None = field(default=None, kw_only=True)
+    draw: Callable[[jax.Array, int], Any] | None = field(default=None, kw_only=True)
+    encode: Callable[[TrainState, jax.Array], Any] | None = field(default=None, kw_only=True)
+    reconstruct: Callable[[TrainState, jax.Array, jax.Array], jax.Array] | None = field(
+        default=None, kw_only=True
+    )
+    validate: Callable[[TrainState, jax.Array, Any], dict[str, jax.Array]] | None = field(
+        default=None, kw_only=True
+    )
+    measure: Measure | None = field(default=None, kw_only=True)
+    classes: int | None = field(default=None, kw_only=True)
+    before: Family | None = field(default=None, kw_only=True)
+    name: str = field(default="", kw_only=True)
+    steps: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if (self.latent is None) == (self.draw is None):
+            raise ConfigError("a family has a latent shape or a function that draws latents")
+
+    @cached_property
+    def first_state(self) -> Callable[[jax.Array, TrainState | None], TrainState]:
+        """(key, trained state of `before`) -> the state before the first step; jitted."""
+        return compiled_initial_state(self.game, self.init)
+
+    def latents(self, key: jax.Array, n: int) -> Any:
+        """Latents to generate from, latent i a function of the key and i alone.
+
+        Args:
+          key: one PRNG key.
+          n: how many.
+
+        Returns:
+          What `draw` returns, else N(0, I) [n, *latent].
+        """
+        if self.draw is not None:
+            return self.draw(key, n)
+        assert self.latent is not None
+        each = jax.vmap(jax.random.fold_in, (None, 0))(key, jax.numpy.arange(n))
+        return keys.normal(each, (n, *self.latent))
+
+
+Build = Callable[[Any, ImageSpec], Family]
+
+
+def untrained_state(family: Family, key: jax.Array) -> TrainState:
+    """The state before the first step, on an untrained `before`.
+
+    Args:
+      family: the family.
+      key: one PRNG key.
+
+    Returns:
+      The state.
+    """
+    before = untrained_state(family.before, key) if family.before else None
+    return family.first_state(key, before)
+
+
+def state_shapes(family: Family) -> TrainState:
+    """Shapes and types of the state; what is traced for them serves `first_state` as well.
+
+    Args:
+      family: the family.
+
+    Returns:
+      A state of `jax.ShapeDtypeStruct`.
+    """
+    before = state_shapes(family.before) if family.before else None
+    return jax.eval_shape(family.first_state, jax.random.key(0), before)
+
+
+def build_family(
+    build: Build, config: Any, spec: ImageSpec, where: str
+) -> tuple[Family, TrainState]:
+    """The family that settings describe.
+
+    Args:
+      build: (config, spec) -> the family.
+      config: the settings of an experiment.
+      spec: of the images.
+      where: what the settings are called in the message, "… describe".
+
+    Returns:
+      The family, and the shapes of its state.
+
+    Raises:
+      ConfigError: where settings of the right types describe no network.
+    """
+    try:
+        family = build(config, spec)
+        return family, state_shapes(family)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        first = str(error).partition("\n")[0]
+        raise ConfigError(f"{where} no network: {first}") from error

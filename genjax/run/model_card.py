@@ -1,0 +1,215 @@
+"""The model card of an export, in the layout of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+from genjax import files
+from genjax.data.settings import ARRAYS
+
+LIMITS = """\
+- It knows what its data show and nothing else. What is rare there is rare in its samples, what is
+  missing is missing, and every slant of the data (whom and what they show, how they were chosen
+  and labelled) comes back in the samples. No filter was added.
+- It can give back training images, whole or in part, the more so the fewer they were and the longer
+  it was trained. This was not measured here. Before publishing samples, or these weights, of
+  private images compare samples with their nearest training images.
+- The scores above are of one run with one seed, on at most 1,000 held-out images, without error
+  bars. They do not measure how good or how varied samples look.
+"""
+
+
+def train_flags(config: Any, default: Any, prefix: str = "") -> str:
+    """The command-line flags that train with some settings.
+
+    Args:
+      config: the settings, a dataclass.
+      default: those of no flags.
+      prefix: of the flags' names.
+
+    Returns:
+      The flags, quoted for a shell.
+    """
+    flags: list[str] = []
+    for field in dataclasses.fields(config):
+        value, usual = getattr(config, field.name), getattr(default, field.name)
+        flag = field.name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            flags.append(train_flags(value, usual, f"{prefix}{flag}."))
+        elif value != usual:
+            if isinstance(value, bool):
+                flags.append(f"--{prefix}{flag if value else f'no-{flag}'}")
+            else:
+                values = value if isinstance(value, tuple) else [value]
+                flags += [f"--{prefix}{flag}", *(shlex.quote(str(v)) for v in values)]
+    return " ".join(filter(None, flags))
+
+
+def latest(path: Path, step: int) -> dict[str, tuple[int, float]]:
+    """The last value of each metric up to a step.
+
+    Args:
+      path: of metrics.jsonl.
+      step: the last that counts.
+
+    Returns:
+      {name: (step, value)}.
+    """
+    found: dict[str, tuple[int, float]] = {}
+    for row in files.read_rows(path, keep=is_number):
+        if row["step"] <= step:
+            found |= {k: (row["step"], v) for k, v in row.items() if k != "step"}
+    return found
+
+
+def write(
+    *,
+    values: dict[str, Any],
+    document: str,
+    target: str,
+    rows: dict[str, tuple[int, float]],
+    parameters: int,
+    program: str | None,
+    train_flags: str,
+) -> str:
+    """The text of a model card.
+
+    Args:
+      values: what the export's config.json will hold.
+      document: what the model is; a code block in it and what follows are left out.
+      target: name of the exported folder.
+      rows: see `latest`.
+      parameters: how many.
+      program: what starts the run's program on a command line; None for a run from Python.
+      train_flags: its flags.
+
+    Returns:
+      Markdown.
+    """
+    name, images, about = values["experiment"], values["images"], values["export"]
+    settings, data = values["config"]["run"], values["config"]["data"]
+    source = _source(data)
+    height, width, channels = images["shape"]
+    license = about["license"]
+    permission = (
+        "No licence was given for these weights: ask whoever published them before you use them."
+        if license == "unknown"
+        else f"{license}, as given by whoever exported these weights."
+    )
+    public_set = not data.get("folder") and data["name"] != ARRAYS
+    front = {
+        "license": license,
+        "library_name": "genjax",
+        "pipeline_tag": "unconditional-image-generation",
+        "tags": ["jax", "flax", "image-generation", name],
+        **({"datasets": [data["name"]]} if public_set else {}),
+    }
+    matter = "\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items())
+    classes = f" in {images['classes']} classes" if images["classes"] else ""
+    what = document.partition("\n\n    ")[0].strip()
+    train = f"```\n{program} {train_flags}".rstrip() + "\n```" if program else "From Python."
+    return f"""\
+---
+{matter}
+---
+
+# {name}
+
+{what}
+
+{parameters:,} parameters, arrays without any code, as one run had learned them by step
+{about["step"]:,} of {settings["steps"]:,}, seed {settings["seed"]}. Where the run kept a moving
+average of parameters, these are the average.
+
+## Use
+
+With genjax {values["genjax"]} (`pip install genjax-vision`) and the code of the experiment:
+
+{_use(program, target)}
+or in Python, as plain arrays:
+
+```python
+from genjax import run
+
+config, weights = run.load_weights({json.dumps(target)})  # weights["params"], weights["variables"]
+```
+
+## Data
+
+{images["count"]:,} images {height}x{width}x{channels}{classes}: the {source}, split `train`,
+fingerprint {_code(images["fingerprint"])}. What starts with `test/` below was measured on its split
+`test`.
+
+## Results
+
+{_table(rows)}
+## Training
+
+{train}
+
+Settings, complete:
+
+```json
+{json.dumps(values["config"], indent=2)}
+```
+
+## Limits
+
+{LIMITS}
+## Licence
+
+{permission} The licence of the data may bind what is made from them, too.
+"""
+
+
+def _source(data: dict[str, Any]) -> str:
+    if data.get("folder"):
+        return f"folder {_code(data['folder'])}"
+    return "arrays" if data["name"] == ARRAYS else f"TFDS set {_code(data['name'])}"
+
+
+def _use(program: str | None, target: str) -> str:
+    if program:
+        return f"```\n{program} sample {shlex.quote(target)} --n 16\n```\n"
+    return f"""\
+```python
+from genjax import run
+
+images = run.load({json.dumps(target)}, family).sample(16)  # family: the one that was trained
+```
+"""
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a row of metrics.jsonl is a metric or a step.
+
+    Args:
+      value: anything.
+
+    Returns:
+      True for a float or a count.
+    """
+    return type(value) is float or files.is_count(value)
+
+
+def _table(rows: dict[str, tuple[int, float]]) -> str:
+    if not rows:
+        return "The run has written no metrics.\n"
+    lines = ["| metric | value | at step |", "|---|---|---|"]
+    # What was measured on held-out images first.
+    for name in sorted(rows, key=lambda name: (not name.startswith("test/"), name)):
+        step, value = rows[name]
+        shown = f"{value:.5g}" if math.isfinite(value) else str(value)
+        lines.append(f"| {_code(name)} | {shown} | {step:,} |")
+    return "\n".join([*lines, ""])
+
+
+def _code(text: Any) -> str:
+    """Text of a run directory as Markdown code: nothing in it is markup."""
+    plain = "".join(c if c.isprintable() and c not in "`|" else "?" for c in str(text))
+    return f"`{plain}`"

@@ -1,0 +1,91 @@
+"""What a run does every so many steps: scores on held-out images, and sample images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from genjax.data.images import Images
+from genjax.evaluate.average import average, ordered_jit
+from genjax.report import grids
+from genjax.run.family import Family
+from genjax.run.sampling import Sampler, labels
+from genjax.run.settings import Settings
+from genjax.train import processes
+from genjax.train.layout import Layout
+from genjax.train.metrics import MetricsWriter
+from genjax.train.state import TrainState
+
+MOST_VALIDATED = 1000  # images of the test split scored each time
+
+
+class PeriodicEval:
+    """Scores the held-out images and draws the same latents, every so many steps.
+
+    Args:
+      family: the family.
+      layout: how the state lies over the devices.
+      held_out: the images to score.
+      settings: the run's.
+      key: of the scores' noise and of the latents, the same every time: what changes is the model.
+      directory: where the images go.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        layout: Layout,
+        held_out: Images,
+        settings: Settings,
+        key: jax.Array,
+        directory: Path,
+    ):
+        self.family, self.layout, self.directory = family, layout, directory
+        self.sampler = Sampler(family)
+        self.validate = ordered_jit(family.validate) if family.validate else None
+        self.key, self.samples = key, settings.samples
+        self.label = labels(family, settings.samples)
+        size = min(settings.batch, len(held_out), MOST_VALIDATED)
+        self.batches = lambda: held_out.evaluation_batches(size, limit=MOST_VALIDATED)
+
+    @cached_property
+    def latents(self) -> Any:  # not before the first time: what draws them has to be compiled
+        return self.family.latents(self.key, self.samples)
+
+    def __call__(
+        self, step: int, state: TrainState, metrics: MetricsWriter
+    ) -> tuple[dict[str, float], float | None]:
+        """Evaluates a state.
+
+        Args:
+          step: its step.
+          state: laid out over the devices.
+          metrics: where the images go besides the files.
+
+        Returns:
+          {"test/name": score}, and the score to rank the checkpoint by, if there is one.
+        """
+        state = self.layout.gather(state)
+        if not processes.is_main_process():
+            return {}, None  # the others wait for the main one at their next step
+        numbers: dict[str, float] = {}
+        if self.validate is not None:
+            found = average(partial(self.validate, state), self.batches(), self.key)
+            numbers = {f"test/{name}": score.mean for name, score in found.items()}
+        for name, file, image in self._drawn(step, state):
+            grids.save(self.directory / file, image)
+            metrics.image(step, name, image)
+        return numbers, next(iter(numbers.values()), None)
+
+    def _drawn(self, step: int, state: TrainState) -> Iterator[tuple[str, str, np.ndarray]]:
+        images = self.sampler.images(state, self.key, self.latents, self.label)
+        yield "samples", f"step_{step}.png", grids.grid(images)
+        if self.sampler.reconstructs:
+            originals = next(self.batches())["image"][:32]
+            again = self.sampler.reconstructions(state, self.key, originals)
+            yield "reconstructions", f"reconstructions_{step}.png", grids.pairs(originals, again)

@@ -1,0 +1,110 @@
+"""A step that was not finite, run again from the checkpoint before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm.auto import tqdm
+
+from genjax.data.images import Images
+from genjax.errors import ConfigError
+from genjax.run.nonfinite import recorded_faults
+from genjax.run.settings import Settings
+from genjax.train.game import Game
+from genjax.train.keys import train_key
+from genjax.train.layout import DataParallel
+from genjax.train.state import TrainState, Tree
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a step did.
+
+    Attributes:
+      metrics: {name: value} of the step.
+      not_finite: the parameters that are not finite after it.
+    """
+
+    metrics: dict[str, float]
+    not_finite: list[str]
+
+
+def recorded_fault(directory: Path, step: int | None) -> dict[str, Any]:
+    """A row of faults.jsonl.
+
+    Args:
+      directory: the run's.
+      step: which; None for the last.
+
+    Returns:
+      The row.
+
+    Raises:
+      ConfigError: where there is none.
+    """
+    rows = recorded_faults(directory)
+    if not rows:
+        raise ConfigError(f"{directory} has no faults.jsonl: no step of it was not finite")
+    if step is None:
+        return rows[-1]
+    for row in reversed(rows):
+        if row["step"] == step:
+            return row
+    known = shortened(sorted({row["step"] for row in rows}))
+    raise ConfigError(f"--step {step} is not recorded in {directory}; there are: {known}")
+
+
+def replay(
+    game: Game, state: TrainState, images: Images, settings: Settings, row: dict[str, Any]
+) -> Replay:
+    """Runs a recorded step again, with a progress bar for the steps before it.
+
+    Args:
+      game: the family's.
+      state: of a checkpoint before the step.
+      images: the train split.
+      settings: the run's.
+      row: of faults.jsonl.
+
+    Returns:
+      What the step did.
+    """
+    layout = DataParallel(1)
+    key = train_key(jax.random.key(settings.seed), row["rollbacks"])
+    start, stop = int(state.step), row["step"]
+    batches = images.batches(settings.seed, start, settings.batch, scan_steps=1, stop=stop)
+    skip = row["answer"] == "skip"
+    train_step = layout.compile(game, skip_nonfinite=skip)
+    state = layout.place(state)
+    for _ in tqdm(range(start, stop - 1), unit="step"):
+        state, _ = train_step(state, key, layout.feed(next(batches)))
+    last = layout.compile(game) if skip else train_step
+    state, metrics = last(state, key, layout.feed(next(batches)))
+    values = {name: float(value[0]) for name, value in metrics.items()}
+    return Replay(values, _not_finite(state.params))
+
+
+def _not_finite(params: dict[str, Tree]) -> list[str]:
+    return [
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.all(np.isfinite(leaf))
+    ]
+
+
+def shortened(items: list[Any]) -> str:
+    """The first eight of some items, and how many more there are.
+
+    Args:
+      items: anything.
+
+    Returns:
+      One line.
+    """
+    rest = f" and {len(items) - 8} more" if len(items) > 8 else ""
+    return ", ".join(map(str, items[:8])) + rest

@@ -1,0 +1,330 @@
+"""A trained run, read back from its directory or from an export, and what it can do."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax import files
+from genjax.data.dataset import Dataset, ImageSpec
+from genjax.data.settings import DataSettings
+from genjax.errors import ConfigError
+from genjax.run import export
+from genjax.run.config import load as load_config
+from genjax.run.config import parse
+from genjax.run.evaluation import Evaluation, evaluate
+from genjax.run.family import Family, state_shapes, untrained_state
+from genjax.run.sampling import Sampler, labels, linear, spherical
+from genjax.train.checkpoint import Checkpoints
+from genjax.train.keys import init_key
+from genjax.train.state import TrainState
+
+
+class RestoredRun:
+    """A family with a trained state: `run.train`, `run.open` and `run.load` return one.
+
+    Args:
+      directory: the run's, or the export's.
+      family: the family.
+      values: the contents of config.json.
+      state: the trained state.
+      images: the data set, or None to open the one that config.json names when it is needed.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        family: Family,
+        values: dict[str, Any],
+        state: TrainState,
+        images: Dataset | None = None,
+    ):
+        self.directory, self.family, self.values, self.state = directory, family, values, state
+        self._images = images
+        self.sampler = Sampler(family)
+
+    def __repr__(self) -> str:
+        return f"RestoredRun({str(self.directory)!r}, step {self.step:,})"
+
+    @property
+    def step(self) -> int:
+        """Train steps behind the state."""
+        return int(self.state.step)
+
+    @property
+    def is_export(self) -> bool:
+        """Whether it was read from an export, which has no checkpoints."""
+        return export.is_export(self.directory)
+
+    @cached_property
+    def images(self) -> Dataset:
+        """The data set of the run."""
+        return self._images or Dataset(data_settings(self.directory, self.values))
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl: {"step": …, name: number, …}."""
+        return files.read_rows(self.directory / "metrics.jsonl")
+
+    def sample(self, n: int = 64, seed: int = 0, label: int | None = None) -> np.ndarray:
+        """Draws new images, with a progress bar.
+
+        Args:
+          n: how many.
+          seed: of the noise: image i of a seed is the same for every n.
+          label: the class of all images; None for every class in turn, where there are classes.
+
+        Returns:
+          uint8 [n, H, W, C].
+
+        Raises:
+          ConfigError: where the family has no such class, or n is below 1.
+        """
+        if n < 1:
+            raise ConfigError(f"--n must be at least 1, not {n}")
+        key = jax.random.key(seed)
+        latents = self.family.latents(key, n)
+        each = labels(self.family, n, label)
+        return self.sampler.images(self.state, key, latents, each, progress=True)
+
+    def reconstruct(self, images: np.ndarray) -> np.ndarray:
+        """Encodes and decodes images, with a progress bar.
+
+        Args:
+          images: uint8 [n, H, W, C].
+
+        Returns:
+          uint8 [n, H, W, C].
+        """
+        key = jax.random.key(0)
+        return self.sampler.reconstructions(self.state, key, images, progress=True)
+
+    def interpolate(self, pairs: int = 8, steps: int = 10, seed: int = 0) -> np.ndarray:
+        """Images along paths between pairs, with a progress bar.
+
+        Where the family has an encoder, straight lines between the latents of held-out images;
+        else great arcs between noises.
+
+        Args:
+          pairs: how many pairs.
+          steps: images per path, both ends included.
+          seed: of the noises, or of the choice of images.
+
+        Returns:
+          uint8 [pairs * steps, H, W, C], path by path.
+
+        Raises:
+          ConfigError: where the family's latents are not arrays of real numbers.
+        """
+        key = jax.random.key(seed)
+        if self.family.encode is not None:
+            ends = self.sampler.encode(self.state, self.held_out(2 * pairs, seed))
+            path = linear
+        else:
+            ends, path = self.family.latents(key, 2 * pairs), spherical
+        if not (isinstance(ends, jax.Array) and jnp.issubdtype(ends.dtype, jnp.floating)):
+            raise ConfigError("the latents of this family are no vectors: nothing lies in between")
+        t = jnp.linspace(0, 1, steps)
+        rows = [path(ends[2 * i], ends[2 * i + 1], t) for i in range(pairs)]
+        label = labels(self.family, pairs)
+        if label is not None:
+            label = jnp.repeat(label, steps)
+        return self.sampler.images(self.state, key, jnp.concatenate(rows), label, progress=True)
+
+    def evaluate(self, n: int = 1000, split: str = "test", seed: int = 0) -> Evaluation:
+        """The family's expensive scores on held-out images, with standard errors.
+
+        Args:
+          n: how many images, chosen at random by the seed; 0 for all.
+          split: of which part of the data set.
+          seed: of the choice of images and of the noise.
+
+        Returns:
+          The scores; printed, a table.
+
+        Raises:
+          ConfigError: where the family has no such scores.
+        """
+        if self.family.measure is None:
+            name = self.values["experiment"]
+            raise ConfigError(f"{name} has no scores beyond those of metrics.jsonl")
+        images = self.images.split(split)
+        return evaluate(self.family.measure, self.state, images, n=n, seed=seed)
+
+    def export(
+        self,
+        to: str | os.PathLike[str],
+        license: str = "unknown",
+        *,
+        document: str = "",
+        command: export.Command | None = None,
+    ) -> Path:
+        """Writes the weights that sampling takes as safetensors, with settings and a model card.
+
+        Args:
+          to: the folder to write; one that is there already is left as it is.
+          license: identifier of the weights' licence, for the card: mit, cc-by-4.0, …
+          document: what the model is, for the card.
+          command: the command line that trained it and samples from it, for the card.
+
+        Returns:
+          The folder.
+
+        Raises:
+          ConfigError: where the folder cannot be written, or this is an export itself.
+        """
+        target = export.claim(to, license)
+        if self.is_export:
+            raise ConfigError(f"{self.directory} is an export itself: copy it")
+        export.write(target, self.directory, self.values, self.state, license, document, command)
+        return target
+
+    def held_out(self, n: int, seed: int = 0) -> np.ndarray:
+        """Held-out images.
+
+        Args:
+          n: how many; fewer where the test split has fewer.
+          seed: of the choice.
+
+        Returns:
+          uint8 [n, H, W, C].
+        """
+        images = self.images.test
+        return images.batch(seed, 0, min(n, len(images)))["image"]
+
+
+def open(
+    directory: str | os.PathLike[str],
+    family: Family,
+    images: Dataset | None = None,
+    *,
+    best: bool = False,
+) -> RestoredRun:
+    """A run from its directory.
+
+    Args:
+      directory: the run's.
+      family: the family that was trained there.
+      images: the data set, or None to open the one that config.json names when it is needed.
+      best: the checkpoint of the best score instead of the latest.
+
+    Returns:
+      The run.
+
+    Raises:
+      ConfigError: where the directory holds no run.
+      CheckpointError: where it holds one of another architecture.
+    """
+    where = Path(directory).absolute()
+    values = load_config(where / "config.json")
+    state = checkpoint_state(where, family, state_shapes(family), best=best)
+    return RestoredRun(where, family, values, state, images)
+
+
+def load(
+    directory: str | os.PathLike[str], family: Family, images: Dataset | None = None
+) -> RestoredRun:
+    """A run from an export.
+
+    Args:
+      directory: the exported folder.
+      family: the family that was exported.
+      images: the data set, or None to open the one that config.json names when it is needed.
+
+    Returns:
+      The run; its state has no optimizer.
+
+    Raises:
+      ConfigError: where the directory holds no export.
+      WeightsError: where it holds one of another architecture.
+    """
+    where = Path(directory).absolute()
+    values = load_config(where / "config.json")
+    state = export.state(where, values, state_shapes(family))
+    return RestoredRun(where, family, values, jax.tree.map(jnp.asarray, state), images)
+
+
+def data_settings(directory: Path, values: dict[str, Any]) -> DataSettings:
+    """Where a run's images come from.
+
+    Args:
+      directory: the run's.
+      values: the contents of its config.json.
+
+    Returns:
+      The settings.
+
+    Raises:
+      ConfigError: where config.json does not say.
+    """
+    config = values.get("config")
+    data = config.get("data") if isinstance(config, dict) else None
+    return parse(DataSettings, data, f"{directory / 'config.json'}, data")
+
+
+def image_spec(directory: Path, values: dict[str, Any]) -> ImageSpec:
+    """What a run's images are.
+
+    Args:
+      directory: the run's.
+      values: the contents of its config.json.
+
+    Returns:
+      Shape, classes and count.
+
+    Raises:
+      ConfigError: where config.json does not say.
+    """
+    images = values.get("images")
+    images = dict(images) if isinstance(images, dict) else {}
+    images.pop("fingerprint", None)
+    return parse(ImageSpec, images, str(directory / "config.json"))
+
+
+def checkpoint_state(
+    directory: Path,
+    family: Family,
+    like: TrainState,
+    *,
+    best: bool = False,
+    before: int | None = None,
+    seed: int = 0,
+) -> TrainState:
+    """The state in a run's checkpoints, on one device.
+
+    Args:
+      directory: the run's.
+      family: the family.
+      like: the shapes of its state.
+      best: the checkpoint of the best score instead of the latest.
+      before: only checkpoints of earlier steps; where there is none, the state at the start.
+      seed: the run's, for that state.
+
+    Returns:
+      The state.
+
+    Raises:
+      ConfigError: where there is no checkpoint to use.
+      CheckpointError: where it holds another architecture.
+    """
+    if not (directory / "checkpoints").is_dir():
+        raise ConfigError(f"{directory} has no checkpoint to use")
+    checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
+    try:
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
+        step = checkpoints.best() if best else None
+        state = checkpoints.restore(like, step=step, before=before)
+    finally:
+        checkpoints.close()
+    if state is None and before is not None and family.before is None:
+        return untrained_state(family, init_key(jax.random.key(seed)))
+    if state is None:
+        raise ConfigError(f"{directory} has no checkpoint to use")
+    return state

@@ -1,0 +1,204 @@
+"""Trains one family in a directory of its own, or resumes there."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from genjax.data.images import Images
+from genjax.run.family import Family
+from genjax.run.nonfinite import NonFinitePolicy
+from genjax.run.periodic_eval import PeriodicEval
+from genjax.run.settings import Settings
+from genjax.train import host_memory, loop, processes
+from genjax.train.checkpoint import Checkpoints
+from genjax.train.convolutions import convolves
+from genjax.train.keys import eval_key, init_key
+from genjax.train.layout import CompiledSteps, Layout
+from genjax.train.metrics import MetricsWriter
+from genjax.train.state import TrainState
+
+logger = logging.getLogger(__name__)
+
+MOST_ON_DEVICE = 1 << 30  # bytes of a data set kept on each device
+
+
+class Trainer:
+    """Trains a family in a directory.
+
+    Args:
+      family: the family.
+      before: the trained state of the family that this one builds upon, if there is one.
+      directory: of this family's metrics, samples and checkpoints.
+      settings: the run's.
+      images: to train on.
+      held_out: for the periodic evaluation.
+      layout: of the state over the devices.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        before: TrainState | None,
+        directory: Path,
+        settings: Settings,
+        images: Images,
+        held_out: Images,
+        layout: Layout,
+    ):
+        self.family, self.before, self.directory = family, before, directory
+        self.settings, self.images, self.layout = settings, images, layout
+        self.key = jax.random.key(settings.seed)
+        every = settings.every or max(1, round(len(images) / settings.batch))
+        self.plan = loop.Plan(
+            family.steps or settings.steps,
+            every,
+            max(1, every // 10),
+            settings.batch,
+            len(images),
+        )
+        self.periodic_eval = PeriodicEval(
+            family, layout, held_out, settings, eval_key(self.key), directory / "samples"
+        )
+        self.checkpoints = Checkpoints(directory / "checkpoints")
+        self.policy = NonFinitePolicy(directory, settings, images)
+
+    def train(self) -> TrainState:
+        """Trains up to the last step, from the newest intact checkpoint where there is one.
+
+        Returns:
+          The final state, on one device.
+        """
+        try:
+            while True:
+                state = self._start()
+                try:
+                    return self.layout.gather(self._resume(state))
+                except loop.NonFiniteError:
+                    if not self.policy.rolling_back:
+                        raise
+        finally:
+            self.checkpoints.close()
+
+    @cached_property
+    def _like(self) -> TrainState:
+        key = init_key(self.key)
+        return self.layout.like(jax.eval_shape(self.family.first_state, key, self.before))
+
+    def _start(self) -> TrainState:
+        """The state of the newest intact checkpoint, or that before the first step."""
+        like = self._like
+        count = sum(x.size for x in jax.tree.leaves(like.params))
+        logger.info("%s parameters of %s", f"{count:,}", ", ".join(like.params))
+        restored = self.checkpoints.restore(like)
+        self.checkpoints.discard_after(None if restored is None else int(restored.step))
+        if restored is None:
+            return self._first_state()
+        step, steps = int(restored.step), self.plan.steps
+        if step < steps:
+            logger.info(
+                "resumed at step %s of %s from %s", f"{step:,}", f"{steps:,}", self.directory
+            )
+        return restored
+
+    def _first_state(self) -> TrainState:
+        key = init_key(self.key)
+        # What draws the state is compiled on one core, the step on the others.
+        with host_memory.uncollected(), ThreadPoolExecutor(1) as pool:
+            drawn = pool.submit(self.family.first_state, key, self.before)
+            if self.plan.steps and not processes.is_multi_process():  # there pmap takes arrays only
+                batches = self.layout.feed(next(self._stream(0)))
+                self.train_steps.prepare(self._like, self.key, batches)
+            return self.layout.place(drawn.result())
+
+    def _resume(self, state: TrainState) -> TrainState:
+        start, steps = int(state.step), self.plan.steps
+        if start >= steps:
+            logger.info(
+                "already at step %s of %s; --run.steps takes it further",
+                f"{start:,}",
+                f"{steps:,}",
+            )
+            return state
+        writer = MetricsWriter(self.directory, start, processes.is_main_process(), self._keep)
+        began = time.monotonic()
+        try:
+            state = loop.fit(
+                self.train_steps,
+                self.layout,
+                state,
+                self.policy.start(self.key, start),
+                self._stream(start),
+                self.plan,
+                checkpoints=self.checkpoints,
+                writer=writer,
+                periodic_eval=lambda step, state: self.periodic_eval(step, state, writer),
+                on_nonfinite=self.policy,
+            )
+        finally:
+            writer.close()
+        logger.info("%s steps in %.0f s", f"{steps - start:,}", time.monotonic() - began)
+        logger.info("samples: %s", self.directory / "samples")
+        return state
+
+    @cached_property
+    def scan_steps(self) -> int:
+        """The most train steps compiled into one program."""
+        if self.settings.scan_steps is not None:
+            return self.settings.scan_steps
+        if jax.default_backend() != "cpu":
+            return 50
+        # XLA runs a convolution's gradients many times slower inside a loop on a CPU.
+        batch = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((self.settings.batch, *x.shape[1:]), x.dtype),
+            self.images.batch(self.settings.seed, 0, 1),
+        )
+        return 1 if convolves(self.family.game, self._like, batch) else 50
+
+    @cached_property
+    def train_steps(self) -> CompiledSteps:
+        """The compiled train steps."""
+        return self.layout.compile(
+            self.family.game,
+            scan_steps=self.scan_steps,
+            skip_nonfinite=self.settings.non_finite == "skip",
+            dataset=self._dataset(),
+        )
+
+    def _dataset(self) -> dict[str, np.ndarray] | None:
+        """The data set, where it is to lie on the devices: gathers cost less than transfers."""
+        arrays = self.images.arrays
+        if self.scan_steps == 1 or arrays is None:
+            return None
+        return arrays if sum(x.nbytes for x in arrays.values()) <= MOST_ON_DEVICE else None
+
+    def _keep(self, row: dict[str, Any]) -> bool:
+        """Not the last evaluation of a run that ended between two, and is resumed."""
+        evaluated = any(name.startswith("test/") for name in row)
+        return row["step"] % self.plan.every == 0 or not evaluated
+
+    def _stream(self, start: int) -> Iterator[Any]:
+        indices = self.train_steps.dataset is not None
+        read = self.images.index_batches if indices else self.images.batches
+        scan_steps = loop.largest_scan_steps(self.plan.every, self.scan_steps)
+        # A run resumed between two multiples of scan_steps returns to those of one uninterrupted.
+        grid = min(self.plan.steps, -(-start // scan_steps) * scan_steps)
+        for first, last in ((start, grid), (grid, self.plan.steps)):
+            if first < last:
+                yield from read(
+                    self.settings.seed,
+                    first,
+                    self.settings.batch,
+                    scan_steps=scan_steps,
+                    stop=last,
+                    process_index=jax.process_index(),
+                    process_count=jax.process_count(),
+                )

@@ -1,0 +1,162 @@
+"""Training a family on images in a run directory, from a script or a notebook."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from genjax.data.dataset import Dataset
+from genjax.errors import ConfigError, GenjaxError
+from genjax.run.config import load
+from genjax.run.directory import claim, run_directory
+from genjax.run.family import Family
+from genjax.run.restored import RestoredRun
+from genjax.run.settings import Config, Settings
+from genjax.run.trainer import Trainer
+from genjax.train import processes
+from genjax.train.layout import DataParallel, FullySharded, Layout, check
+from genjax.train.state import TrainState
+
+logger = logging.getLogger(__name__)
+
+
+class WriteError(GenjaxError):
+    """The run directory cannot be written to any more."""
+
+    exit_code = 1
+    at_once = True
+
+
+def train(family: Family, images: Dataset, settings: Settings, *, name: str = "") -> RestoredRun:
+    """Trains a family, or resumes where it stopped.
+
+    The run directory holds config.json, metrics.jsonl, samples/, tensorboard/ and checkpoints/.
+    Nothing is printed but a progress bar; the logger "genjax" reports what happens. The first
+    Ctrl-C saves the current step and raises `train.loop.Stopped`.
+
+    Args:
+      family: the family.
+      images: to train on and to evaluate with.
+      settings: how long, how large, where.
+      name: of the experiment; "" for the name of the run's directory.
+
+    Returns:
+      The trained run.
+
+    Raises:
+      ConfigError: where settings, family and directory do not fit each other.
+      WriteError: where the run directory cannot be written to any more.
+    """
+    directory = run_directory(name or "unnamed", settings.dir)
+    config = Config(settings, images.settings)
+    state = train_in(directory, name or directory.name, config, family, images)
+    return RestoredRun(directory, family, load(directory / "config.json"), state, images)
+
+
+def join_processes(settings: Settings) -> None:
+    """Joins the other processes of the run, where there are any, before jax does anything else.
+
+    Args:
+      settings: the run's.
+
+    Raises:
+      ConfigError: where they cannot be found.
+    """
+    given = (settings.coordinator, settings.processes, settings.process)
+    if settings.distributed:
+        try:
+            processes.join(*given)
+        except processes.ProcessError as error:
+            raise ConfigError(
+                f"{error}; where jax finds no cluster, give --run.coordinator HOST:PORT, "
+                "--run.processes and --run.process"
+            ) from error
+    elif given != (None, None, None):
+        raise ConfigError("--run.coordinator, processes and process need --run.distributed")
+
+
+def train_in(
+    directory: Path, name: str, config: Any, family: Family, images: Dataset
+) -> TrainState:
+    """Trains a family in a directory, or resumes there.
+
+    Args:
+      directory: the run's.
+      name: of the experiment.
+      config: its settings, a dataclass with the fields `run` and `data`.
+      family: the family.
+      images: to train on and to evaluate with.
+
+    Returns:
+      The final state, on one device.
+
+    Raises:
+      ConfigError: where settings, family and directory do not fit each other.
+      WriteError: where the run directory cannot be written to any more.
+    """
+    try:
+        with processes.readable_collective_errors():
+            return _train_in(directory, name, config, family, images)
+    except OSError as error:
+        raise WriteError(
+            f"cannot write to {directory}: {error.strerror or error}; what was saved before stays"
+        ) from error
+
+
+def _train_in(
+    directory: Path, name: str, config: Any, family: Family, images: Dataset
+) -> TrainState:
+    settings: Settings = config.run
+    if (settings.devices or 0) > jax.local_device_count():
+        raise ConfigError(
+            f"--run.devices {settings.devices}: there are {jax.local_device_count()} here"
+        )
+    layout: Layout = (FullySharded if settings.sharded else DataParallel)(settings.devices)
+    each: Family | None = family
+    while each:
+        check(each.game, settings.batch, layout.devices_in_all)
+        each = each.before
+    fingerprint = images.train.fingerprint
+    if processes.is_main_process():
+        claim(directory, name, config, images.spec, fingerprint)
+    if processes.is_multi_process():
+        processes.agree("their settings", repr(_shared_settings(config)))
+        processes.agree("their images", fingerprint)
+    return _train_each(family, directory, settings, images, layout)
+
+
+def _shared_settings(config: Any) -> Any:
+    """The settings without those that each host may have its own of."""
+    return dataclasses.replace(
+        config,
+        run=dataclasses.replace(config.run, process=None, dir=None),
+        data=dataclasses.replace(config.data, dir=None),
+    )
+
+
+def _train_each(
+    family: Family, directory: Path, settings: Settings, images: Dataset, layout: Layout
+) -> TrainState:
+    """Trains a family after the one it builds upon, each in its own directory."""
+    before = None
+    if family.before:
+        name = family.before.name
+        before = _train_each(family.before, directory / name, settings, images, layout)
+        logger.info("%s: done; its weights stay frozen from here on", name)
+    train = images.train
+    for file in train.skipped:
+        logger.warning("skipped: %s", file)
+    logger.info(
+        "%s: %s images %s of %s, %d %s device(s)",
+        directory.name,
+        f"{len(train):,}",
+        train.shape[1:],
+        train.name,
+        layout.devices_in_all,
+        jax.devices()[0].device_kind,
+    )
+    return Trainer(family, before, directory, settings, train, images.test, layout).train()

@@ -1,0 +1,15 @@
+from . import averages as averages
+from . import checkpoint as checkpoint
+from . import convolutions as convolutions
+from . import digests as digests
+from . import game as game
+from . import host_memory as host_memory
+from . import keys as keys
+from . import layout as layout
+from . import loop as loop
+from . import metrics as metrics
+from . import processes as processes
+from . import rates as rates
+from . import state as state
+from . import step as step
+from . import weights as weights

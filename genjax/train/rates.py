@@ -1,0 +1,48 @@
+"""Learning rates and weights by step, with warm-up and decay."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def warm_up(rate: float, steps: int, decay: int | None = None, end: float = 0.0) -> optax.Schedule:
+    """A learning rate that rises linearly from 0, and then stays or falls along a cosine.
+
+    Args:
+      rate: the highest.
+      steps: of the rise.
+      decay: the step by which it has fallen. None: it stays.
+      end: the rate that is left then.
+
+    Returns:
+      step -> learning rate.
+    """
+    if decay is None:
+        return optax.schedules.linear_schedule(0, rate, steps)
+    return optax.schedules.warmup_cosine_decay_schedule(0, rate, steps, decay, end)
+
+
+def linear_ramp(step: jax.Array, steps: int) -> jax.Array:
+    """A weight that rises linearly over the first steps, such as that of a KL term.
+
+    Args:
+      step: completed train steps.
+      steps: of the rise; 0 for none.
+
+    Returns:
+      (step + 1) / steps, at most 1.
+    """
+    return jnp.minimum(1.0, (step + 1) / max(steps, 1))
+
+
+def steps_of_images(images: float, batch: int) -> int:
+    """Train steps that see a number of images; papers often say how long in images.
+
+    Args:
+      images: how many, such as 10e6.
+      batch: images per step.
+
+    Returns:
+      Steps, rounded, at least 1.
+    """
+    return max(1, round(images / batch))

@@ -1,0 +1,105 @@
+"""The process is set up before jax starts, and what threads raise is told on a line each, once."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from platform import libc_ver
+
+import pytest
+
+from genjax.cli import startup
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("one\ntwo"), "in the background: ValueError: one"),
+        (ValueError(), "in the background: ValueError"),
+        (ValueError("\n"), "in the background: ValueError"),
+    ],
+)
+def test_an_error_of_a_thread_is_one_line_however_long_or_empty_it_is(error, line, capsys):
+    def raises():
+        raise error
+
+    with startup.quiet_threads():
+        for _ in range(2):
+            thread = threading.Thread(target=raises)
+            thread.start()
+            thread.join()
+    assert capsys.readouterr().err.splitlines() == [line]
+
+
+PROBE = """
+import os, sys
+from genjax.cli import restart
+restart.keep_freed_memory()
+print(os.environ.get("GLIBC_TUNABLES"), sys.argv[1:], sys.stdin.read(), os.getpid())
+"""
+KEEPING = (
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432"
+    ":glibc.malloc.trim_threshold=1073741824"
+)
+
+
+@pytest.mark.skipif(libc_ver()[0] != "glibc", reason="needs glibc")
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [
+        (None, KEEPING),
+        ("glibc.malloc.check=0", f"glibc.malloc.check=0:{KEEPING}"),
+        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
+        ("glibc.malloc.trim_threshold=0", "glibc.malloc.trim_threshold=0"),
+    ],
+)
+def test_the_command_starts_anew_once_with_its_words_and_its_input(given, seen, tmp_path):
+    (tmp_path / "probe.py").write_text(PROBE)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    environment |= {"PYTHONPATH": path} | ({"GLIBC_TUNABLES": given} if given else {})
+    with subprocess.Popen(
+        [sys.executable, "-m", "probe", "a", "b c"],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        out, _ = process.communicate("input")
+    assert out == f"{seen} ['a', 'b c'] input {process.pid}\n"
+
+
+def test_a_program_from_a_pipe_goes_on_as_it_is():
+    environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable], input=PROBE, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("None [] ")
+
+
+# A test run in a shell's background ignores Ctrl-C, and so would its children.
+HEEDING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def test_ctrl_c_before_the_first_step_ends_in_one_line(tmp_path, own_sets):
+    flags = ["--run.dir", tmp_path / "run", "--data.dir", own_sets, "--run.devices", 1]
+    with subprocess.Popen(
+        [sys.executable, "-c", HEEDING, "-u", "-m", "experiments.ddpm_fashion", *map(str, flags)],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert any("parameters of unet" in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("stopped: ")
+    assert "Traceback" not in err

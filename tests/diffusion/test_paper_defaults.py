@@ -1,0 +1,115 @@
+"""Every numeric default of the diffusion modules is the paper's, or ours for a stated reason."""
+
+import importlib
+import inspect
+import math
+import pkgutil
+
+import pytest
+
+import genjax.diffusion
+
+DDPM = "Ho et al. 2020, arXiv:2006.11239"
+DDIM = "Song et al. 2021, arXiv:2010.02502"
+IDDPM = "Nichol & Dhariwal 2021, arXiv:2102.09672"
+SCORE_SDE = "Song et al. 2021, arXiv:2011.13456"
+VDM = "Kingma et al. 2021, arXiv:2107.00630"
+EDM = "Karras et al. 2022, arXiv:2206.00364"
+IMAGEN = "Saharia et al. 2022, arXiv:2205.11487"
+UNIPC = "Zhao et al. 2023, arXiv:2302.04867"
+DPM_SOLVER = "Lu et al. 2022, arXiv:2206.00927"
+SIGMOID = "Jabri et al. 2022, arXiv:2212.11972"
+
+PAPERS = {
+    ("correctors.predictor_corrector", "corrections"): (1, SCORE_SDE),
+    ("correctors.predictor_corrector", "snr"): (0.16, SCORE_SDE),
+    ("correctors.predictor_corrector", "eta"): (1.0, f"{SCORE_SDE}: the ancestral predictor"),
+    ("discrete_schedules.DiscreteCosine", "steps"): (1000, DDPM),
+    ("discrete_schedules.DiscreteCosine", "s"): (0.008, IDDPM),
+    ("discrete_schedules.DiscreteCosine", "max_beta"): (0.999, IDDPM),
+    ("discrete_schedules.DiscreteLinear", "steps"): (1000, DDPM),
+    ("discrete_schedules.DiscreteLinear", "beta_start"): (1e-4, DDPM),
+    ("discrete_schedules.DiscreteLinear", "beta_end"): (0.02, DDPM),
+    ("learned_schedule.learned", "log_snr_max"): (13.3, VDM),
+    ("learned_schedule.learned", "log_snr_min"): (-5.0, VDM),
+    ("learned_schedule.learned", "features"): (1024, VDM),
+    ("multistep.unipc", "order"): (2, UNIPC),
+    ("predictions.Preconditioned", "data_std"): (0.5, EDM),
+    ("samplers.ddim", "eta"): (0.0, DDIM),
+    ("schedules.EDM", "sigma_min"): (0.002, EDM),
+    ("schedules.EDM", "sigma_max"): (80.0, EDM),
+    ("schedules.EDM", "rho"): (7.0, EDM),
+    ("schedules.LinearLogSNR", "log_snr_max"): (13.3, VDM),
+    ("schedules.LinearLogSNR", "log_snr_min"): (-5.0, VDM),
+    ("schedules.Sigmoid", "start"): (-3.0, SIGMOID),
+    ("schedules.Sigmoid", "end"): (3.0, SIGMOID),
+    ("schedules.SubVP", "beta_min"): (0.1, SCORE_SDE),
+    ("schedules.SubVP", "beta_max"): (20.0, SCORE_SDE),
+    ("schedules.VE", "sigma_min"): (0.01, SCORE_SDE),
+    ("schedules.VE", "sigma_max"): (50.0, SCORE_SDE),
+    ("schedules.VP", "beta_min"): (0.1, SCORE_SDE),
+    ("schedules.VP", "beta_max"): (20.0, SCORE_SDE),
+    ("steps.karras", "sigma_min"): (0.002, EDM),
+    ("steps.karras", "sigma_max"): (80.0, EDM),
+    ("steps.karras", "rho"): (7.0, EDM),
+    ("steps.linear_log_snr", "end"): (1e-3, DPM_SOLVER),
+    ("thresholding.dynamic", "quantile"): (0.995, IMAGEN),
+}
+OURS = {
+    ("guidance.classifier_free", "rescale"): (0.0, "plain guidance"),
+    ("multistep.dpm_solver_2m", "eta"): (0.0, "the ODE solver"),
+    ("samplers.Churn", "low"): (0.0, "no bound"),
+    ("samplers.Churn", "high"): (math.inf, "no bound"),
+    ("samplers.Churn", "noise"): (1.0, "the added noise as it is"),
+    ("samplers.ancestral", "variance"): (0.0, "β̃, the variance of the posterior given x̂"),
+    ("sampling_loop.SamplingLoop.run", "every"): (1, "one evaluation per step"),
+    ("schedules.Cosine", "log_snr_max"): (20.0, "e^−10 of noise: below the steps of 8 bits"),
+    ("schedules.Cosine", "log_snr_min"): (-20.0, "e^−10 of signal: unseen under the noise"),
+    ("schedules.Sigmoid", "temperature"): (1.0, "the sigmoid as it is"),
+    ("steps.linear", "start"): (1.0, "pure noise"),
+    ("steps.linear", "end"): (0.0, "the data"),
+    ("steps.linear_log_snr", "start"): (1.0, "pure noise"),
+    ("steps.quadratic", "start"): (1.0, "pure noise"),
+    ("steps.quadratic", "end"): (0.0, "the data"),
+    ("thresholding.dynamic", "limit"): (1.0, "images in −1..1"),
+    ("thresholding.static", "low"): (-1.0, "images in −1..1"),
+    ("thresholding.static", "high"): (1.0, "images in −1..1"),
+}
+
+
+def public(namespace, module):
+    for name, value in vars(namespace).items():
+        if name[0] != "_" and getattr(value, "__module__", None) == module.__name__:
+            yield name, value
+
+
+def numeric_defaults():
+    found = {}
+    for info in pkgutil.iter_modules(genjax.diffusion.__path__):
+        module = importlib.import_module(f"genjax.diffusion.{info.name}")
+        callables = {}
+        for name, value in public(module, module):
+            callables[name] = value
+            if inspect.isclass(value):
+                methods = ((n, v) for n, v in public(value, module) if inspect.isfunction(v))
+                callables |= {f"{name}.{method}": function for method, function in methods}
+        for name, value in callables.items():
+            if not (inspect.isfunction(value) or inspect.isclass(value)):
+                continue
+            for parameter in inspect.signature(value).parameters.values():
+                default = parameter.default
+                if isinstance(default, int | float) and not isinstance(default, bool):
+                    found[f"{info.name}.{name}", parameter.name] = default
+    return found
+
+
+def test_every_numeric_default_is_in_one_of_the_two_tables():
+    assert not PAPERS.keys() & OURS.keys()
+    assert numeric_defaults().keys() == PAPERS.keys() | OURS.keys()
+
+
+@pytest.mark.parametrize(("where", "parameter"), [*PAPERS, *OURS])
+def test_the_default_has_the_stated_value(where, parameter):
+    value, reason = {**PAPERS, **OURS}[where, parameter]
+    assert reason
+    assert numeric_defaults()[where, parameter] == value

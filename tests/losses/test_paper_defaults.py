@@ -1,0 +1,141 @@
+"""Every numeric default of the losses, pinned with the paper that it comes from."""
+
+import importlib
+import inspect
+from pathlib import Path
+
+import genjax.losses
+
+BOUNDARY = "Song et al., Consistency Models (2023), arXiv:2303.01469"
+IMPROVED = "Song & Dhariwal, Improved Consistency Training (2024), arXiv:2310.14189"
+AUGMENT = "Zhao et al., Differentiable Augmentation (2020), arXiv:2006.10738, its code"
+SMOOTHED = "Salimans et al., Improved Techniques for Training GANs (2016), arXiv:1606.03498"
+EDM = "Karras et al., Elucidating the Design Space (2022), arXiv:2206.00364, table 1"
+MEAN_FLOW = "Geng et al., Mean Flows (2025), arXiv:2505.13447, table 4"
+IMPROVED_DDPM = "Nichol & Dhariwal, Improved DDPM (2021), arXiv:2102.09672"
+DDPM = "Ho et al., Denoising Diffusion Probabilistic Models (2020), arXiv:2006.11239"
+CODES = "van den Oord et al., Neural Discrete Representation Learning (2017), arXiv:1711.00937"
+LEAST_SQUARES = "Mao et al., Least Squares GAN (2017), arXiv:1611.04076, eq. 9"
+SIGMA_VAE = "Rybkin et al., Calibrated Decoders (2021), arXiv:2006.13202, its code"
+IWAE = "Burda et al., Importance Weighted Autoencoders (2016), arXiv:1509.00519, section 5"
+TC = "Chen et al., Isolating Sources of Disentanglement (2018), arXiv:1802.04942, eq. 4"
+STYLE = "Karras et al., StyleGAN2 (2020), arXiv:1912.04958, its code"
+BRIDGE = "Albergo et al., Stochastic Interpolants (2023), arXiv:2303.08797"
+RECTIFIED = "Liu et al., Flow Straight and Fast (2022), arXiv:2209.03003"
+LOGIT = "Esser et al., Scaling Rectified Flow Transformers (2024), arXiv:2403.03206"
+MIN_SNR = "Hang et al., Min-SNR Weighting (2023), arXiv:2303.09556"
+P2 = "Choi et al., Perception Prioritized Training (2022), arXiv:2204.00227"
+
+# {callable: {parameter: (value, paper)}}
+PAPERS = {
+    "augmentation.brightness": {"strength": (0.5, AUGMENT)},
+    "augmentation.saturation": {"strength": (1.0, AUGMENT)},
+    "augmentation.contrast": {"strength": (0.5, AUGMENT)},
+    "augmentation.translation": {"ratio": (0.125, AUGMENT)},
+    "augmentation.cutout": {"ratio": (0.5, AUGMENT)},
+    "beta_tc.BetaTC.loss": {"alpha": (1.0, TC), "gamma": (1.0, TC)},
+    "consistency.boundary": {"data_std": (0.5, BOUNDARY)},
+    "consistency.lognormal_pairs": {"mean": (-1.1, IMPROVED), "std": (2.0, IMPROVED)},
+    "consistency.doubling": {"first": (10, IMPROVED), "last": (1280, IMPROVED)},
+    "consistency.square_root": {"first": (2, BOUNDARY), "last": (150, BOUNDARY)},
+    "consistency.teacher_decay": {"first": (2, BOUNDARY), "start": (0.9, BOUNDARY)},
+    "flow.flow_matching": {"sigma_min": (0.0, RECTIFIED)},
+    "flow.brownian": {"scale": (2.0, BRIDGE)},
+    "gan.least_squares": {k: (v, LEAST_SQUARES) for k, v in {"a": 0.0, "b": 1.0, "c": 1.0}.items()},
+    "gan.label_smoothing": {"real": (0.9, SMOOTHED), "fake": (0.0, SMOOTHED)},
+    "importance.log_likelihood": {"samples": (5000, IWAE)},
+    "likelihoods.optimal_variance": {"min_sigma": (0.0024787521766663585, SIGMA_VAE)},
+    "likelihoods.gaussian_optimal_variance_nll": {"min_sigma": (0.0024787521766663585, SIGMA_VAE)},
+    "meanflow.logit_normal_pairs": {
+        "mean": (-0.4, MEAN_FLOW),
+        "std": (1.0, MEAN_FLOW),
+        "distinct": (0.25, MEAN_FLOW),
+    },
+    "meanflow.meanflow": {"power": (1.0, MEAN_FLOW), "constant": (1e-3, MEAN_FLOW)},
+    "penalties.path_length": {"decay": (0.99, STYLE)},
+    "quantized.Quantized.loss": {"beta": (0.25, CODES)},
+    "quantized.update_codebook": {"decay": (0.99, CODES)},
+    "times.Steps": {"steps": (1000, DDPM)},
+    "times.LogitNormal": {"mean": (0.0, LOGIT), "std": (1.0, LOGIT)},
+    "times.LogNormal": {"mean": (-1.2, EDM), "std": (1.2, EDM)},
+    "times.loss_history": {"kept": (10, IMPROVED_DDPM)},
+    "times.probabilities": {"uniform": (1e-3, IMPROVED_DDPM)},
+    "times.importance": {"uniform": (1e-3, IMPROVED_DDPM)},
+    "vlb.discretized_gaussian": {"levels": (256, DDPM)},
+    "vlb.hybrid": {"weight": (1e-3, IMPROVED_DDPM)},
+    "weightings.min_snr": {"gamma": (5.0, MIN_SNR)},
+    "weightings.p2": {"gamma": (1.0, P2), "k": (1.0, P2)},
+    "weightings.edm": {"data_std": (0.5, EDM)},
+}
+
+BYTES = "bytes scaled to 0…1"
+# {callable: {parameter: (value, reason)}}
+OURS = {
+    "augmentation.horizontal_flip": {"probability": (0.5, "an image and its mirror alike often")},
+    "augmentation.rotate90": {"probability": (1.0, "the four turns alike often")},
+    "autoencoder.RegularizedAutoencoder.loss": {"scale": (0.0, "RAE-L2 has no such part")},
+    "beta_tc.BetaTC.loss": {"beta": (1.0, "the ELBO")},
+    "couplings.sinkhorn": {"iterations": (100, "converged for the batches of its tests")},
+    "importance.log_likelihood": {"chunk": (50, "memory")},
+    "likelihoods.gaussian_nll": {"sigma": (1.0, "half the squared error, and a constant")},
+    "likelihoods.discretized_logistic_nll": {
+        "low": (0.0, BYTES),
+        "high": (1.0, BYTES),
+        "bins": (256, BYTES),
+    },
+    "likelihoods.discretized_logistic_mixture_nll": {
+        "low": (0.0, BYTES),
+        "high": (1.0, BYTES),
+        "bins": (256, BYTES),
+    },
+    "times.Uniform": {"low": (0.0, "all times"), "high": (1.0, "all times")},
+    "vae.Elbo.loss": {"beta": (1.0, "the ELBO")},
+}
+
+
+def is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def public(module):
+    """(name, callable) of a module's functions and classes and of the classes' methods."""
+    for name, value in vars(module).items():
+        if name[0] == "_" or getattr(value, "__module__", None) != module.__name__:
+            continue
+        if inspect.isfunction(value):
+            yield name, value
+        if inspect.isclass(value):
+            yield name, value
+            for inner, method in vars(value).items():
+                own = inspect.isfunction(method) and method.__module__ == module.__name__
+                if own and (inner[0] != "_" or inner == "__call__"):
+                    yield f"{name}.{inner}", method
+
+
+def numeric_defaults():
+    """{(callable, parameter): default} over all of genjax.losses."""
+    found = {}
+    for path in Path(genjax.losses.__file__).parent.glob("[!_]*.py"):
+        module = importlib.import_module(f"genjax.losses.{path.stem}")
+        for name, value in public(module):
+            for parameter in inspect.signature(value).parameters.values():
+                if is_number(parameter.default):
+                    found[f"{path.stem}.{name}", parameter.name] = parameter.default
+    return found
+
+
+def pinned(table):
+    return {(name, p): value for name, row in table.items() for p, (value, _) in row.items()}
+
+
+def test_every_numeric_default_is_the_papers_or_has_a_reason():
+    assert not pinned(PAPERS).keys() & pinned(OURS).keys()
+    found, expected = numeric_defaults(), pinned(PAPERS) | pinned(OURS)
+    assert {k: v for k, v in found.items() if k not in expected} == {}, "give its paper or a reason"
+    assert found == expected
+
+
+def test_every_paper_and_reason_is_named():
+    for _, source in (pair for row in PAPERS.values() for pair in row.values()):
+        assert any(char.isdigit() for char in source), source
+    assert all(reason for row in OURS.values() for _, reason in row.values())

@@ -1,0 +1,154 @@
+"""A step that is not finite: stopped at, left out or gone back from, and replayed."""
+
+import os
+import re
+import sys
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import vae_fashion
+from genjax.cli.main import main
+from genjax.data import open_images
+from genjax.files import read_rows
+from genjax.run import nonfinite
+from genjax.train.keys import example_keys, step_key, train_key
+from tests.checkpointed import arrays
+
+
+def breaking(when):
+    """The VAE's build, its loss NaN where when(step counted from 1, the first example's key)."""
+
+    def build(config, spec):
+        system = vae_fashion.build(config, spec)
+        player = system.game["vae"]
+
+        def loss(params, state, keys, batch):
+            value, aux = player.loss(params, state, keys, batch)
+            bad = when(state.step + 1, keys[0])
+            return value * jnp.where(bad, jnp.nan, 1.0), aux
+
+        return replace(system, game={"vae": replace(player, loss=loss, ema=0.9)})
+
+    return build
+
+
+@pytest.fixture
+def run(tmp_path, own_sets, monkeypatch, capsys):
+    def run(build, *extra, command=(), steps=8):
+        directory = tmp_path / "run"
+        flags = (
+            f"--run.dir {directory} --run.steps {steps} --run.every 3 --run.batch 8 "
+            f"--run.samples 4 --run.scan-steps 1 --run.devices 1 --hidden 8 --data.dir {own_sets}"
+        )
+        arguments = [*command, directory] if command else [*flags.split(), *extra]
+        monkeypatch.setattr(sys, "argv", ["vae_fashion", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main("vae_fashion", "", vae_fashion.Config(), build)
+        except SystemExit as stop:
+            return stop.code, capsys.readouterr()
+        return 0, capsys.readouterr()
+
+    run.directory = tmp_path / "run"
+    return run
+
+
+def at(*steps):
+    return breaking(lambda step, key: jnp.any(jnp.array(steps) == step))
+
+
+def test_a_fault_stops_the_run_and_its_record_is_the_batch_and_key_of_that_step(run, own_sets):
+    code, said = run(at(5))
+    assert code == 1
+    assert said.err.splitlines()[-1] == "error: vae/grad_norm, vae/loss not finite at step 5"
+    (row,) = nonfinite.recorded_faults(run.directory)
+    assert (row["step"], row["answer"], row["from"]) == (5, "stop", 0)
+    images = open_images("fashion_mnist_6k", split="train", data_dir=own_sets)
+    np.testing.assert_array_equal(
+        images.source[np.array(row["images"])]["image"], images.batch(0, 4, 8)["image"]
+    )
+    key = jax.random.fold_in(train_key(jax.random.key(0), 0), 4)
+    np.testing.assert_array_equal(jax.random.key_data(key), row["key"])
+
+
+def test_a_replay_shows_what_broke_and_changes_nothing(run):
+    run(at(5))
+    before = {p: p.read_bytes() for p in run.directory.rglob("*") if p.is_file()}
+    code, said = run(at(5), command=("replay",))
+    assert code == 0
+    assert re.search(r"vae/loss +nan", said.out)
+    assert re.search(r"vae/kl +\d", said.out)
+    assert "not finite after it: vae." in said.out
+    assert {p: p.read_bytes() for p in run.directory.rglob("*") if p.is_file()} == before
+
+
+def test_without_a_fault_there_is_nothing_to_replay(run):
+    run(at(99), steps=1)
+    code, said = run(at(99), command=("replay",))
+    assert code == 2
+    assert "no step of it was not finite" in said.err
+
+
+def test_a_stopped_run_goes_on_where_the_fault_is_mended_as_if_it_had_never_been(run, tmp_path):
+    run(at(5))
+    assert run(at())[0] == 0
+    cut = arrays(run.directory)
+    os.rename(run.directory, tmp_path / "cut")
+    run(at())
+    jax.tree.map(np.testing.assert_array_equal, cut, arrays(run.directory))
+
+
+def test_a_skipped_step_leaves_the_state_and_the_rest_of_the_run_alone(run):
+    code, _ = run(at(5), "--run.non-finite", "skip")
+    assert code == 0
+    assert [row["answer"] for row in nonfinite.recorded_faults(run.directory)] == ["skip"]
+    rows = read_rows(run.directory / "metrics.jsonl")
+    assert all(np.isfinite(value) for row in rows for value in row.values())
+    skipped = {row["step"]: row["vae/skipped"] for row in rows if "vae/skipped" in row}
+    assert skipped == {step: float(step == 5) for step in range(1, 9)}
+
+
+def test_too_many_skips_in_a_row_stop_the_run(run, monkeypatch):
+    monkeypatch.setattr(nonfinite, "MOST_SKIPPED", 2)
+    code, said = run(at(2, 4, 5, 6), "--run.non-finite", "skip")
+    assert code == 1
+    assert "step 6" in said.err
+    assert "2 updates in a row were skipped" in said.out
+
+
+def test_a_rollback_goes_on_from_the_checkpoint_with_other_noise(run):
+    # A fault of one in four draws of the noise, but only at step 5 and for the first two tries.
+    tries = train_key(jax.random.key(0), 0), train_key(jax.random.key(0), 1)
+    unlucky = jnp.stack([jax.random.key_data(first_key(key, step=5)) for key in tries])
+    build = breaking(
+        lambda step, key: jnp.any(jnp.all(jax.random.key_data(key)[None] == unlucky, axis=1))
+    )
+    code, said = run(build, "--run.non-finite", "rollback")
+    assert code == 0
+    rows = nonfinite.recorded_faults(run.directory)
+    assert [(row["step"], row["answer"], row["from"]) for row in rows] == [
+        (5, "rollback", 0),
+        (5, "rollback", 3),
+    ]
+    assert said.out.count("resumed at step 3 of 8") == 2
+    assert [
+        row["step"] for row in read_rows(run.directory / "metrics.jsonl") if "vae/kl" in row
+    ] == [*range(1, 9)]
+
+
+def first_key(key, step):
+    """The key of the first player's first example."""
+    return example_keys(step_key(key, step - 1), 0, 8, None)[0]
+
+
+def test_a_fault_that_other_noise_does_not_help_ends_the_rollbacks(run):
+    code, said = run(at(5), "--run.non-finite", "rollback")
+    assert code == 1
+    assert [row["answer"] for row in nonfinite.recorded_faults(run.directory)] == [
+        "rollback"
+    ] * 3 + ["stop"]
+    assert "3 rollbacks to step 3 did not help" in said.out

@@ -1,0 +1,27 @@
+"""Rates by step."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.train import rates
+
+
+def test_the_rate_rises_stays_or_falls():
+    stays = rates.warm_up(2.0, 10)
+    np.testing.assert_allclose([stays(s) for s in (0, 5, 10, 99)], [0, 1, 2, 2])
+    falls = rates.warm_up(2.0, 10, 30, end=0.5)
+    # Halfway along the cosine it is midway between the highest and the last.
+    np.testing.assert_allclose(
+        [falls(s) for s in (0, 5, 10, 20, 30, 99)], [0, 1, 2, 1.25, 0.5, 0.5], rtol=1e-6
+    )
+
+
+def test_the_ramp_reaches_one_at_its_last_step():
+    steps = jnp.arange(6)
+    np.testing.assert_allclose(rates.linear_ramp(steps, 4), [0.25, 0.5, 0.75, 1, 1, 1])
+    np.testing.assert_allclose(rates.linear_ramp(steps, 0), 1)
+
+
+def test_images_are_counted_in_steps():
+    assert rates.steps_of_images(10e6, 512) == 19531
+    assert rates.steps_of_images(1, 512) == 1

@@ -1,0 +1,1 @@
+"""Programs that measure runs, or break them on purpose, and print tables: python -m tools.NAME."""

@@ -1,0 +1,118 @@
+"""Whether a run that was stopped and resumed, in other processes, is bit for bit the whole run."""
+
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image
+
+from genjax.data import open_images
+from genjax.files import read_rows
+from tests.checkpointed import arrays
+
+ROOT = Path(__file__).parent.parent
+BATCH, STEPS = 8, 15
+# 44 images: a batch of 8 meets the end of an epoch in its midst. Dispatches of 5 steps: 7 and 11
+# are in the midst of one.
+IMAGES, CLASSES, SIDE = 44, 4, 8
+COMPARED = ("params", "opt_state", "ema", "variables", "rows")
+
+
+def draw_images(folder):
+    """A folder of noise, by split and class."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", IMAGES), ("test", 2 * CLASSES)):
+        for i in range(count):
+            path = folder / split / f"class_{i % CLASSES}" / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8)).save(path)
+    return folder
+
+
+def command(name, family, images, directory, steps, dispatch):
+    """Runs the experiment's own command up to `steps`, in a process of its own."""
+    module = ["tests.families", name] if family.slices else [family.experiment.__name__]
+    flags = (
+        f"--run.dir {directory} --run.steps {steps} --run.every 5 --run.scan-steps {dispatch} "
+        f"--run.batch {BATCH} --run.samples 4 --run.devices 2 "
+        f"--data.folder {images} --data.size {SIDE}"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", *module, *flags.split(), *family.flags.split()],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{name} at step {steps}: {done.stderr}")
+    return done.stdout
+
+
+def stopped(name, family, images, directory, stops, dispatch=5):
+    """The directory of a run of STEPS steps in len(stops) + 1 processes."""
+    for number, steps in enumerate([*stops, STEPS]):
+        told = command(name, family, images, directory, steps, dispatch)
+        if number:
+            assert f"resumed at step {stops[number - 1]}" in told, told
+    return directory
+
+
+def _arrays(directory):
+    """{name: array} of every checkpointed array of a run and of its first stage."""
+    found = {}
+    for place in sorted(directory.rglob("checkpoints")):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(arrays(place.parent)):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            found[f"{name} {place.parent.relative_to(directory)}"] = leaf
+    return found
+
+
+def _rows(directory):
+    return {
+        path.relative_to(directory): read_rows(path) for path in directory.rglob("metrics.jsonl")
+    }
+
+
+def compare(whole, parts):
+    """{part of the run: what differs, "" for nothing}, by bits."""
+    one, other = _arrays(whole), _arrays(parts)
+    assert one.keys() == other.keys()
+    found = {}
+    for part in COMPARED[:-1]:
+        names = [name for name in one if name.startswith(f"{part}.")]
+        bad = [name for name in names if one[name].tobytes() != other[name].tobytes()]
+        far = max((float(np.max(np.abs(one[n] - other[n]))) for n in bad), default=0)
+        found[part] = f"{len(bad)} of {len(names)} by {far:.0e}" if bad else ""
+    rows, others = _rows(whole), _rows(parts)
+    same = rows == others and any(rows.values())
+    found["rows"] = "" if same else _first_difference(rows, others)
+    return found
+
+
+def _first_difference(rows, others):
+    for path in rows:
+        steps, its = ([row["step"] for row in r.get(path, [])] for r in (rows, others))
+        if steps != its:
+            return f"{path.name}: steps {steps} and {its}"
+        for a, b in zip(rows[path], others[path], strict=True):
+            if a != b:
+                return f"{path.name} at step {a['step']}"
+    return "no rows"
+
+
+def batches_resume(images, stops):
+    """Whether the loop's stream of images, cut at the stops, is that of an uninterrupted run."""
+    source = open_images(folder=images, split="train", size=SIDE)
+
+    def stream(start, stop):
+        parts = source.batches(0, start, BATCH, scan_steps=5, stop=stop)
+        return np.concatenate([part["image"] for part in parts])
+
+    cuts = [0, *stops, STEPS]
+    pieces = [stream(a, b) for a, b in pairwise(cuts)]
+    return np.array_equal(np.concatenate(pieces), stream(0, STEPS))

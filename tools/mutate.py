@@ -1,0 +1,175 @@
+"""Mutation testing: changes a module in one place at a time, and runs its tests on each change.
+
+    python -m tools.mutate genjax/losses/vae.py genjax/losses/flow.py
+    python -m tools.mutate genjax/losses/*.py --sample 200 --also tests/test_defects.py
+
+A mutant is killed where its tests fail or take several times as long. Prints the survivors, then
+the share killed per module; exits with 1 where fewer than 95 % of all were killed. Mutants that
+compute the same values are listed, with the reason, in tools/equivalent_mutants.txt.
+"""
+
+import ast
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Annotated, NamedTuple
+
+import tyro
+from tqdm import tqdm
+
+ROOT = Path(__file__).parent.parent
+EQUIVALENT = Path(__file__).parent / "equivalent_mutants.txt"
+LEAST = 0.95
+# fmt: off
+OPERATORS = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,
+    ast.FloorDiv: ast.Div, ast.Mod: ast.Mult, ast.And: ast.Or, ast.Or: ast.And,
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+    ast.USub: ast.UAdd,
+}
+NAMES = {
+    "min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum", "floor": "ceil",
+    "ceil": "floor", "argmin": "argmax", "argmax": "argmin",
+}
+# fmt: on
+PYTEST = [sys.executable, "-m", "pytest", "-xq", "-p", "no:cacheprovider", "-o", "addopts="]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to mutate, and how much of it."""
+
+    modules: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files of genjax; the tests of genjax/ROOM/NAME.py are tests/ROOM/test_NAME.py."""
+    also: tuple[Path, ...] = ()
+    """Test files to run after each module's own."""
+    sample: int | None = None
+    """Draws that many of the mutants; all by default."""
+    seed: int = 0
+    jobs: int = os.cpu_count() or 1
+
+
+class Mutant(NamedTuple):
+    """A module's source with one change; the change is named without its line."""
+
+    module: Path
+    line: int
+    change: str
+    source: str
+
+
+def mutants(module: Path) -> Iterator[Mutant]:
+    tree = ast.parse((ROOT / module).read_text())
+    for node, parent, scope in _nodes(tree, tree, "module"):
+        shown = parent if isinstance(parent, ast.expr | ast.keyword | ast.arguments) else node
+        for field, value in _changes(node):
+            before, old = ast.unparse(shown), getattr(node, field)
+            setattr(node, field, value)
+            change = f"{module}: {scope}: {before} -> {ast.unparse(shown)}"
+            yield Mutant(module, node.lineno, change, ast.unparse(tree))
+            setattr(node, field, old)
+
+
+def _nodes(node: ast.AST, parent: ast.AST, scope: str) -> Iterator[tuple[ast.AST, ast.AST, str]]:
+    """Every node but those of annotations, error messages and formatted strings."""
+    scope = node.name if isinstance(node, ast.FunctionDef | ast.ClassDef) else scope
+    yield node, parent, scope
+    for field, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            skipped = field in ("annotation", "returns") or isinstance(child, ast.Raise)
+            if isinstance(child, ast.AST) and not (skipped or isinstance(child, ast.JoinedStr)):
+                yield from _nodes(child, node, scope)
+
+
+def _changes(node: ast.AST) -> Iterator[tuple[str, object]]:
+    """(field of the node, other value)."""
+    match node:
+        case ast.Constant(value=bool(x)):
+            yield "value", not x
+        case ast.Constant(value=int(x)):
+            yield "value", x + 1
+        case ast.Constant(value=float(x)):
+            yield "value", 2 * x or 1.0
+        case ast.Compare(ops=ops):
+            for i, op in enumerate(ops):
+                yield "ops", [*ops[:i], OPERATORS[type(op)](), *ops[i + 1 :]]
+        case ast.Name(id=name) if name in NAMES:
+            yield "id", NAMES[name]
+        case ast.Attribute(attr=name) if name in NAMES:
+            yield "attr", NAMES[name]
+        case _ if type(getattr(node, "op", None)) in OPERATORS:
+            yield "op", OPERATORS[type(node.op)]()  # type: ignore[attr-defined]
+
+
+def copied(folder: Path) -> Path:
+    """A copy of the tracked files, in which a mutant can replace its module."""
+    for name in subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, folder / name)
+    return folder
+
+
+def passes(copies: SimpleQueue[Path], mutant: Mutant, also: tuple[Path, ...], limit: float) -> bool:
+    """Whether the module's tests pass on the mutant, within the limit in seconds."""
+    own = Path("tests", *mutant.module.parts[1:-1], f"test_{mutant.module.name}")
+    # One cache of compiled programs for all: only what a mutant changes is compiled.
+    cache = {"PYTEST_XDIST_TESTRUNUID": f"mutate-{os.getpid()}"}
+    folder = copies.get()
+    try:
+        (folder / mutant.module).write_text(mutant.source)
+        command = [*PYTEST, "-m", "not slow", *map(str, (own, *also))]
+        environment = os.environ | cache | {"PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit
+        )
+        if done.returncode not in (0, 1, 2):  # passed, failed, not importable
+            raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
+        return done.returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        shutil.copyfile(ROOT / mutant.module, folder / mutant.module)
+        copies.put(folder)
+
+
+def main() -> None:
+    options = tyro.cli(Options, description=__doc__)
+    equivalent = {line.split(" # ")[0].strip() for line in EQUIVALENT.read_text().splitlines()}
+    found = [m for path in options.modules for m in mutants(path) if m.change not in equivalent]
+    if options.sample is not None:
+        found = random.Random(options.seed).sample(found, min(options.sample, len(found)))
+    killed, limits = dict.fromkeys(options.modules, 0), {}
+    copies: SimpleQueue[Path] = SimpleQueue()
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(options.jobs):
+            copies.put(copied(Path(folder, str(number))))
+        for module in {mutant.module for mutant in found}:
+            began = time.monotonic()
+            unchanged = Mutant(module, 0, "", ast.unparse(ast.parse((ROOT / module).read_text())))
+            if not passes(copies, unchanged, options.also, 3600):
+                sys.exit(f"error: the tests of {module} fail without a mutant")
+            limits[module] = 60 + 4 * options.jobs * (time.monotonic() - began)
+        with ThreadPoolExecutor(options.jobs) as pool:
+            alive = pool.map(lambda m: passes(copies, m, options.also, limits[m.module]), found)
+            for mutant, survived in zip(found, tqdm(alive, total=len(found)), strict=True):
+                killed[mutant.module] += not survived
+                if survived:
+                    tqdm.write(f"survived: line {mutant.line} of {mutant.change}")
+    for module, count in killed.items():
+        print(f"{module}: {count} of {sum(m.module == module for m in found)} killed")
+    print(f"all: {sum(killed.values())} of {len(found)} killed")
+    sys.exit(sum(killed.values()) < LEAST * len(found))
+
+
+if __name__ == "__main__":
+    main()
