@@ -17,6 +17,12 @@ SHARED = {
     "losses/test_against_numpyro.py": ("importance", "likelihoods", "vae"),
     "losses/test_against_torch.py": ("gan", "likelihoods", "vae"),
     "diffusion/test_against_diffusers.py": ("predictions", "schedules"),
+    "losses/test_over_devices.py": (
+        *("beta_tc", "gan", "info_vae", "likelihoods", "penalties", "quantized", "vae"),
+    ),
+    "losses/test_paper_defaults.py": (),
+    "diffusion/test_paper_defaults.py": (),
+    "diffusion/test_schedules.py": ("discrete_schedules",),
     "diffusion/test_sampler_contract.py": ("correctors", "multistep", "samplers"),
     "diffusion/test_samplers_against_diffusers.py": ("multistep", "samplers"),
     "test_defects.py": (
