@@ -24,6 +24,59 @@ LIMITS = """\
 """
 
 
+TEMPLATE = """\
+---
+{front}
+---
+
+# {name}
+
+{what}
+
+{parameters} parameters, arrays without any code, as one run had learned them by step
+{step} of {steps}, seed {seed}. Where the run kept a moving average of parameters, these are the
+average.
+
+## Use
+
+With genjax {version} (`pip install genjax-vision`) and the code of the experiment:
+
+{use}
+or in Python, as plain arrays:
+
+```python
+from genjax import run
+
+config, weights = run.load_weights({target})  # weights["params"], weights["variables"]
+```
+
+## Data
+
+{count} images {shape}{classes}: the {source}, split `train`, fingerprint {fingerprint}.
+What starts with `test/` below was measured on its split `test`.
+
+## Results
+
+{results}
+## Training
+
+{train}
+
+Settings, complete:
+
+```json
+{settings}
+```
+
+## Limits
+
+{limits}
+## Licence
+
+{permission} The licence of the data may bind what is made from them, too.
+"""
+
+
 def train_flags(config: Any, default: Any, prefix: str = "") -> str:
     """The command-line flags that train with some settings.
 
@@ -92,79 +145,48 @@ def write(
       Markdown.
     """
     name, images, about = values["experiment"], values["images"], values["export"]
-    settings, data = values["config"]["run"], values["config"]["data"]
-    source = _source(data)
+    settings = values["config"]["run"]
     height, width, channels = images["shape"]
-    license = about["license"]
     permission = (
         "No licence was given for these weights: ask whoever published them before you use them."
-        if license == "unknown"
-        else f"{license}, as given by whoever exported these weights."
+        if about["license"] == "unknown"
+        else f"{about['license']}, as given by whoever exported these weights."
     )
+    return TEMPLATE.format(
+        front=_front_matter(values),
+        name=name,
+        what=document.partition("\n\n    ")[0].strip(),
+        parameters=f"{parameters:,}",
+        step=f"{about['step']:,}",
+        steps=f"{settings['steps']:,}",
+        seed=settings["seed"],
+        version=values["genjax"],
+        use=_use(program, target),
+        target=json.dumps(target),
+        count=f"{images['count']:,}",
+        shape=f"{height}x{width}x{channels}",
+        classes=f" in {images['classes']} classes" if images["classes"] else "",
+        source=_source(values["config"]["data"]),
+        fingerprint=_code(images["fingerprint"]),
+        results=_table(rows),
+        train=f"```\n{program} {train_flags}".rstrip() + "\n```" if program else "From Python.",
+        settings=json.dumps(values["config"], indent=2),
+        limits=LIMITS,
+        permission=permission,
+    )
+
+
+def _front_matter(values: dict[str, Any]) -> str:
+    data = values["config"]["data"]
     public_set = not data.get("folder") and data["name"] != ARRAYS
-    front = {
-        "license": license,
+    matter = {
+        "license": values["export"]["license"],
         "library_name": "genjax",
         "pipeline_tag": "unconditional-image-generation",
-        "tags": ["jax", "flax", "image-generation", name],
+        "tags": ["jax", "flax", "image-generation", values["experiment"]],
         **({"datasets": [data["name"]]} if public_set else {}),
     }
-    matter = "\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items())
-    classes = f" in {images['classes']} classes" if images["classes"] else ""
-    what = document.partition("\n\n    ")[0].strip()
-    train = f"```\n{program} {train_flags}".rstrip() + "\n```" if program else "From Python."
-    return f"""\
----
-{matter}
----
-
-# {name}
-
-{what}
-
-{parameters:,} parameters, arrays without any code, as one run had learned them by step
-{about["step"]:,} of {settings["steps"]:,}, seed {settings["seed"]}. Where the run kept a moving
-average of parameters, these are the average.
-
-## Use
-
-With genjax {values["genjax"]} (`pip install genjax-vision`) and the code of the experiment:
-
-{_use(program, target)}
-or in Python, as plain arrays:
-
-```python
-from genjax import run
-
-config, weights = run.load_weights({json.dumps(target)})  # weights["params"], weights["variables"]
-```
-
-## Data
-
-{images["count"]:,} images {height}x{width}x{channels}{classes}: the {source}, split `train`,
-fingerprint {_code(images["fingerprint"])}. What starts with `test/` below was measured on its split
-`test`.
-
-## Results
-
-{_table(rows)}
-## Training
-
-{train}
-
-Settings, complete:
-
-```json
-{json.dumps(values["config"], indent=2)}
-```
-
-## Limits
-
-{LIMITS}
-## Licence
-
-{permission} The licence of the data may bind what is made from them, too.
-"""
+    return "\n".join(f"{key}: {json.dumps(value)}" for key, value in matter.items())
 
 
 def _source(data: dict[str, Any]) -> str:
