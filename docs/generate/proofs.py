@@ -21,7 +21,7 @@ SHARED = {
         *("beta_tc", "gan", "info_vae", "likelihoods", "penalties", "quantized", "vae"),
     ),
     "losses/test_paper_defaults.py": (),
-    "diffusion/test_paper_defaults.py": (),
+    "diffusion/test_diffusion_paper_defaults.py": (),
     "diffusion/test_schedules.py": ("discrete_schedules",),
     "diffusion/test_sampler_contract.py": ("correctors", "multistep", "samplers"),
     "diffusion/test_samplers_against_diffusers.py": ("multistep", "samplers"),
