@@ -195,3 +195,16 @@ def test_predictions_of_two_shapes_are_refused():
     predict = guidance.classifier_free(lambda z, t: z, lambda z, t: z[:, :1], 2.0)
     with pytest.raises(ValueError, match=r"\(2, 3\).*\(2, 1\)"):
         predict(jnp.ones((2, 3)), jnp.ones(2))
+
+
+def test_labels_are_dropped_with_the_probability_and_each_by_its_own_key():
+    label = jnp.arange(4000) % 10
+    keys = jax.random.split(jax.random.key(0), len(label))
+    dropped = guidance.drop_labels(label, keys, classes=10, probability=0.25)
+    assert jnp.all((dropped == label) | (dropped == 10))
+    # Four standard deviations of a mean of 4,000.
+    assert abs(jnp.mean(dropped == 10) - 0.25) < 4 * (0.25 * 0.75 / 4000) ** 0.5
+    turned = guidance.drop_labels(label[::-1], keys[::-1], classes=10, probability=0.25)
+    np.testing.assert_array_equal(turned[::-1], dropped)
+    kept = guidance.drop_labels(label, keys, classes=10, probability=0.0)
+    np.testing.assert_array_equal(kept, label)

@@ -259,3 +259,13 @@ def test_a_wrong_number_of_keys_raises_naming_both(name):
 def test_images_that_are_not_square_cannot_turn():
     with pytest.raises(ValueError, match=r"\(8, 5, 6, 3\)"):
         aug.rotate90(IMAGES[:, 1:], KEY)
+
+
+def test_binarized_pixels_are_one_as_often_as_their_grey_value_says():
+    grey = jnp.tile(jnp.array([0.0, 0.2, 0.7, 1.0]), (1000, 1)).reshape(1000, 2, 2, 1)
+    keys = jax.random.split(jax.random.key(0), 1000)
+    drawn = aug.binarize(grey, keys)
+    assert jnp.all((drawn == 0) | (drawn == 1))
+    mean, error = drawn.mean(0).ravel(), jnp.sqrt(grey[0] * (1 - grey[0]) / 1000).ravel()
+    assert jnp.all(jnp.abs(mean - grey[0].ravel()) <= 4 * error)
+    np.testing.assert_array_equal(aug.binarize(grey[:1], keys[0])[0], drawn[0])

@@ -270,3 +270,27 @@ def test_mismatched_shapes_raise_naming_both():
             f(bad, lambda z: z @ W.T, X, KEY, nll=nll, samples=2)
         with pytest.raises(ValueError, match="3 keys for 4"):
             f(*model(ROUGH, W), X, three, nll=nll, samples=2)
+
+
+def test_with_the_true_posterior_the_mean_elbo_and_iwae_over_noise_are_the_likelihood():
+    # x|z ~ N(z, 1/2), z ~ N(0, 1): x ~ N(0, 3/2), z|x ~ N(2x/3, 1/3).
+    x = jnp.array([[-1.5], [0.2], [2.0]])
+    exact = 0.5 * (x[:, 0] ** 2 / 1.5 + jnp.log(2 * jnp.pi * 1.5))
+
+    def nll(z, x):
+        return jnp.sum((x - z) ** 2 + 0.5 * jnp.log(jnp.pi), axis=1)
+
+    def encode(x):
+        return 2 * x / 3, jnp.full_like(x, -jnp.log(3.0))
+
+    def parts(noise, x):
+        z = 2 * x / 3 + noise / 3**0.5
+        kl = 0.5 * (z**2 - noise**2 + jnp.log(3.0))
+        return nll(z, x), kl.sum(1)
+
+    key = jax.random.key(0)
+    found = importance.mean_elbo(encode, lambda z: z, x, key, nll=nll, samples=3)
+    np.testing.assert_allclose(found, exact, rtol=1e-5)
+    for estimate in (importance.mean_elbo, importance.iwae):
+        found = importance.over_noise(estimate, parts, x, key, size=1, samples=3)
+        np.testing.assert_allclose(found, exact, rtol=1e-5)
