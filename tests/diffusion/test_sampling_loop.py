@@ -40,16 +40,16 @@ def test_rows_are_the_closed_forms_of_rectified_flow():
     assert found.h[2] == jnp.inf
 
 
-def test_a_last_time_of_zero_is_clean_data_where_the_schedule_keeps_some_noise():
+def test_the_last_step_to_time_zero_returns_clean_data_even_if_sigma_0_is_positive():
     schedule = schedules.VE()
     found = sampling_loop.rows(schedule, jnp.array([1.0, 0.5, 0.0]))
     assert schedule.sigma(0.0) > 0
     assert found.sigma_next[-1] == 0
-    kept = sampling_loop.rows(schedule, jnp.array([1.0, 0.5]))
-    np.testing.assert_allclose(kept.sigma_next[-1], schedule.sigma(0.5), rtol=1e-6)
+    table = sampling_loop.rows(schedule, jnp.array([1.0, 0.5]))
+    np.testing.assert_allclose(table.sigma_next[-1], schedule.sigma(0.5), rtol=1e-6)
 
 
-def test_the_estimates_put_the_state_together_again_also_where_the_data_are_clipped():
+def test_the_estimates_recombine_to_the_state_also_with_clipped_data():
     for clip in (None, (-0.1, 0.1), lambda x: 0.5 * x):
         data, noise = loop(clip=clip).data_and_noise(Z, row(1))
         np.testing.assert_allclose(0.25 * data + 0.75 * noise, Z, atol=1e-6)
@@ -63,7 +63,7 @@ def test_the_loop_returns_the_last_state_and_on_request_all():
     np.testing.assert_array_equal(loop().run(lambda z, row: z + row.t_next), last)
 
 
-def test_a_start_is_drawn_at_the_first_times_noise():
+def test_the_start_is_drawn_at_the_noise_level_of_the_first_time():
     np.testing.assert_array_equal(
         loop(start=None).start, jax.random.normal(jax.random.fold_in(jax.random.key(0), 0), Z.shape)
     )

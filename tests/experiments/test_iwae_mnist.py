@@ -36,7 +36,7 @@ def random_state(system):
     def draw(path, leaf):
         image = "p1" in jax.tree_util.keystr(path)
         drawn = rng.standard_normal(leaf.shape) / leaf.shape[0] ** 0.5
-        # Biases of one sign: wrong sums over 50 latents would be seen.
+        # Biases of one sign: wrong sums over 50 latents would show.
         drawn = drawn if image else 0.1 if leaf.ndim == 1 else 0.3 * drawn
         return jnp.broadcast_to(jnp.asarray(drawn, leaf.dtype), leaf.shape)
 
@@ -50,7 +50,7 @@ def test_the_log_likelihood_is_that_of_the_generator_by_brute_force(layers):
     keys = jax.random.split(jax.random.key(2), 2)
     scores = jax.jit(system.measure.scores)(state, keys, {"image": X})
 
-    # p(x) = E_p(h)[p(x|h)]: the generator knows nothing of the encoder.
+    # p(x) = E_p(h)[p(x|h)]: the generator does not depend on the encoder.
     n = 100_000
     z = jax.random.normal(jax.random.key(3), (n, 50))
     p = jax.jit(system.generate)(state, jax.random.split(jax.random.key(4), n), z, None)
@@ -65,7 +65,7 @@ def test_the_log_likelihood_is_that_of_the_generator_by_brute_force(layers):
     )
 
 
-def test_one_layer_is_the_vae_of_the_losses_room():
+def test_one_layer_is_the_vae_of_genjax_losses():
     system = built()
     state = random_state(system)
     params = state.params["vae"]
@@ -100,7 +100,7 @@ def test_the_output_starts_at_the_mean_of_the_training_pixels(own_sets):
 
 
 def test_the_rate_falls_by_a_seventh_of_a_decade_after_each_power_of_three_epochs():
-    system = built(run=Settings(steps=1, batch=20))  # 5 steps an epoch
+    system = built(run=Settings(steps=1, batch=20))  # 5 steps per epoch
     optimizer = system.game["vae"].optimizer
     one = {"w": jnp.ones(())}
     ends = np.cumsum([5 * 3**i for i in range(8)])

@@ -1,4 +1,4 @@
-"""Layouts place, gather, refuse and number as they say; what they compute is in test_devices."""
+"""Layouts place, gather, raise and number examples; test_devices tests what they compute."""
 
 import re
 from dataclasses import replace
@@ -16,7 +16,7 @@ IMAGES = np.zeros((1, BATCH, *SPEC.shape), np.uint8)
 
 
 @pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(2)])
-def test_a_data_set_held_on_the_devices_gives_the_same_steps(layout):
+def test_a_data_set_on_the_devices_takes_the_same_steps(layout):
     system = FAMILIES["vae"].system()
     images = np.random.default_rng(0).integers(0, 256, (40, *SPEC.shape), np.uint8)
     indices = np.random.default_rng(1).integers(0, 40, (3, BATCH), np.int32)
@@ -41,8 +41,8 @@ def test_sharding_spreads_large_arrays_on_their_largest_fitting_axis_and_keeps_t
     moment = jax.tree.leaves(state.opt_state)
     assert any(x.ndim and not x.sharding.is_fully_replicated for x in moment)
     assert state.step.sharding.is_fully_replicated
-    whole = layout.gather(state)
-    assert all(len(x.sharding.device_set) == 1 for x in jax.tree.leaves(whole))
+    gathered = layout.gather(state)
+    assert all(len(x.sharding.device_set) == 1 for x in jax.tree.leaves(gathered))
 
 
 @pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(2)])
@@ -62,13 +62,13 @@ def test_a_prepared_program_is_neither_traced_nor_compiled_again(layout, caplog)
 
 
 @pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(8, smallest=64)])
-def test_like_tells_how_a_placed_state_lies(layout):
+def test_like_returns_the_shardings_of_a_placed_state(layout):
     state = initial(FAMILIES["vae"].system())
 
-    def lies(tree):
+    def placement(tree):
         return jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), tree)
 
-    assert lies(layout.like(state)) == lies(layout.place(state))
+    assert placement(layout.like(state)) == placement(layout.place(state))
 
 
 def test_a_gathered_state_survives_the_next_donated_step():
@@ -76,13 +76,13 @@ def test_a_gathered_state_survives_the_next_donated_step():
     state = layout.place(initial(system))
     dispatch = layout.compile(system.game)
     batch = layout.feed({"image": IMAGES})
-    kept = layout.gather(state)
-    before = jax.tree.map(np.array, kept)
+    gathered = layout.gather(state)
+    before = jax.tree.map(np.array, gathered)
     dispatch(state, jax.random.key(1), batch)
-    jax.tree.map(np.testing.assert_array_equal, kept, before)
+    jax.tree.map(np.testing.assert_array_equal, gathered, before)
 
 
-def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
+def test_an_indivisible_batch_raises_and_suggests_another():
     game = FAMILIES["gan"].system().game
     with pytest.raises(LayoutError, match=r"30 does not divide over 8 devices: .* such as 24"):
         check(game, 30, 8)
@@ -93,7 +93,7 @@ def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
 
 
 @pytest.mark.parametrize("batch", [-3, 0, 1, 7, 9])
-def test_a_suggested_batch_is_one_that_fits(batch):
+def test_a_suggested_batch_is_divisible(batch):
     game = FAMILIES["gan"].system().game
     with pytest.raises(LayoutError) as refusal:
         check(game, batch, 8)
@@ -103,7 +103,7 @@ def test_a_suggested_batch_is_one_that_fits(batch):
 
 
 @pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(2)])
-def test_more_steps_than_were_compiled_together_are_refused(layout):
+def test_more_steps_than_scan_steps_raise(layout):
     system = FAMILIES["vae"].system()
     for scan_steps in (1, 2):
         steps = layout.compile(system.game, scan_steps=scan_steps)
@@ -112,7 +112,7 @@ def test_more_steps_than_were_compiled_together_are_refused(layout):
             steps(layout.place(initial(system)), jax.random.key(1), batch)
 
 
-def test_noise_is_that_of_the_global_example():
+def test_noise_is_keyed_by_the_global_index_of_an_example():
     keys = jax.vmap(jax.random.fold_in, (None, 0))(
         jax.random.fold_in(jax.random.key(3), 1), jnp.arange(8)
     )
