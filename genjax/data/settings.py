@@ -1,11 +1,11 @@
-"""What says which images a run is about."""
+"""The settings that say which images a run is about."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-ARRAYS = "arrays"  # the name of a data set that came as arrays
+ARRAYS = "arrays"  # the name of a data set that was given as arrays
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class DataSettings:
     name: str = "fashion_mnist_6k"
     """A TFDS image data set; fashion_mnist_6k and shapes64 come with genjax."""
     dir: str | None = None
-    """Where prepared TFDS data sets lie. None: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    """Where the prepared TFDS data sets are. None: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     folder: str | None = None
     """A folder of images instead; subfolders are the classes."""
     size: int | None = None

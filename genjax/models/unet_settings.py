@@ -17,9 +17,9 @@ class UNetSettings:
     channels: int = 16
     """Channels at full resolution."""
     multipliers: tuple[int, ...] = (1, 2, 4)
-    """Times that many at each level, halving the resolution in between."""
+    """Multipliers of the channels, per level; each level halves the resolution."""
     blocks: int = 1
-    """Residual blocks at each level."""
+    """Residual blocks per level."""
     attention: tuple[int, ...] = (7,)
     """Resolutions with self-attention."""
     head_features: int = 64
@@ -29,9 +29,9 @@ class UNetSettings:
     dropout: float = 0.0
     """Probability of dropping an activation."""
     compute: Literal["float32", "bfloat16"] = "float32"
-    """What the network computes in; its parameters are float32 either way."""
+    """The dtype of the network's computation; its parameters are float32 either way."""
     remat: bool = False
-    """Compute activations again for the gradient: less memory on a GPU, a third more work."""
+    """Recompute activations for the gradient: less memory on a GPU, a third more work."""
 
     def unet(self, classes: int | None = None) -> UNet:
         """The network.

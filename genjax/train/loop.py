@@ -43,7 +43,12 @@ class NonFiniteError(GenjaxError):
 
 
 class Stopped(GenjaxError):  # noqa: N818, a request, not an error
-    """A signal asked the run to stop; the step is saved."""
+    """A signal asked the run to stop; the step is saved.
+
+    Args:
+      signum: number of the signal.
+      step: the saved step.
+    """
 
     def __init__(self, signum: int, step: int):
         super().__init__(f"{signal.Signals(signum).name}, step {step:,} is saved")
