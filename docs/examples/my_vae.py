@@ -30,7 +30,7 @@ def build(config, spec):
         return {"vae": {"q": encoder.init(key, x), "p": decoder.init(key, z)}}, {}
 
     def loss(params, state, keys, batch):
-        q = lambda x: jnp.split(encoder.apply(params["vae"]["q"], x), 2, axis=1)  # mean, log σ²
+        q = lambda x: jnp.split(encoder.apply(params["vae"]["q"], x), 2, axis=1)
         p = lambda z: decoder.apply(params["vae"]["p"], z)
         elbo = vae.elbo(q, p, batch["image"] / 255, keys, nll=likelihoods.bernoulli_nll)
         return elbo.loss().mean(), Aux()
