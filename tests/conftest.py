@@ -11,8 +11,8 @@ os.environ["XLA_FLAGS"] = (
 )
 # Shared by the workers of one test run: a program that occurs twice is compiled once.
 _run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{tempfile.gettempdir()}/genjax-tests-{_run}"
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{tempfile.gettempdir()}/genjax-tests-{_run}")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -1,7 +1,7 @@
 """Mutation testing: changes a module in one place at a time, and runs its tests on each change.
 
     python -m tools.mutate genjax/losses/vae.py genjax/losses/flow.py
-    python -m tools.mutate genjax/losses/*.py --sample 200 --also tests/test_defects.py
+    python -m tools.mutate genjax/losses/*.py --sample 12 --also tests/losses/test_paper_defaults.py
 
 A mutant is killed where its tests fail or take several times as long. Prints the survivors, then
 the share killed per module; exits with 1 where fewer than 95 % of all were killed. Mutants that
@@ -42,7 +42,8 @@ NAMES = {
     "ceil": "floor", "argmin": "argmax", "argmax": "argmin",
 }
 # fmt: on
-PYTEST = [sys.executable, "-m", "pytest", "-xq", "-p", "no:cacheprovider", "-o", "addopts="]
+# --ff: the tests that failed before come first.
+PYTEST = [sys.executable, "-m", "pytest", "-xq", "--ff", "-o", "addopts=", "-m", "not slow"]
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ class Options:
     """What to mutate, and how much of it."""
 
     modules: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Files of genjax; the tests of genjax/ROOM/NAME.py are tests/ROOM/test_NAME.py."""
+    """Files of genjax; the tests of genjax/ROOM/NAME.py are tests/ROOM/test_NAME.py, if any."""
     also: tuple[Path, ...] = ()
     """Test files to run after each module's own."""
     sample: int | None = None
-    """Draws that many of the mutants; all by default."""
+    """Draws that many of each module's mutants; all by default."""
     seed: int = 0
     jobs: int = os.cpu_count() or 1
 
@@ -122,12 +123,15 @@ def copied(folder: Path) -> Path:
 def passes(copies: SimpleQueue[Path], mutant: Mutant, also: tuple[Path, ...], limit: float) -> bool:
     """Whether the module's tests pass on the mutant, within the limit in seconds."""
     own = Path("tests", *mutant.module.parts[1:-1], f"test_{mutant.module.name}")
-    # One cache of compiled programs for all: only what a mutant changes is compiled.
-    cache = {"PYTEST_XDIST_TESTRUNUID": f"mutate-{os.getpid()}"}
     folder = copies.get()
+    # Every compiled program is kept: only what a mutant changes is compiled.
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     try:
         (folder / mutant.module).write_text(mutant.source)
-        command = [*PYTEST, "-m", "not slow", *map(str, (own, *also))]
+        command = [*PYTEST, *(str(path) for path in (own, *also) if (ROOT / path).exists())]
         environment = os.environ | cache | {"PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit
@@ -136,39 +140,52 @@ def passes(copies: SimpleQueue[Path], mutant: Mutant, also: tuple[Path, ...], li
             raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
         return done.returncode == 0
     except subprocess.TimeoutExpired:
+        shutil.rmtree(folder / "compiled", ignore_errors=True)  # a program may be half written
         return False
     finally:
         shutil.copyfile(ROOT / mutant.module, folder / mutant.module)
         copies.put(folder)
 
 
+def drawn(options: Options) -> dict[Path, list[Mutant]]:
+    """The mutants to try of each module, without those known as equivalent."""
+    equivalent = {line.split(" # ")[0].strip() for line in EQUIVALENT.read_text().splitlines()}
+    found = {}
+    for module in options.modules:
+        found[module] = [m for m in mutants(module) if m.change not in equivalent]
+        count = len(found[module]) if options.sample is None else options.sample
+        found[module] = random.Random(options.seed).sample(
+            found[module], min(count, len(found[module]))
+        )
+    return found
+
+
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
-    equivalent = {line.split(" # ")[0].strip() for line in EQUIVALENT.read_text().splitlines()}
-    found = [m for path in options.modules for m in mutants(path) if m.change not in equivalent]
-    if options.sample is not None:
-        found = random.Random(options.seed).sample(found, min(options.sample, len(found)))
-    killed, limits = dict.fromkeys(options.modules, 0), {}
+    tried, killed = drawn(options), dict.fromkeys(options.modules, 0)
     copies: SimpleQueue[Path] = SimpleQueue()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
         for number in range(options.jobs):
             copies.put(copied(Path(folder, str(number))))
-        for module in {mutant.module for mutant in found}:
+
+        def run(mutant: Mutant, limit: float = 3600) -> bool:
+            return passes(copies, mutant, options.also, limit)
+
+        for module in tqdm(tried):
             began = time.monotonic()
             unchanged = Mutant(module, 0, "", ast.unparse(ast.parse((ROOT / module).read_text())))
-            if not passes(copies, unchanged, options.also, 3600):
+            if not all(pool.map(run, [unchanged] * options.jobs)):
                 sys.exit(f"error: the tests of {module} fail without a mutant")
-            limits[module] = 60 + 4 * options.jobs * (time.monotonic() - began)
-        with ThreadPoolExecutor(options.jobs) as pool:
-            alive = pool.map(lambda m: passes(copies, m, options.also, limits[m.module]), found)
-            for mutant, survived in zip(found, tqdm(alive, total=len(found)), strict=True):
-                killed[mutant.module] += not survived
+            limit = 60 + 4 * (time.monotonic() - began)
+            alive = pool.map(run, tried[module], [limit] * len(tried[module]))
+            for mutant, survived in zip(tried[module], alive, strict=True):
+                killed[module] += not survived
                 if survived:
                     tqdm.write(f"survived: line {mutant.line} of {mutant.change}")
-    for module, count in killed.items():
-        print(f"{module}: {count} of {sum(m.module == module for m in found)} killed")
-    print(f"all: {sum(killed.values())} of {len(found)} killed")
-    sys.exit(sum(killed.values()) < LEAST * len(found))
+            tqdm.write(f"{module}: {killed[module]} of {len(tried[module])} killed")
+    total = sum(map(len, tried.values()))
+    print(f"all: {sum(killed.values())} of {total} killed")
+    sys.exit(sum(killed.values()) < LEAST * total)
 
 
 if __name__ == "__main__":

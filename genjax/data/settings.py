@@ -10,19 +10,7 @@ ARRAYS = "arrays"  # the name of a data set that was given as arrays
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The images to learn from: a TFDS data set, or a folder.
-
-    The text below a field is its help on the command line, where it is `--data.FIELD`.
-
-    Attributes:
-      name: of a TFDS data set.
-      dir: where the prepared TFDS data sets are.
-      folder: of images, in place of a TFDS data set.
-      size: side length in pixels.
-      channels: 1 for greyscale, 3 for colour.
-      bad: what to do about a damaged or oversized file in a folder.
-      download: whether TFDS may download.
-    """
+    """The images to learn from: a TFDS data set, or a folder."""
 
     name: str = "fashion_mnist_6k"
     """A TFDS image data set; fashion_mnist_6k and shapes64 come with genjax."""

@@ -12,21 +12,7 @@ from genjax.models.unet import UNet
 
 @dataclass(frozen=True)
 class UNetSettings:
-    """A base class for the settings of an experiment with a U-Net.
-
-    The text below a field is its help on the command line.
-
-    Attributes:
-      channels: at full resolution.
-      multipliers: of the channels per level.
-      blocks: residual blocks per level.
-      attention: resolutions with self-attention.
-      head_features: channels of an attention head.
-      groups: of the normalisation.
-      dropout: probability.
-      compute: the dtype of the network's computation.
-      remat: whether the gradient recomputes activations instead of storing them.
-    """
+    """A base class for the settings of an experiment with a U-Net."""
 
     channels: int = 16
     """Channels at full resolution."""

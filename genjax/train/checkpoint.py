@@ -298,6 +298,14 @@ class _Manager(ocp.CheckpointManager):
         return None if digests.damage(folder, SCORE) else super().metrics(step)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Orbax warns at each save without a score, which is as good a save as any."""
+    return "did not provide metrics" not in record.getMessage()
+
+
+logging.getLogger("absl").addFilter(_is_news)
+
+
 def _score(metrics: dict[str, float]) -> float:
     return metrics["score"]
 

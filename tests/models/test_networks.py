@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.models import autoencoder, dcgan, gan, mlp, normalization, unet
+from genjax.models import autoencoder, dcgan, gan, mlp, unet
+from genjax.over_batch import DATA_AXIS
 
 KEY = jax.random.key(0)
 
@@ -213,8 +214,8 @@ def test_dcgan_on_eight_devices_is_dcgan_on_one():
         images, state = generator.apply(g, z, train=True, mutable="batch_stats")
         return critic.apply(c, images, keys=keys), state
 
-    split = jax.pmap(score, normalization.DATA_AXIS, out_axes=(0, None))(z[:, None], keys[:, None])
-    whole = jax.jit(score)(z, keys)
+    split = jax.pmap(score, DATA_AXIS, out_axes=(0, None))(z[:, None], keys[:, None])
+    full = jax.jit(score)(z, keys)
     # BatchNorm of eight examples divides by small deviations.
-    np.testing.assert_allclose(split[0][:, 0], whole[0], rtol=1e-4, atol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), split[1], whole[1])
+    np.testing.assert_allclose(split[0][:, 0], full[0], rtol=1e-4, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), split[1], full[1])

@@ -12,10 +12,11 @@ import pytest
 
 from experiments import vae_fashion
 from genjax.cli.main import main
-from genjax.data import open_images
+from genjax.data import images_from_arrays, open_images
 from genjax.files import read_rows
-from genjax.run import nonfinite
+from genjax.run import Settings, nonfinite
 from genjax.train.keys import example_keys, step_key, train_key
+from genjax.train.loop import NonFiniteError
 from tests.checkpointed import arrays
 
 
@@ -152,3 +153,15 @@ def test_rollbacks_end_where_other_noise_does_not_help(run):
         "rollback"
     ] * 3 + ["stop"]
     assert "3 rollbacks to step 3 did not help" in output.out
+
+
+def test_a_planted_link_is_not_written_through(tmp_path):
+    target, images = tmp_path / "elsewhere", np.zeros((8, 1, 1, 1), np.uint8)
+    target.write_text("mine\n")
+    (tmp_path / "faults.jsonl").symlink_to(target)
+    settings = Settings(steps=8, batch=2)
+    policy = nonfinite.NonFinitePolicy(tmp_path, settings, images_from_arrays(images))
+    policy.start(jax.random.key(0), 0)
+    with pytest.raises(OSError, match="symbolic link"):
+        policy(NonFiniteError(5, ["vae/loss"]))
+    assert target.read_text() == "mine\n"
