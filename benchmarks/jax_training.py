@@ -40,9 +40,9 @@ class Training:
         jax.block_until_ready(self.state)
         self.init_seconds = time.monotonic() - began
         self.key = jax.random.key(1)
-        several = contender.scan_steps > 1
+        scanned = contender.scan_steps > 1
         # As genjax.run.trainer: where steps are scanned a data set in memory is put on the device.
-        held = {"image": random_images(case, IMAGES)} if contender.data and several else None
+        held = {"image": random_images(case, IMAGES)} if contender.data and scanned else None
         program = self.layout.compile(
             self.timed.game, scan_steps=contender.scan_steps, dataset=held
         )

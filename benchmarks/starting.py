@@ -53,8 +53,8 @@ def _run(machine: Machine, library: str, way: str, name: str) -> dict[str, float
 
 
 def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
-    whole = [run for run in runs if run]
-    return {phase: median(run[phase] for run in whole) for phase in whole[0]} if whole else {}
+    found = [run for run in runs if run]
+    return {phase: median(run[phase] for run in found) for phase in found[0]} if found else {}
 
 
 def _prepare_images(machine: Machine) -> None:

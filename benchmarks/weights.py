@@ -80,9 +80,9 @@ def _rows_to_channels_first(layer: Any, h: int, w: int, *, flip: bool = False) -
 
 def _columns_to_channels_first(layer: Any, h: int, w: int, *, flip: bool = False) -> Any:
     def order(a: np.ndarray) -> np.ndarray:
-        whole = a.reshape(*a.shape[:-1], h, w, -1)
-        whole = np.flip(whole, (-3, -2)) if flip else whole
-        return np.moveaxis(whole, -1, -3).reshape(a.shape)
+        image = a.reshape(*a.shape[:-1], h, w, -1)
+        image = np.flip(image, (-3, -2)) if flip else image
+        return np.moveaxis(image, -1, -3).reshape(a.shape)
 
     return {name: order(a) for name, a in layer.items()}
 

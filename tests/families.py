@@ -44,14 +44,14 @@ class Family:
     slices: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def build(self, config, spec):
-        system = self.experiment.build(config, spec)
+        family = self.experiment.build(config, spec)
         game = {
             name: replace(player, **self.slices.get(name, {}))
-            for name, player in system.game.items()
+            for name, player in family.game.items()
         }
-        return replace(system, game=game)
+        return replace(family, game=game)
 
-    def system(self):
+    def family(self):
         return self.build(self.config, SPEC)
 
 
@@ -100,9 +100,9 @@ FAMILIES = {
 }
 
 
-def initial(system):
+def initial(family):
     """The state before the first step, as NumPy arrays for every layout."""
-    return jax.tree.map(np.asarray, untrained_state(system, jax.random.key(0)))
+    return jax.tree.map(np.asarray, untrained_state(family, jax.random.key(0)))
 
 
 def batches(steps):

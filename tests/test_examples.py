@@ -61,7 +61,7 @@ def test_the_script_trains_resumes_samples_and_exports_from_anywhere(folder):
     np.testing.assert_array_equal(ours, theirs)
 
 
-def test_the_cells_run_in_a_notebook_and_a_second_time_they_resume(folder):
+def test_the_notebook_cells_run_and_resume(folder):
     source = (EXAMPLES / "notebook.py").read_text()
     assert "steps=1000" in source
     cells = [*re.split(r"^# %%.*\n", source.replace("steps=1000", "steps=3"), flags=re.M)[1:]]

@@ -45,7 +45,7 @@ PORTABLE_ROOMS = {"losses", "diffusion"}
 LONERS = {"losses"}
 
 FILE_LINES, FUNCTION_LINES = 250, 60  # of code: no docstring, comment or blank line
-EXPERIMENT_LINES, BUILD_LINES, CLI_LINES = 120, 50, 900
+EXPERIMENT_LINES, BUILD_LINES, CLI_LINES = 120, 50, 560  # the last: of code
 
 
 def imported(path: Path) -> set[str]:
@@ -166,7 +166,7 @@ def test_every_file_and_every_function_is_short():
 
 
 def test_the_command_line_is_thin():
-    assert sum(len(path.read_text().splitlines()) for path in files("cli")) < CLI_LINES
+    assert sum(len(code_lines(path)) for path in files("cli")) < CLI_LINES
 
 
 def test_an_experiment_fits_on_one_screen():

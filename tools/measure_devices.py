@@ -29,9 +29,9 @@ class Trial:
     """
 
     def __init__(self, family, steps, *, float64=False):
-        self.system, self.steps, self.float64 = family.system(), steps, float64
+        self.family, self.steps, self.float64 = family.family(), steps, float64
         self.batches = batches(steps)
-        self.initial = initial(self.system)
+        self.initial = initial(self.family)
         if float64:
             self.initial = jax.tree.map(
                 lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, self.initial
@@ -47,12 +47,12 @@ class Trial:
         """
         with jax.enable_x64(self.float64):
             if layout not in self.dispatches:
-                self.dispatches[layout] = layout.compile(self.system.game, scan_steps=1)
+                self.dispatches[layout] = layout.compile(self.family.game, scan_steps=1)
             state, found = layout.place(self.initial) if state is None else state, []
             for i in range(first, self.steps if last is None else last):
                 batch = layout.feed({name: x[i : i + 1] for name, x in self.batches.items()})
                 state, metrics = self.dispatches[layout](state, KEY, batch)
-                found.append([float(metrics[f"{name}/loss"][0]) for name in self.system.game])
+                found.append([float(metrics[f"{name}/loss"][0]) for name in self.family.game])
         return state, np.array(found)
 
 

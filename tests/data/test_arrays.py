@@ -13,7 +13,7 @@ def together(images):
     return np.concatenate([images.train.source.image, images.test.source.image])
 
 
-def test_one_image_in_ten_of_each_class_is_held_out_and_none_is_lost():
+def test_one_image_in_ten_of_each_class_is_held_out():
     images = from_arrays(PIXELS, LABELS)
     assert (len(images.train), len(images.test)) == (36, 4)
     np.testing.assert_array_equal(np.bincount(images.test.source.label), [1, 1, 1, 1])
@@ -35,7 +35,7 @@ def test_labels_follow_their_images():
     assert images.spec.count == 36
 
 
-def test_few_images_still_leave_one_to_test_on():
+def test_few_images_have_at_least_one_test_image():
     images = from_arrays(PIXELS[:3])
     assert (len(images.train), len(images.test)) == (2, 1)
     assert images.train.num_classes == 0
@@ -48,7 +48,7 @@ def test_floating_point_in_0_to_1_is_rounded_to_256_levels():
     np.testing.assert_array_equal(images.train.source.image.ravel(), [0, 128, 255, 26])
 
 
-def test_strings_are_classes_in_sorted_order_or_in_that_of_the_names():
+def test_string_labels_are_classes_in_sorted_or_given_order():
     labels = ["dog", "cat"] * 20
     assert from_arrays(PIXELS, labels).train.classes == ("cat", "dog")
     named = from_arrays(
@@ -59,7 +59,7 @@ def test_strings_are_classes_in_sorted_order_or_in_that_of_the_names():
     np.testing.assert_array_equal(named.test.source.label, [1, 0])
 
 
-def test_test_images_are_taken_as_they_are():
+def test_given_test_images_are_used_unchanged():
     images = from_arrays(PIXELS, LABELS.tolist(), test=(PIXELS[:3], [3, 0, 1]))
     assert (len(images.train), len(images.test)) == (40, 3)
     np.testing.assert_array_equal(images.test.source.image, PIXELS[:3])
@@ -76,9 +76,9 @@ REFUSED = {
     "0 to 255 as floats": ((PIXELS.astype(float),), {}, "0..1"),
     "-1 to 1": ((PIXELS / 127.5 - 1,), {}, r"\(x \+ 1\) / 2"),
     "not a number": ((np.full((2, 1, 1, 1), np.nan),), {}, "0..1"),
-    "half labels": ((PIXELS, LABELS + 0.5), {}, "whole numbers or strings, not float64"),
-    "whole labels as floats": ((PIXELS, LABELS.astype(float)), {}, "whole numbers"),
-    "booleans": ((PIXELS, LABELS > 1), {}, "whole numbers"),
+    "half labels": ((PIXELS, LABELS + 0.5), {}, "integers or strings, not float64"),
+    "integer labels as floats": ((PIXELS, LABELS.astype(float)), {}, "integers or strings"),
+    "booleans": ((PIXELS, LABELS > 1), {}, "integers or strings"),
     "too few labels": ((PIXELS, LABELS[:-1]), {}, "one label per image, 40"),
     "from one on": ((PIXELS, LABELS + 1), {}, "no image has the label 0"),
     "negative labels": ((PIXELS, LABELS - 1), {}, "labels must lie in"),
@@ -94,7 +94,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_would_have_to_be_guessed_is_refused_in_one_line(case):
+def test_ambiguous_arrays_raise_with_one_line(case):
     given, options, message = REFUSED[case]
     with pytest.raises(DataError, match=message) as raised:
         from_arrays(*given, **options)

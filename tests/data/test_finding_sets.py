@@ -57,8 +57,8 @@ def data_dir(tmp_path_factory):
     prepare(
         where,
         "photos",
-        lambda i: {"picture": grey(i, 9 + i, 20) if i % 2 else grey(i, 9, 20).convert("RGB")},
-        features={"picture": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")},
+        lambda i: {"photo": grey(i, 9 + i, 20) if i % 2 else grey(i, 9, 20).convert("RGB")},
+        features={"photo": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")},
     )
     prepare(where, "numbers", lambda i: {"x": i}, features={"x": tfds.features.Scalar(np.int64)})
     return where

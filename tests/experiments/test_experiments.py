@@ -140,8 +140,8 @@ def test_an_experiment_trains_and_can_be_evaluated(
 
 @pytest.mark.parametrize("experiment", [ddpm_cifar10, flow_cifar10])
 def test_the_cifar10_network_has_the_size_of_the_paper(experiment):
-    system = experiment.build(experiment.Config(), ImageSpec((32, 32, 3), 10, 50_000))
-    params, _ = jax.eval_shape(lambda key: system.init(key, None), jax.random.key(0))
+    family = experiment.build(experiment.Config(), ImageSpec((32, 32, 3), 10, 50_000))
+    params, _ = jax.eval_shape(lambda key: family.init(key, None), jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert round(count / 1e6, 1) == 35.7  # Ho et al. 2020, section 4
 
@@ -150,11 +150,11 @@ def test_the_cifar10_network_has_the_size_of_the_paper(experiment):
     ("experiment", "shape"), [(ddpm_mnist, (28, 28, 1)), (ddpm_cifar10, (32, 32, 3))]
 )
 def test_the_full_size_loss_accepts_the_images_of_its_data_set(experiment, shape):
-    system = experiment.build(experiment.Config(), ImageSpec(shape, 10, 50_000))
+    family = experiment.build(experiment.Config(), ImageSpec(shape, 10, 50_000))
     key = jax.random.key(0)
-    params, _ = jax.eval_shape(lambda key: system.init(key, None), key)
+    params, _ = jax.eval_shape(lambda key: family.init(key, None), key)
     batch = {"image": jax.ShapeDtypeStruct((4, *shape), np.uint8)}
-    loss = system.game["unet"].loss
+    loss = family.game["unet"].loss
     value, _ = jax.eval_shape(
         lambda params, batch: loss(params, None, jax.random.split(key, 4), batch), params, batch
     )

@@ -69,7 +69,7 @@ def nearly_equal(images, expected):
 
 
 @pytest.mark.parametrize("step", STATES)
-def test_its_checkpoints_hold_the_same_bits(folder, step):
+def test_checkpoints_of_an_earlier_run_restore_bit_for_bit(folder, step):
     assert digest(arrays(folder / "run", step)) == STATES[step]
 
 
@@ -84,7 +84,7 @@ def test_the_restored_state_is_that_of_its_checkpoint(folder):
             np.testing.assert_array_equal(ours_leaf, theirs_leaf)
 
 
-def test_its_samples_are_the_same_from_the_run_and_from_the_export(folder, capsys):
+def test_an_earlier_run_and_its_export_sample_the_same_images(folder, capsys):
     expected = np.load(folder / "expected_sample_1.npz")["images"]
     for place in ("run", "export"):
         command("sample", folder / place, "--n", 4, "--seed", 1)
@@ -94,7 +94,7 @@ def test_its_samples_are_the_same_from_the_run_and_from_the_export(folder, capsy
     jax.tree.map(np.testing.assert_array_equal, tree["params"], params)
 
 
-def test_it_resumes_as_it_would_have_then(folder, own_sets, capsys):
+def test_an_earlier_run_resumes_with_the_same_metrics(folder, own_sets, capsys):
     flags = [*FLAGS.split(), "--data.dir", own_sets, "--run.dir", folder / "run", "--run.steps", 6]
     command(*flags)
     assert "resumed at step 4 of 6" in capsys.readouterr().out
@@ -112,7 +112,7 @@ def test_it_resumes_as_it_would_have_then(folder, own_sets, capsys):
     assert "scan_steps" in config
 
 
-def test_it_is_listed_as_finished_and_intact(folder, capsys):
+def test_an_earlier_run_is_listed_as_finished_and_intact(folder, capsys):
     with pytest.raises(SystemExit) as stop:
         list_runs.main([str(folder / "run")])
     assert stop.value.code == 0

@@ -24,15 +24,15 @@ def breaking(when):
     """The VAE's build, its loss NaN where when(step counted from 1, the first example's key)."""
 
     def build(config, spec):
-        system = vae_fashion.build(config, spec)
-        player = system.game["vae"]
+        family = vae_fashion.build(config, spec)
+        player = family.game["vae"]
 
         def loss(params, state, keys, batch):
             value, aux = player.loss(params, state, keys, batch)
             bad = when(state.step + 1, keys[0])
             return value * jnp.where(bad, jnp.nan, 1.0), aux
 
-        return replace(system, game={"vae": replace(player, loss=loss, ema=0.9)})
+        return replace(family, game={"vae": replace(player, loss=loss, ema=0.9)})
 
     return build
 

@@ -57,18 +57,18 @@ def replaced(settings, **changes):
 
 
 def test_training_prints_nothing_and_resumes_exactly(images, settings, tmp_path, capfd):
-    whole = run.train(family(), images, settings)
+    uninterrupted = run.train(family(), images, settings)
     parts = replaced(settings, dir=str(tmp_path / "parts"))
     run.train(family(), images, replaced(parts, steps=2))
     again = run.train(family(), images, parts)
     assert capfd.readouterr() == ("", "")
-    assert (whole.step, again.step) == (4, 4)
-    jax.tree.map(np.testing.assert_array_equal, whole.state, again.state)
+    assert (uninterrupted.step, again.step) == (4, 4)
+    jax.tree.map(np.testing.assert_array_equal, uninterrupted.state, again.state)
     assert [row["step"] for row in again.metrics] == [1, 2, 3, 4]
-    assert again.metrics == whole.metrics
+    assert again.metrics == uninterrupted.metrics
 
 
-def test_training_works_in_a_thread_and_leaves_its_handlers_alone(images, settings):
+def test_training_in_a_thread_does_not_change_signal_handlers(images, settings):
     found = []
     thread = threading.Thread(
         target=lambda: found.append(run.train(family(), images, settings).step)
@@ -94,7 +94,7 @@ def test_a_run_is_opened_exported_and_loaded_with_the_same_samples(images, setti
     assert "python " not in card.replace("```python", "")
 
 
-def test_such_a_run_is_known_to_the_listing(images, settings, capsys):
+def test_a_python_run_appears_in_the_listing(images, settings, capsys):
     run.train(family(), images, settings)
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
@@ -112,7 +112,7 @@ def test_a_script_of_the_runs_name_samples_from_it(images, settings, capsys, tmp
     assert (tmp_path / "mine" / "sample_0.png").exists()
 
 
-def test_another_run_in_the_directory_is_refused(images, settings):
+def test_another_run_in_the_directory_raises(images, settings):
     run.train(family(), images, settings)
     with pytest.raises(ConfigError, match="seed was 0, now 1"):
         run.train(family(), images, replaced(settings, seed=1))
@@ -121,7 +121,7 @@ def test_another_run_in_the_directory_is_refused(images, settings):
         run.train(family(), other, settings)
 
 
-def test_what_happens_is_logged(images, settings, caplog):
+def test_training_is_logged(images, settings, caplog):
     with caplog.at_level(logging.INFO, "genjax"):
         run.train(family(), images, settings)
     assert any("6 parameters of net" in message for message in caplog.messages)
@@ -138,9 +138,7 @@ def test_the_config_of_a_python_run_is_data(images, settings, tmp_path):
     assert values["images"]["classes"] == 3
 
 
-def test_latents_may_be_drawn_in_any_way_and_images_reconstructed_by_the_family(
-    images, settings, tmp_path
-):
+def test_a_family_can_draw_its_latents_and_reconstruct_images(images, settings, tmp_path):
     def draw(key, n):  # codebook indices and a gain, as a tree
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(n))
         index = jax.vmap(lambda k: jax.random.randint(k, (2,), 0, 2))(keys)
@@ -164,7 +162,7 @@ def test_latents_may_be_drawn_in_any_way_and_images_reconstructed_by_the_family(
         result.interpolate(2)
 
 
-def test_a_family_says_how_its_latents_are_drawn_once():
+def test_a_family_defines_either_latent_or_draw():
     for wrong in ({"latent": None}, {"draw": lambda key, n: None}):
         with pytest.raises(ConfigError, match="latent shape or a function"):
             family(**wrong)
@@ -180,14 +178,14 @@ def test_a_family_says_how_its_latents_are_drawn_once():
         (lambda r: r.export(r.directory), "there already"),
     ],
 )
-def test_what_a_run_cannot_do_it_says_in_one_line(images, settings, call, message):
+def test_unsupported_requests_raise_with_one_line(images, settings, call, message):
     result = run.train(family(), images, replaced(settings, steps=0))
     with pytest.raises(ConfigError, match=message) as raised:
         call(result)
     assert "\n" not in str(raised.value)
 
 
-def test_what_is_no_run_is_refused(tmp_path):
+def test_opening_a_folder_that_is_no_run_raises(tmp_path):
     with pytest.raises(ConfigError, match="no run directory"):
         run.open(tmp_path, family())
     with pytest.raises(ConfigError, match="no run directory"):

@@ -17,24 +17,24 @@ IMAGES = np.zeros((1, BATCH, *SPEC.shape), np.uint8)
 
 @pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(2)])
 def test_a_data_set_on_the_devices_takes_the_same_steps(layout):
-    system = FAMILIES["vae"].system()
+    family = FAMILIES["vae"].family()
     images = np.random.default_rng(0).integers(0, 256, (40, *SPEC.shape), np.uint8)
     indices = np.random.default_rng(1).integers(0, 40, (3, BATCH), np.int32)
     ends = []
     for held, batches in ((None, {"image": images[indices]}), ({"image": images}, indices)):
-        dispatch = layout.compile(system.game, scan_steps=3, dataset=held)
-        state = layout.place(initial(system))
+        dispatch = layout.compile(family.game, scan_steps=3, dataset=held)
+        state = layout.place(initial(family))
         state, metrics = dispatch(state, jax.random.key(1), layout.feed(batches))
         ends.append((layout.gather(state), metrics))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), *ends)
 
 
 def test_sharding_spreads_large_arrays_on_their_largest_fitting_axis_and_keeps_them_there():
-    system = FAMILIES["vae"].system()
+    family = FAMILIES["vae"].family()
     layout = FullySharded(8, smallest=64)
-    state = layout.place(initial(system))
+    state = layout.place(initial(family))
     batch = layout.feed({"image": IMAGES})
-    state, _ = layout.compile(system.game)(state, jax.random.key(1), batch)
+    state, _ = layout.compile(family.game)(state, jax.random.key(1), batch)
     kernel = state.params["vae"]["encoder"]["params"]["network"]["Dense_0"]["kernel"]
     assert kernel.shape == (192, 16)
     assert {shard.data.shape for shard in kernel.addressable_shards} == {(24, 16)}
@@ -47,9 +47,9 @@ def test_sharding_spreads_large_arrays_on_their_largest_fitting_axis_and_keeps_t
 
 @pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(2)])
 def test_a_prepared_program_is_neither_traced_nor_compiled_again(layout, caplog):
-    system, key = FAMILIES["vae"].system(), jax.random.key(1)
-    state, batch = layout.place(initial(system)), layout.feed({"image": IMAGES})
-    program = layout.compile(system.game)
+    family, key = FAMILIES["vae"].family(), jax.random.key(1)
+    state, batch = layout.place(initial(family)), layout.feed({"image": IMAGES})
+    program = layout.compile(family.game)
 
     def compiled(call):
         caplog.clear()
@@ -63,7 +63,7 @@ def test_a_prepared_program_is_neither_traced_nor_compiled_again(layout, caplog)
 
 @pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(8, smallest=64)])
 def test_like_returns_the_shardings_of_a_placed_state(layout):
-    state = initial(FAMILIES["vae"].system())
+    state = initial(FAMILIES["vae"].family())
 
     def placement(tree):
         return jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), tree)
@@ -72,9 +72,9 @@ def test_like_returns_the_shardings_of_a_placed_state(layout):
 
 
 def test_a_gathered_state_survives_the_next_donated_step():
-    system, layout = FAMILIES["gan"].system(), DataParallel(2)
-    state = layout.place(initial(system))
-    dispatch = layout.compile(system.game)
+    family, layout = FAMILIES["gan"].family(), DataParallel(2)
+    state = layout.place(initial(family))
+    dispatch = layout.compile(family.game)
     batch = layout.feed({"image": IMAGES})
     gathered = layout.gather(state)
     before = jax.tree.map(np.array, gathered)
@@ -83,7 +83,7 @@ def test_a_gathered_state_survives_the_next_donated_step():
 
 
 def test_an_indivisible_batch_raises_and_suggests_another():
-    game = FAMILIES["gan"].system().game
+    game = FAMILIES["gan"].family().game
     with pytest.raises(LayoutError, match=r"30 does not divide over 8 devices: .* such as 24"):
         check(game, 30, 8)
     sliced = {**game, "critic": replace(game["critic"], turns=5)}
@@ -94,7 +94,7 @@ def test_an_indivisible_batch_raises_and_suggests_another():
 
 @pytest.mark.parametrize("batch", [-3, 0, 1, 7, 9])
 def test_a_suggested_batch_is_divisible(batch):
-    game = FAMILIES["gan"].system().game
+    game = FAMILIES["gan"].family().game
     with pytest.raises(LayoutError) as refusal:
         check(game, batch, 8)
     suggested = int(re.search(r"such as (-?\d+)$", str(refusal.value)).group(1))
@@ -104,12 +104,12 @@ def test_a_suggested_batch_is_divisible(batch):
 
 @pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(2)])
 def test_more_steps_than_scan_steps_raise(layout):
-    system = FAMILIES["vae"].system()
+    family = FAMILIES["vae"].family()
     for scan_steps in (1, 2):
-        steps = layout.compile(system.game, scan_steps=scan_steps)
+        steps = layout.compile(family.game, scan_steps=scan_steps)
         batch = layout.feed({"image": np.repeat(IMAGES, scan_steps + 1, 0)})
         with pytest.raises(ValueError, match=f"{scan_steps + 1} train steps in one call"):
-            steps(layout.place(initial(system)), jax.random.key(1), batch)
+            steps(layout.place(initial(family)), jax.random.key(1), batch)
 
 
 def test_noise_is_keyed_by_the_global_index_of_an_example():

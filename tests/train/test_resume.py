@@ -33,9 +33,9 @@ def test_a_run_stopped_inside_a_dispatch_logs_the_same_metrics(found):
 
 
 def test_the_division_into_dispatches_changes_no_bit():
-    system = FAMILIES["vae microbatches 2"].system()
-    layout, start, data = copied(2), initial(system), batches(6)
-    many, one = (layout.compile(system.game, scan_steps=n) for n in (3, 1))
+    family = FAMILIES["vae microbatches 2"].family()
+    layout, start, data = copied(2), initial(family), batches(6)
+    many, one = (layout.compile(family.game, scan_steps=n) for n in (3, 1))
 
     def run(dispatch, sizes):
         state, first = layout.place(start), 0
