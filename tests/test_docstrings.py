@@ -321,6 +321,44 @@ class Pair:
           a + b.
         """
         return self.a + self.b
+
+class Triple(Pair):
+    """Three numbers.
+
+    Attributes:
+      c: the third.
+    """
+
+    c: int
+
+    def total(self) -> int:
+        return self.a + self.b + self.c
+
+class Settings:
+    """Settings of a command."""
+
+    steps: int = 1
+    """Number of steps."""
+
+class Network(nn.Module):
+    """Multiplies by a number.
+
+    Args:
+      factor: the number.
+
+    Returns:
+      From x: the product.
+
+    Raises:
+      KeyError: where x is 0.
+    """
+
+    factor: int
+
+    def __call__(self, x: int) -> int:
+        if x == 0:
+            raise KeyError(x)
+        return self.factor * x
 '''
 
 
@@ -345,6 +383,13 @@ def test_a_good_module_has_no_fault():
         ("Half of a number.", "Half of a number", "period"),
         ("      b: the second.\n", "", "its fields"),
         ('"""Their sum.', '_ = """Their sum.', "no docstring"),
+        ("class Triple(Pair):", "class Triple:", "no docstring"),
+        ("      c: the third.\n", "      a: the first.\n", "its fields"),
+        ('    """Number of steps."""\n', "", "its fields"),
+        ("    Returns:\n      From x: the product.\n\n", "", "Returns is missing, of a call"),
+        ("      factor: the number.\n", "      other: the number.\n", "its fields"),
+        ("KeyError: where x is 0.", "OSError: where x is 0.", "Raises lacks"),
+        ("(nn.Module)", "", "__call__: no docstring"),
         ("      x/2.\n", "    x/2.\n", "two spaces"),
     ],
 )

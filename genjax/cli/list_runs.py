@@ -19,7 +19,7 @@ from genjax.run.config import load
 from genjax.run.model_card import is_number
 from genjax.train import digests
 
-DEPTH = 4  # folders below the one asked for
+DEPTH = 4  # levels of folders to search
 FRESH = 600  # seconds for which a checkpoint without digests may still be under way
 
 

@@ -81,8 +81,8 @@ def _correlate_native(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Arr
 
 
 def _pointwise(geometry: Geometry) -> bool:
-    whole = geometry.x == geometry.y and geometry.before == (0, 0)
-    return whole and geometry.kernel == geometry.stride == (1, 1)
+    same_size = geometry.x == geometry.y and geometry.before == (0, 0)
+    return same_size and geometry.kernel == geometry.stride == (1, 1)
 
 
 def _convolve_cpu(x: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: Orbax underneath, sha256 digests on top, the latest and the best kept."""
+"""Checkpoints of a run: Orbax underneath, sha256 digests on top; the latest and the best remain."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""How a step and its arrays lie over devices: the only file that says pmap."""
+"""How a step and its arrays lie over devices: the only file that uses pmap."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -30,7 +30,7 @@ class WeightsError(GenjaxError):
 def save(path: Path, tree: Tree, metadata: Mapping[str, str]) -> None:
     """Writes every array of a tree under its path in the tree, joined by dots.
 
-    The file is written whole or not at all; a link at `path` is replaced, not followed.
+    The file is written atomically; a link at `path` is replaced, not followed.
 
     Args:
       path: where the file shall be.
