@@ -12,8 +12,8 @@ from genjax.data.errors import DataError
 def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
     """The order of the images in one epoch.
 
-    It sorts n raw 64-bit words of Philox keyed by (seed, epoch): the algorithm defines the raw
-    stream, whereas NumPy may change `Generator.permutation` between versions.
+    The argsort of n raw 64-bit words of Philox keyed by (seed, epoch): the algorithm defines the
+    raw stream, whereas NumPy may change `Generator.permutation` between versions.
 
     Args:
       seed: of the run.
