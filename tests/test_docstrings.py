@@ -291,7 +291,7 @@ def half(x: int, *, strict: bool = True) -> float:
 
     Args:
       x: even.
-      strict: refuse an odd number.
+      strict: whether an odd number raises.
 
     Returns:
       x/2.

@@ -199,9 +199,9 @@ def restored(tmp_path):
     ids=["another shape", "an extra array", "another name"],
 )
 def test_a_checkpoint_of_other_arrays_is_rejected(restored, arrays):
-    with pytest.raises(CheckpointError, match="another architecture") as refusal:
+    with pytest.raises(CheckpointError, match="another architecture") as raised:
         restored(arrays)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)
 
 
 def declared(**change):

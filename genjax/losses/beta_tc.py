@@ -137,7 +137,7 @@ def beta_tc(
 
     Raises:
       ValueError: where the shapes of mean and log_var differ, there is another number of keys, or
-        `weights` refuses the sizes.
+        `weights` rejects the sizes.
 
     References:
       Chen et al., "Isolating Sources of Disentanglement in VAEs" (2018), arXiv:1802.04942, eq. 2.

@@ -1,4 +1,4 @@
-"""Data sets of arrays: what is taken, what is held out, and what is refused rather than guessed."""
+"""Data sets of arrays: valid inputs, the held-out images, and ambiguous arrays, which raise."""
 
 import numpy as np
 import pytest

@@ -75,6 +75,6 @@ def test_large_positions_are_as_cheap_as_small_ones():
     ("seed", "b", "size", "processes"), [(0, 0, 10, 4), (0, 0, 0, 1), (0, -1, 4, 1), (-1, 0, 4, 1)]
 )
 def test_invalid_batches_raise_with_one_line(seed, b, size, processes):
-    with pytest.raises(DataError) as refusal:
+    with pytest.raises(DataError) as raised:
         batch_indices(seed, b, size, 50, process_count=processes)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)

@@ -200,6 +200,6 @@ def test_a_kill_while_preparing_leaves_no_damage(data_dir, tmp_path):
 def test_an_unwritable_data_directory_is_reported_in_one_line(tmp_path):
     blocked = tmp_path / "file"
     blocked.touch()
-    with pytest.raises(DataError, match="another data directory") as refusal:
+    with pytest.raises(DataError, match="another data directory") as raised:
         open_images(data_dir=blocked)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)

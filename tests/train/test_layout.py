@@ -95,9 +95,9 @@ def test_an_indivisible_batch_raises_and_suggests_another():
 @pytest.mark.parametrize("batch", [-3, 0, 1, 7, 9])
 def test_a_suggested_batch_is_divisible(batch):
     game = FAMILIES["gan"].family().game
-    with pytest.raises(LayoutError) as refusal:
+    with pytest.raises(LayoutError) as raised:
         check(game, batch, 8)
-    suggested = int(re.search(r"such as (-?\d+)$", str(refusal.value)).group(1))
+    suggested = int(re.search(r"such as (-?\d+)$", str(raised.value)).group(1))
     assert suggested == 8
     check(game, suggested, 8)
 

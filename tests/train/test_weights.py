@@ -117,9 +117,9 @@ HARM = {
 def test_a_damaged_file_is_reported_in_one_line(path, harm):
     path.write_bytes(HARM[harm](path.read_bytes()))
     for read in (lambda: weights.load(path, TREE), lambda: weights.load_nested(path)):
-        with pytest.raises(WeightsError, match="damaged") as refusal:
+        with pytest.raises(WeightsError, match="damaged") as raised:
             read()
-        assert "\n" not in str(refusal.value)
+        assert "\n" not in str(raised.value)
 
 
 def test_a_file_that_cannot_be_read_or_written_is_reported(tmp_path):
