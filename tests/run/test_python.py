@@ -112,6 +112,20 @@ def test_a_script_of_the_runs_name_samples_from_it(images, settings, capsys, tmp
     assert (tmp_path / "mine" / "sample_0.png").exists()
 
 
+def test_a_run_that_is_finished_says_that_nothing_was_trained(images, settings, caplog):
+    run.train(family(), images, settings)
+    assert caplog.records == []
+    run.train(family(scale=2.0), images, settings)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "already at step 4 of 4" in record.getMessage()
+
+
+def test_a_run_without_a_place_is_refused(images):
+    with pytest.raises(ConfigError, match="give the run a directory"):
+        run.train(family(), images, run.Settings(steps=1, batch=8))
+
+
 def test_another_run_in_the_directory_raises(images, settings):
     run.train(family(), images, settings)
     with pytest.raises(ConfigError, match="seed was 0, now 1"):
