@@ -1,6 +1,7 @@
 """Eight simulated devices, rank promotion and warnings as errors, for every test."""
 
 import os
+import socket
 import tempfile
 
 # Before jax starts its backend; un-awaited steps on N simulated devices need 2N threads.
@@ -37,3 +38,13 @@ def pytest_collection_modifyitems(items):
         marked = any(map(item.get_closest_marker, ("heavy", "slow")))
         if item.path.parent.name not in HEAVY and not marked:
             item.add_marker(pytest.mark.fast)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Fails the test where anything looks up a host, as TFDS' own attempt to download does."""
+
+    def lookup(host, *_, **__):
+        pytest.fail(f"looked up {host}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -91,10 +90,8 @@ def test_an_unknown_data_set_suggests_the_nearest(error_of, small, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unprepared_data_set_is_rejected_at_once(error_of, small):
-    began = time.monotonic()
+def test_an_unprepared_data_set_is_rejected_without_a_try(error_of, small, no_network):
     assert "cifar10" in error_of(*small, "--data.name", "cifar10")
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("kind", ["corrupt", "wide"])

@@ -1,7 +1,6 @@
 """Data sets by name: the right directory, or an immediate error in one line."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -149,11 +148,9 @@ def test_the_newest_version_is_the_default(tmp_path):
         ("numbers", "train", "no images, only x"),
     ],
 )
-def test_unavailable_data_are_reported_at_once_in_one_line(data_dir, name, split, message):
-    begin = time.perf_counter()
+def test_unavailable_data_are_reported_in_one_line(data_dir, name, split, message, no_network):
     with pytest.raises(DataError, match=message) as raised:
         open_images(name, split=split, data_dir=data_dir)
-    assert time.perf_counter() - begin < 5  # TFDS' own attempt to download takes minutes
     assert "\n" not in str(raised.value)
 
 

