@@ -1,6 +1,6 @@
 """A run and an export of an earlier version: restored to the bit, sampled, resumed.
 
-fixtures/earlier_run.tar.gz was made by commit e97548e with jax 0.10.2:
+fixtures/earlier_run.zip was made by commit e97548e with jax 0.10.2:
 
     python -m experiments.dcgan_fashion --widths 4 4 4 --latent 4 --run.steps 4 --run.batch 8 \
         --run.samples 4 --run.every 2 --run.dispatch 1 --run.devices 1
@@ -10,7 +10,7 @@ with its export, the images of `sample --n 4 --seed 1`, and the metrics of the s
 
 import hashlib
 import json
-import tarfile
+import zipfile
 from pathlib import Path
 
 import jax
@@ -25,7 +25,7 @@ from genjax.data import ImageSpec
 from genjax.train import weights
 from tests.checkpointed import arrays
 
-ARCHIVE = Path(__file__).parent / "fixtures" / "earlier_run.tar.gz"
+ARCHIVE = Path(__file__).parent / "fixtures" / "earlier_run.zip"
 FLAGS = "--widths 4 4 4 --latent 4 --run.batch 8 --run.samples 4 --run.every 2 --run.devices 1"
 STATES = {
     2: "824e5273879f34c80f0a5163d19c8b8b4403db376a83104b12ef414da2dc0a48",
@@ -38,8 +38,8 @@ FAMILY = dcgan_fashion.build(
 
 @pytest.fixture
 def folder(tmp_path):
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
+    with zipfile.ZipFile(ARCHIVE) as archive:
+        archive.extractall(tmp_path)
     return tmp_path
 
 
