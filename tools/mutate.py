@@ -82,13 +82,16 @@ def mutants(module: Path) -> Iterator[Mutant]:
 
 
 def _nodes(node: ast.AST, parent: ast.AST, scope: str) -> Iterator[tuple[ast.AST, ast.AST, str]]:
-    """Every node but those of annotations, error messages and formatted strings."""
-    scope = node.name if isinstance(node, ast.FunctionDef | ast.ClassDef) else scope
+    """Every node but those of annotations, error messages, formatted strings and zip's strict."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        scope = node.name if scope == "module" else f"{scope}.{node.name}"
     yield node, parent, scope
     for field, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
-            skipped = field in ("annotation", "returns") or isinstance(child, ast.Raise)
-            if isinstance(child, ast.AST) and not (skipped or isinstance(child, ast.JoinedStr)):
+            strict = isinstance(child, ast.keyword) and child.arg == "strict"
+            skipped = field in ("annotation", "returns") or strict
+            skipped |= isinstance(child, ast.Raise | ast.JoinedStr)
+            if isinstance(child, ast.AST) and not skipped:
                 yield from _nodes(child, node, scope)
 
 
@@ -124,15 +127,17 @@ def passes(copies: SimpleQueue[Path], mutant: Mutant, also: tuple[Path, ...], li
     """Whether the module's tests pass on the mutant, within the limit in seconds."""
     own = Path("tests", *mutant.module.parts[1:-1], f"test_{mutant.module.name}")
     folder = copies.get()
-    # Every compiled program is kept: only what a mutant changes is compiled.
-    cache = {
+    # Every compiled program is kept, so that only what a mutant changes is compiled, and so
+    # is the bytecode of the run without a mutant.
+    environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONDONTWRITEBYTECODE": "1" if mutant.change else "",
     }
     try:
         (folder / mutant.module).write_text(mutant.source)
         command = [*PYTEST, *(str(path) for path in (own, *also) if (ROOT / path).exists())]
-        environment = os.environ | cache | {"PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit
         )

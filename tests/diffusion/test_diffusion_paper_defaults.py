@@ -14,6 +14,7 @@ DDIM = "Song et al. 2021, arXiv:2010.02502"
 IDDPM = "Nichol & Dhariwal 2021, arXiv:2102.09672"
 SCORE_SDE = "Song et al. 2021, arXiv:2011.13456"
 VDM = "Kingma et al. 2021, arXiv:2107.00630"
+GUIDANCE = "Ho & Salimans 2022, arXiv:2207.12598"
 EDM = "Karras et al. 2022, arXiv:2206.00364"
 IMAGEN = "Saharia et al. 2022, arXiv:2205.11487"
 UNIPC = "Zhao et al. 2023, arXiv:2302.04867"
@@ -30,6 +31,7 @@ PAPERS = {
     ("discrete_schedules.DiscreteLinear", "steps"): (1000, DDPM),
     ("discrete_schedules.DiscreteLinear", "beta_start"): (1e-4, DDPM),
     ("discrete_schedules.DiscreteLinear", "beta_end"): (0.02, DDPM),
+    ("guidance.drop_labels", "probability"): (0.1, GUIDANCE),
     ("learned_schedule.learned", "log_snr_max"): (13.3, VDM),
     ("learned_schedule.learned", "log_snr_min"): (-5.0, VDM),
     ("learned_schedule.learned", "features"): (1024, VDM),

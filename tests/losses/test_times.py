@@ -44,6 +44,13 @@ def test_log_normal_is_normal_in_the_logarithm_of_sigma():
     assert stats.kstest(log_sigma, stats.norm(-1.2, 1.2).cdf).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("name", ["logit-normal", "log-normal", "log-normal on VP"])
+def test_the_larger_of_two_normal_draws_is_the_later_time(name):
+    key = jax.random.key(3)
+    order = np.argsort(keys.normal(key, (64,), jnp.float32))
+    np.testing.assert_array_equal(np.argsort(SAMPLERS[name](key, 64)), order)
+
+
 @pytest.mark.parametrize("keys", ["one key", "a key per example"])
 def test_low_discrepancy_puts_one_time_into_each_stratum(keys):
     key = jax.random.key(1)

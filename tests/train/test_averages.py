@@ -149,6 +149,13 @@ def test_a_post_hoc_average_that_was_tracked_is_its_snapshot(relative_std, step)
     np.testing.assert_allclose(found, tracked(relative_std, step), atol=1e-12)
 
 
+def test_a_post_hoc_average_of_one_snapshot_is_that_in_its_own_type():
+    one = Snapshot(STEPS, 0.1, {"w": np.arange(3, dtype=np.float16)})
+    found = post_hoc([one], STEPS, 0.1)["w"]
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found, one.average["w"])
+
+
 @pytest.mark.parametrize(("relative_std", "step"), WANTED)
 def test_post_hoc_coefficients_are_the_least_squares_of_the_weights(relative_std, step):
     some, cells = snapshots(4), 200

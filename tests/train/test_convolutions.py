@@ -36,3 +36,13 @@ def test_has_convolutions_detects_only_losses_that_convolve(network, expected):
     state = initial_state(game, {"p": network.init(jax.random.key(0), X)}, {})
     shapes = jax.eval_shape(lambda: state)
     assert convolves(game, shapes, jax.ShapeDtypeStruct(X.shape, X.dtype)) is expected
+
+
+def test_a_loss_gets_one_key_per_example():
+    def loss(params, state, keys, batch):
+        noise = jax.vmap(lambda key, image: jax.random.normal(key, image.shape))(keys, batch)
+        return jnp.mean(params["p"] * noise), Aux()
+
+    game = {"p": Player(loss, optax.sgd(1.0))}
+    state = initial_state(game, {"p": jnp.ones(())}, {})
+    assert not convolves(game, state, X)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.train.game import initial_state
 from genjax.train.keys import example_keys
 from genjax.train.layout import DataParallel, FullySharded, LayoutError, check
 from tests.families import BATCH, FAMILIES, SPEC, initial
@@ -43,6 +44,26 @@ def test_sharding_spreads_large_arrays_on_their_largest_fitting_axis_and_keeps_t
     assert state.step.sharding.is_fully_replicated
     gathered = layout.gather(state)
     assert all(len(x.sharding.device_set) == 1 for x in jax.tree.leaves(gathered))
+
+
+@pytest.mark.parametrize(("size", "replicated"), [(2**14, False), (2**14 - 8, True)])
+def test_arrays_of_2_to_the_14_elements_and_more_are_sharded(size, replicated):
+    state = initial_state({}, {"p": jnp.zeros(size)}, {})
+    placed = FullySharded(8).place(state)
+    assert placed.params["p"].sharding.is_fully_replicated == replicated
+
+
+@pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(2)])
+def test_by_default_a_call_is_one_step_and_none_is_skipped(layout):
+    system, key = FAMILIES["vae"].system(), jax.random.key(1)
+    steps, state = layout.compile(system.game), layout.place(initial(system))
+    with pytest.raises(ValueError, match="2 train steps in one call, but scan_steps is 1"):
+        steps(state, key, layout.feed({"image": np.repeat(IMAGES, 2, axis=0)}))
+    _, metrics = steps(state, key, layout.feed({"image": IMAGES}))
+    assert "vae/loss" in metrics
+    assert "vae/skipped" not in metrics
+    assert all(x.is_deleted() for x in jax.tree.leaves(state.params))  # donated: kept once
+    assert not key.is_deleted()
 
 
 @pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(2)])
@@ -90,6 +111,7 @@ def test_an_indivisible_batch_raises_and_suggests_another():
     with pytest.raises(LayoutError, match="into 5 slices for 'critic': take a multiple of 10"):
         check(sliced, 64, 2)
     check(sliced, 80, 2)
+    check(game, 1, 1)
 
 
 @pytest.mark.parametrize("batch", [-3, 0, 1, 7, 9])

@@ -1,6 +1,8 @@
-"""metrics.jsonl: rows of a resumed run, and links that are not followed."""
+"""metrics.jsonl and TensorBoard: rows of a resumed run, and links that are not followed."""
 
+import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from genjax.files import read_rows
 from genjax.train.metrics import MetricsWriter
@@ -20,9 +22,44 @@ def test_a_resumed_run_keeps_the_rows_up_to_its_step(tmp_path):
     assert rows == [{"step": 1, "a": 0.5}, {"step": 2, "a": 0.25}, {"step": 3, "a": 0.125}]
 
 
+def test_without_a_condition_a_resumed_run_keeps_every_row_up_to_its_step(tmp_path):
+    written(tmp_path, 0, (1, {"a": 0.5}), (2, {"a": 0.25}), (3, {"a": 9.0}))
+    assert written(tmp_path, 2) == [{"step": 1, "a": 0.5}, {"step": 2, "a": 0.25}]
+
+
+def events(path):
+    """The events of a TensorBoard file: records of a length, its check, the bytes, their check."""
+    content = path.read_bytes()
+    while content:
+        size = int.from_bytes(content[:8], "little")
+        yield Event.FromString(content[12 : 12 + size])
+        content = content[16 + size :]
+
+
+def test_tensorboard_is_told_from_which_step_on_older_events_are_void(tmp_path):
+    written(tmp_path, 2, (3, {"a": 0.125}))
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    found = list(events(path))
+    (start,) = [e.step for e in found if e.session_log.status == SessionLog.START]
+    assert start == 3
+    scalars = [(e.step, v.tag, v.simple_value) for e in found for v in e.summary.value]
+    assert scalars == [(3, "a", 0.125)]
+
+
+def test_an_image_goes_to_tensorboard(tmp_path):
+    writer = MetricsWriter(tmp_path, 0, enabled=True)
+    writer.image(4, "samples", np.zeros((2, 3, 1), np.uint8))
+    writer.close()
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    images = [(e.step, v.tag, v.image) for e in events(path) for v in e.summary.value]
+    ((step, tag, image),) = images
+    assert (step, tag, image.height, image.width) == (4, "samples", 2, 3)
+
+
 def test_another_process_writes_nothing(tmp_path):
     writer = MetricsWriter(tmp_path, 0, enabled=False)
     writer.write(1, {"a": 1.0})
+    writer.image(1, "samples", np.zeros((2, 3, 1), np.uint8))
     writer.close()
     assert not list(tmp_path.iterdir())
 

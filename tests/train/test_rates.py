@@ -14,6 +14,7 @@ def test_the_learning_rate_warms_up_stays_or_decays():
     np.testing.assert_allclose(
         [falls(s) for s in (0, 5, 10, 20, 30, 99)], [0, 1, 2, 1.25, 0.5, 0.5], rtol=1e-6
     )
+    np.testing.assert_allclose(rates.warm_up(2.0, 10, 30)(30), 0, atol=1e-7)
 
 
 def test_the_ramp_reaches_one_at_its_last_step():

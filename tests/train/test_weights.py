@@ -42,6 +42,18 @@ def test_a_tree_and_its_metadata_round_trip(path):
 
 
 @pytest.mark.parametrize(
+    "dtype",
+    ["bool", "bfloat16"]
+    + [f"float{bits}" for bits in (16, 32, 64)]
+    + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)],
+)
+def test_arrays_of_every_type_come_back(tmp_path, dtype):
+    tree = {"w": np.arange(3).astype(jnp.dtype(dtype))}
+    weights.save(tmp_path / "model.safetensors", tree, {})
+    same(weights.load(tmp_path / "model.safetensors", tree)[0], tree)
+
+
+@pytest.mark.parametrize(
     ("kernel", "difference"),
     [
         (np.zeros((3, 3), np.float32), r"net\.kernel is F32 \[3, 2\] there, F32 \[3, 3\] here"),
