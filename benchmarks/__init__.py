@@ -1,1 +1,1 @@
-"""genjax and its peers timed in one run: python -m benchmarks."""
+"""Benchmarks of genjax and its peers in one run: python -m benchmarks."""

@@ -46,7 +46,7 @@ def arguments() -> argparse.Namespace:
 
 
 def chosen(parts: list[str]) -> list[str]:
-    """The names that parts stand for, in the order of the table.
+    """The names that match the given parts, in the order of the table.
 
     Raises:
       SystemExit: where a part matches no name.

@@ -21,7 +21,7 @@ class Feeding:
         self.batches: Iterator[Any] = make(random_images(case, COUNT), case.batch, contender)
 
     def run(self, units: int) -> int:
-        """At least so many images, in whole batches; how many."""
+        """Reads at least that many images, in complete batches; returns how many."""
         images = 0
         while images < units:
             images += next(self.batches)

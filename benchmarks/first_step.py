@@ -22,7 +22,7 @@ def genjax(directory: str) -> None:
     """The real command, stopped after its first train step.
 
     Phases: import; set_up, of data and network; compile, of the step, traced and compiled or read
-    from the cache, while the first state is drawn on another core; wait, for that; and the step.
+    from the cache, while the initial state is drawn on another core; wait, for that; and the step.
     """
     from genjax.cli import main, restart, startup
 

@@ -24,7 +24,7 @@ SCHEDULE = discrete_schedules.DiscreteLinear(LEVELS)
 
 @dataclass(frozen=True)
 class Timed:
-    """A game; how its state begins, init(key) -> (params, variables); and the noise of its losses.
+    """A game; its initial state, init(key) -> (params, variables); and the noise of its losses.
 
     draws(keys, images) -> {name: array [B, ...]} repeats, per player, what each loss draws from its
     keys, so that a twin can be given the same.

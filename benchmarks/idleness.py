@@ -17,24 +17,24 @@ class Idleness:
         self.worked = self.all = 0
 
     def settle(self) -> None:
-        """A pause, the second part of it watched."""
+        """A pause, whose second part is watched."""
         time.sleep(SETTLE)
-        worked, whole = self._ticks()
+        worked, total = self._ticks()
         time.sleep(WATCH)
-        worked_then, whole_then = self._ticks()
+        worked_then, total_then = self._ticks()
         self.worked += worked_then - worked
-        self.all += whole_then - whole
+        self.all += total_then - total
 
     def busy(self) -> float:
         """The share of the cores' time that other processes took."""
         return self.worked / self.all if self.all else 0.0
 
     def _ticks(self) -> tuple[int, int]:
-        worked = whole = 0
+        worked = total = 0
         for line in Path("/proc/stat").read_text().splitlines():
             name, *ticks = line.split()
             if name in self.cores:
                 counts = [int(n) for n in ticks[:8]]
-                whole += sum(counts)
+                total += sum(counts)
                 worked += sum(counts) - counts[3] - counts[4]  # idle, and waiting for a disk
-        return worked, whole
+        return worked, total

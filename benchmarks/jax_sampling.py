@@ -34,7 +34,7 @@ class Sampling:
         self.parameters = sum(x.size for x in jax.tree.leaves(self.params))
         self.init_seconds = time.monotonic() - began
         self.keys = jax.random.split(jax.random.key(1), case.batch)
-        self.sample = host_memory.freeing(jax.jit(self._sample))  # as genjax.cli.generating does
+        self.sample = host_memory.freeing(jax.jit(self._sample))  # as genjax.run.sampling does
 
     def _sample(self, params, keys, start):
         shape = (self.case.batch, *self.case.network.shape)
@@ -57,7 +57,7 @@ class Sampling:
         return {"products": count(self._sample, self.params, self.keys, None)}
 
     def values(self, path: Path) -> dict[str, list[float]]:
-        """Pixels drawn with weights and from noise that are left in a file, if no more is drawn."""
+        """Pixels sampled with weights and noise that are written to a file."""
         if self.case.sampler == "ddpm":
             return {}
         draw = np.random.default_rng(1)

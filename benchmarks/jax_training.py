@@ -22,7 +22,7 @@ from genjax.train.state import TrainState
 from genjax.train.step import make_step
 
 FOREVER = 10**9  # steps
-SPREAD = 0.02  # of what is added to parameters that two libraries compare
+SPREAD = 0.02  # of the noise added to the parameters that two libraries compare
 
 
 class Training:
@@ -40,9 +40,9 @@ class Training:
         jax.block_until_ready(self.state)
         self.init_seconds = time.monotonic() - began
         self.key = jax.random.key(1)
-        several = contender.scan_steps > 1
-        # As genjax.run.trainer does: a set in memory lies on the device where steps are scanned.
-        held = {"image": random_images(case, IMAGES)} if contender.data and several else None
+        scanned = contender.scan_steps > 1
+        # As genjax.run.trainer: where steps are scanned a data set in memory is put on the device.
+        held = {"image": random_images(case, IMAGES)} if contender.data and scanned else None
         program = self.layout.compile(
             self.timed.game, scan_steps=contender.scan_steps, dataset=held
         )
@@ -59,14 +59,14 @@ class Training:
         return itertools.repeat(self.layout.feed(same))
 
     def run(self, units: int) -> int:
-        """At least so many steps, in whole dispatches; how many."""
+        """Takes at least that many steps, in complete dispatches; returns how many."""
         dispatches = -(-units // self.contender.scan_steps)
         before = None
         for _ in range(dispatches):
-            self.state, told = self.dispatch(self.state, self.key, next(self.batches))
+            self.state, metrics = self.dispatch(self.state, self.key, next(self.batches))
             if before:  # the loop reads the numbers of the dispatch before
                 jax.tree.map(np.asarray, before)
-            before = told
+            before = metrics
         jax.block_until_ready(self.state)
         return dispatches * self.contender.scan_steps
 

@@ -1,4 +1,4 @@
-"""The network of denoising-diffusion-pytorch in linen, from genjax's layers, for a fair race."""
+"""The network of denoising-diffusion-pytorch in linen with genjax's layers, as a fair peer."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How much memory this process has held, from Linux' own count."""
+"""How much memory this process has used, as counted by Linux."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ def resident() -> float:
 
 
 def peak() -> float:
-    """MiB at most since `forget_peak`, or since the start."""
+    """Peak MiB since `forget_peak`, or since the start."""
     return _status("VmHWM")
 
 
 def forget_peak() -> None:
-    """Lets the high-water mark fall to what is held now."""
+    """Resets the high-water mark to the current use."""
     CLEAR.write_text("5")
 
 

@@ -19,7 +19,7 @@ Each contender is a process of its own, pinned to the same cores and the same nu
 and works only in its turn: A B C, C B A, … A *ratio* is PyTorch's time over genjax's in the same
 round, the median over the rounds, with a 95 % bootstrap interval: **above 1 genjax is faster**.
 Training is forward, backward, Adam and the moving average of the parameters, by the experiments'
-own train step (`genjax.train.layout.DataParallel`) and settings (`genjax.cli.platform`: an option
+own train step (`genjax.train.layout.DataParallel`) and settings (`genjax.cli.startup`: an option
 of XLA, memory kept), against PyTorch's fused Adam and multi-tensor average as it comes. Both have
 equal parameters and, given the same weights and noise, equal losses, gradient norms or drawn
 pixels: the largest relative difference is in the table. *Wanted* is the ratio to the better of

@@ -1,4 +1,4 @@
-"""Opens the embedded images once, so that later openings find them prepared."""
+"""Opens the bundled images once, so that they are prepared."""
 
 from genjax.data import open_images
 

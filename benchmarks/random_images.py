@@ -1,11 +1,11 @@
-"""The random images that every library is given."""
+"""The random images that every library reads."""
 
 import numpy as np
 
 from benchmarks.cases import Case
 
-IMAGES = 4096  # in the set that the input pipelines read
-PIXELS = 256  # of drawn images that two libraries compare
+IMAGES = 4096  # in the data set that the input pipelines read
+PIXELS = 256  # of the sampled images that two libraries compare
 
 
 def random_images(case: Case, n: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Medians and ratios of alternated timings, with how far they scatter."""
+"""Medians and ratios of alternating timings, with their spread."""
 
 import random
 from statistics import median
@@ -27,8 +27,8 @@ def summary(values: list[float]) -> dict[str, float]:
 def ratio(theirs: list[float], ours: list[float]) -> dict[str, float]:
     """Median over rounds of theirs / ours, with a 95 % bootstrap interval over the rounds.
 
-    Round i of both was measured one after the other, so that a slow minute of the machine is in
-    both of its times and leaves their quotient.
+    Round i of both was measured one after the other, so that a slow minute of the machine
+    affects both times and cancels in their ratio.
     """
     quotients = [t / o for t, o in zip(theirs, ours, strict=True)]
     draw = random.Random(0)

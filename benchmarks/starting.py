@@ -25,16 +25,18 @@ def measure(machine: Machine, rounds: int, ways: set[str]) -> dict[str, dict[str
     for library, way in kinds:
         name = f"{library} {way}".strip()
         with tempfile.TemporaryDirectory(dir=machine.caches) as folder:
-            fresh = dataclasses.replace(machine, caches=Path(folder) / "last")
+            cold_machine = dataclasses.replace(machine, caches=Path(folder) / "last")
             if way != "eager":  # nothing is compiled, nothing is cached
                 folders = [Path(folder) / str(i) for i in range(cold - 1)]
                 runs = [
                     _run(dataclasses.replace(machine, caches=f), library, way, name)
                     for f in folders
                 ]
-                found[f"{name}, cold cache"] = _medians([*runs, _run(fresh, library, way, name)])
+                found[f"{name}, cold cache"] = _medians(
+                    [*runs, _run(cold_machine, library, way, name)]
+                )
             label = name if way == "eager" else f"{name}, warm cache"
-            found[label] = _medians([_run(fresh, library, way, name) for _ in range(warm)])
+            found[label] = _medians([_run(cold_machine, library, way, name) for _ in range(warm)])
     return {name: phases for name, phases in found.items() if phases}
 
 
@@ -51,12 +53,12 @@ def _run(machine: Machine, library: str, way: str, name: str) -> dict[str, float
 
 
 def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
-    whole = [run for run in runs if run]
-    return {phase: median(run[phase] for run in whole) for phase in whole[0]} if whole else {}
+    found = [run for run in runs if run]
+    return {phase: median(run[phase] for run in found) for phase in found[0]} if found else {}
 
 
 def _prepare_images(machine: Machine) -> None:
-    """The first use of the embedded images prepares them, which is not to be timed."""
+    """Prepares the bundled images, which happens at their first use and is not timed."""
     try:
         once(machine, "prepare_images")
     except WorkerError as error:

@@ -62,7 +62,7 @@ def _conv_vae(network: ConvVae) -> nn.Module:
 
 
 class _Generator(nn.Module):
-    """Like genjax's: norm momentum and slopes included."""
+    """As genjax's, including momentum of the norm and slopes."""
 
     def __init__(self, network: Dcgan):
         super().__init__()

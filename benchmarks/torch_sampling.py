@@ -13,7 +13,7 @@ from benchmarks.cases import Case, Contender
 from benchmarks.random_images import PIXELS
 from benchmarks.torch_training import device, load, synchronise
 
-# "trailing" visits the times that genjax.diffusion.steps.linear does.
+# "trailing" has the times of genjax.diffusion.steps.linear.
 BETAS = {"beta_start": 1e-4, "beta_end": 0.02, "timestep_spacing": "trailing"}
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ddpm": (diffusers.DDPMScheduler, {"clip_sample": False}),

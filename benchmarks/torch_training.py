@@ -30,7 +30,7 @@ def synchronise() -> None:
 
 
 class Training:
-    """Steps of a case; Adam and the average by the fastest ways PyTorch has for them."""
+    """Steps of a case; Adam and the average by the fastest implementations in PyTorch."""
 
     def __init__(self, case: Case, contender: Contender, *, bfloat16: bool = False):
         self.case, self.contender, self.bfloat16 = case, contender, bfloat16

@@ -32,7 +32,7 @@ def _conv(name: str, layer: Any) -> Arrays:
 
 
 def _transposed(name: str, layer: Any, *, flip: bool) -> Arrays:
-    """PyTorch spreads by the kernel turned by half, in the order in, out; flip: turned again."""
+    """PyTorch's transposed kernel: rotated by 180 degrees, in order in, out; flip: not rotated."""
     kernel = layer["kernel"] if flip else layer["kernel"][::-1, ::-1]
     return _with_bias(name, kernel.transpose(2, 3, 0, 1), layer)
 
@@ -80,18 +80,18 @@ def _rows_to_channels_first(layer: Any, h: int, w: int, *, flip: bool = False) -
 
 def _columns_to_channels_first(layer: Any, h: int, w: int, *, flip: bool = False) -> Any:
     def order(a: np.ndarray) -> np.ndarray:
-        whole = a.reshape(*a.shape[:-1], h, w, -1)
-        whole = np.flip(whole, (-3, -2)) if flip else whole
-        return np.moveaxis(whole, -1, -3).reshape(a.shape)
+        image = a.reshape(*a.shape[:-1], h, w, -1)
+        image = np.flip(image, (-3, -2)) if flip else image
+        return np.moveaxis(image, -1, -3).reshape(a.shape)
 
     return {name: order(a) for name, a in layer.items()}
 
 
 def _dcgan(network: Dcgan, params: Any) -> Arrays:
-    """Of a twin that sees images turned by half.
+    """The layers of a twin whose images are rotated by 180 degrees.
 
     PyTorch puts the odd row of an uneven padding at the other end than "SAME" does: the twin's
-    natural layers are ours in a mirror.
+    natural layers mirror ours.
     """
     generator, critic = params["generator"], params["critic"]["params"]
     doublings = len(network.widths) - 1

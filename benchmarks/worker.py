@@ -1,4 +1,4 @@
-"""One contender of one case, in a process of its own that works only on request."""
+"""One contender of one case, in its own process, which works only on request."""
 
 import importlib
 import json

@@ -21,7 +21,7 @@ class WorkerError(Exception):
 
 @dataclass(frozen=True)
 class Machine:
-    """What all workers share.
+    """The settings that all workers share.
 
     Attributes:
       cores: the cores that this process and its workers are pinned to.

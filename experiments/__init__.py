@@ -1,4 +1,4 @@
-"""Experiments: one file per system, run as `python -m experiments.NAME` or as a file."""
+"""Experiments: one file per model, run as `python -m experiments.NAME` or as a file."""
 
 import sys
 

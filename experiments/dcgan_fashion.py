@@ -111,7 +111,7 @@ def sampling_family(game, init, generator, latent: int) -> Family:
     def validate(state, keys, batch):
         images = generate(state, keys, normal(keys, (len(keys), latent)), None)
         distance = sliced_wasserstein(images, batch["image"] / 255, keys[0])
-        return {"sliced_wasserstein": jnp.full(len(images), distance)}  # one for the whole batch
+        return {"sliced_wasserstein": jnp.full(len(images), distance)}  # one for the global batch
 
     return Family(game, init, generate, latent=(latent,), validate=validate)
 

@@ -2,7 +2,7 @@
 
 Ho et al., "Denoising Diffusion Probabilistic Models" (2020), appendix B and their code: a U-Net of
 36 million parameters that predicts the noise, 800,000 steps of 128 mirrored images, dropout, an
-average of decay 0.9999, samples along the whole chain. The paper reports an FID of 3.17.
+average of decay 0.9999, samples along the full chain. The paper reports an FID of 3.17.
 
     python -m experiments.ddpm_cifar10 --data.dir DIR     # then: evaluate --n 0
 

@@ -1,7 +1,7 @@
 """Denoising diffusion with a U-Net on Fashion-MNIST: 1,000 noise levels, noise prediction.
 
 Ho et al., "Denoising Diffusion Probabilistic Models" (2020), equation 14; sampled by DDIM (Song et
-al. 2021) or along the whole chain. --classes conditions on the label (Ho & Salimans, "Classifier-
+al. 2021) or along the full chain. --classes conditions on the label (Ho & Salimans, "Classifier-
 Free Diffusion Guidance", 2022). The paper's own run is experiments/ddpm_cifar10.py.
 
     python -m experiments.ddpm_fashion

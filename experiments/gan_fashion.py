@@ -63,7 +63,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
     def validate(state, keys, batch):
         images = generate(state, keys, normal(keys, (len(keys), config.latent)), None)
         distance = sliced_wasserstein(images, batch["image"] / 255, keys[0])
-        return {"sliced_wasserstein": jnp.full(len(images), distance)}  # one for the whole batch
+        return {"sliced_wasserstein": jnp.full(len(images), distance)}  # one for the global batch
 
     optimizer = optax.adam(config.learning_rate, b1=0.5)
     game = {

@@ -39,7 +39,7 @@ class Run:
     data_dir: str | None = None
     """Where the prepared TFDS sets lie."""
     dir: str | None = None
-    """A fresh run directory. None: runs/ledger/ and the row's name."""
+    """A new run directory. None: runs/ledger/ and the row's name."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def run(settings: Run) -> bool:
     row = read(settings.row)
     directory = Path(settings.dir or f"runs/ledger/{settings.row}")
     if directory.exists():
-        fail(f"{directory} is there already: give a fresh --dir")
+        fail(f"{directory} is there already: give a new --dir")
     where = ["--data.dir", settings.data_dir] if settings.data_dir else []
     train, evaluate = (shlex.split(row[c])[1:] for c in ("train", "evaluate"))
     at = evaluate.index("evaluate") + 1

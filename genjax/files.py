@@ -14,7 +14,7 @@ MAX_LINE_BYTES = 1 << 20
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path to write a file at, which takes its place once written: whole, or not at all.
+    """A temporary path that replaces a file atomically once it is written.
 
     A link at `path` is replaced, not followed; so is none that somebody planted for the temporary
     file, whose name nobody can foresee.
@@ -36,7 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """A file open for writing that takes its place once closed: whole, or not at all.
+    """An open temporary file that replaces a file atomically once it is closed.
 
     Args:
       path: where the file shall be; a link there is replaced, not followed.
@@ -51,7 +51,7 @@ def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole, or not at all; a link there is replaced, not followed.
+    """Writes a text file atomically; a link there is replaced, not followed.
 
     Args:
       path: where the file shall be.
@@ -62,7 +62,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Writes a JSON file whole, or not at all; a link there is replaced, not followed.
+    """Writes a JSON file atomically; a link there is replaced, not followed.
 
     Args:
       path: where the file shall be.
@@ -144,7 +144,7 @@ def read_rows(path: Path, keep: Callable[[Any], bool] = lambda value: True) -> l
 
 
 def is_count(value: Any) -> bool:
-    """Whether a value is a whole number that fits into 64 bits.
+    """Whether a value is an integer that fits into 64 bits.
 
     Args:
       value: anything.

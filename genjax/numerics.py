@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 
 
 def widen(a: ArrayLike) -> Array:
-    """An array in float32 at least: sums and exponentials in bfloat16 would lose the answer.
+    """An array in float32 at least: sums and exponentials in bfloat16 would lose accuracy.
 
     Args:
       a: any array.

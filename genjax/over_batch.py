@@ -1,8 +1,8 @@
-"""Means, sums and rows of the whole batch, also where a mapped axis has split it over devices.
+"""Means, sums and rows of the global batch, also where a mapped axis has split it over devices.
 
 Every function takes an axis name and uses it only where such an axis is mapped (pmap, shard_map,
 vmap). Elsewhere, on one device or under `jax.jit` with sharded
-arrays, the array at hand is the whole batch already. So one spelling is right everywhere. Imports
+arrays, the array at hand is the global batch already. So one spelling is right everywhere. Imports
 jax alone: copy it along with a loss.
 """
 
@@ -71,7 +71,7 @@ def total(tree: Any, axis_name: str | None = DATA_AXIS) -> Any:
 
 
 def gather(rows: Array, axis_name: str | None = DATA_AXIS) -> Array:
-    """The rows of the whole batch, in the order of the global example index.
+    """The rows of the global batch, in the order of the global example index.
 
     Args:
       rows: this device's share, [B / devices, ...]; typed PRNG keys too.
@@ -89,7 +89,7 @@ def gather(rows: Array, axis_name: str | None = DATA_AXIS) -> Array:
 
 
 def own_rows(whole: Array, count: int, axis_name: str | None = DATA_AXIS) -> Array:
-    """This device's rows of an array over the whole batch: what `gather` put together.
+    """This device's rows of an array over the global batch: what `gather` put together.
 
     Args:
       whole: [B, ...].

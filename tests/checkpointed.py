@@ -1,4 +1,4 @@
-"""The arrays of a checkpoint as they were saved, without the system that they belong to."""
+"""The arrays of a checkpoint as they were saved, read without their family."""
 
 from pathlib import Path
 

@@ -1,6 +1,7 @@
 """Eight simulated devices, rank promotion and warnings as errors, for every test."""
 
 import os
+import socket
 import tempfile
 
 # Before jax starts its backend; un-awaited steps on N simulated devices need 2N threads.
@@ -9,7 +10,7 @@ os.environ["JAX_PLATFORMS"] = os.environ.get("GENJAX_TEST_PLATFORM", "cpu")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
-# Shared by the workers of one test run: a program met twice is compiled once.
+# Shared by the workers of one test run: a program that occurs twice is compiled once.
 _run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{tempfile.gettempdir()}/genjax-tests-{_run}")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
@@ -22,7 +23,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="session")
 def own_sets(tmp_path_factory):
-    """A TFDS data directory shared by the workers; our own sets are prepared there when asked."""
+    """A TFDS data directory shared by the workers, with the data sets of genjax once used."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sets"
 
@@ -37,3 +38,13 @@ def pytest_collection_modifyitems(items):
         marked = any(map(item.get_closest_marker, ("heavy", "slow")))
         if item.path.parent.name not in HEAVY and not marked:
             item.add_marker(pytest.mark.fast)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Fails the test where anything looks up a host, as TFDS' own attempt to download does."""
+
+    def lookup(host, *_, **__):
+        pytest.fail(f"looked up {host}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)

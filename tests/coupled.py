@@ -1,4 +1,4 @@
-"""Small families whose losses couple the batch: what one example adds depends on all the others."""
+"""Small families whose losses couple the batch: the loss of an example depends on all others."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -40,7 +40,7 @@ def squared_error(reconstruction, image):
 
 
 def vq_vae(spec):
-    """Codes of a codebook that is a moving average over the batch, kept in the variables."""
+    """Codes of a codebook that is a moving average over the batch, in the variables."""
     encoder, decoder = DenseEncoder((HIDDEN,), POSITIONS * WIDTH), DenseDecoder(spec.shape)
 
     def init(key, before):
@@ -101,7 +101,7 @@ def relativistic_gan(spec):
     def generator_loss(params, state, keys, batch):
         return game.generator(*outputs(params, keys, batch)).mean(), Aux()
 
-    # Adam would divide by itself the rounding of the critic's last bias, whose gradient is zero.
+    # Adam would amplify the rounding error of the critic's last bias, whose gradient is zero.
     optimizer = optax.sgd(1e-3, momentum=0.9)
     return Family(
         game={
@@ -118,7 +118,7 @@ def relativistic_gan(spec):
 
 
 def mmd_autoencoder(spec):
-    """A Wasserstein autoencoder: its codes, all together, are compared with the prior's draws."""
+    """A Wasserstein autoencoder: the batch of codes is compared with samples of the prior."""
     encoder, decoder = DenseEncoder((HIDDEN,), LATENT), DenseDecoder(spec.shape, (HIDDEN,))
 
     def init(key, before):

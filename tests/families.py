@@ -1,4 +1,4 @@
-"""A small game of every family, with all that could tie a result to devices or interruptions.
+"""A small game of every family, with all that could make results depend on devices or stops.
 
     python -m tests.families "gan turns 2" --run.steps 3 ...
 
@@ -35,7 +35,7 @@ SPEC = ImageSpec((8, 8, 3), 4, 100)
 @dataclass(frozen=True)
 class Family:
     """experiment: its module. config: small. flags: those of the same network on the command line.
-    slices: {player: settings} that no flag gives.
+    slices: {player: settings} without a flag.
     """
 
     experiment: ModuleType
@@ -44,14 +44,14 @@ class Family:
     slices: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def build(self, config, spec):
-        system = self.experiment.build(config, spec)
+        family = self.experiment.build(config, spec)
         game = {
             name: replace(player, **self.slices.get(name, {}))
-            for name, player in system.game.items()
+            for name, player in family.game.items()
         }
-        return replace(system, game=game)
+        return replace(family, game=game)
 
-    def system(self):
+    def family(self):
         return self.build(self.config, SPEC)
 
 
@@ -60,7 +60,7 @@ _GAN = Family(gan_fashion, gan_fashion.Config(hidden=16), "--hidden 16")
 _WIDTHS = (16, 8, 8)
 
 # Noise, dropout, synchronised BatchNorm, spectral norm, deviations over the minibatch, statistics
-# of codes, labels left out, noises paired within the batch, slices of a batch, a codebook averaged
+# of codes, dropped labels, noises paired within the batch, slices of a batch, a codebook averaged
 # over the batch, outputs compared with the batch's average, codes compared with the prior's draws.
 FAMILIES = {
     "autoencoder": Family(autoencoder_fashion, autoencoder_fashion.Config(latent=4), "--latent 4"),
@@ -100,15 +100,15 @@ FAMILIES = {
 }
 
 
-def initial(system):
-    """The state before the first step, as NumPy arrays that every layout can place."""
-    return jax.tree.map(np.asarray, untrained_state(system, jax.random.key(0)))
+def initial(family):
+    """The state before the first step, as NumPy arrays for every layout."""
+    return jax.tree.map(np.asarray, untrained_state(family, jax.random.key(0)))
 
 
 def batches(steps):
     """Arrays [steps, BATCH, ...] of Fashion-MNIST, shrunk to 8x8; the channels are mirror images.
 
-    Not noise: where there is nothing to learn, Adam divides rounding by rounding, and the
+    Not noise: where there is nothing to learn, Adam amplifies rounding errors, and the
     convolutional VAE's loss differs by 2e-6 instead of 2e-7 over 50 steps.
     """
     stored = np.load(ARCHIVE)

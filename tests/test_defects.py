@@ -1,4 +1,4 @@
-"""Defects met in other libraries' losses, each a test that this one has not got it."""
+"""Defects found in other libraries' losses, with tests that this library does not have them."""
 
 import inspect
 import math
@@ -30,7 +30,7 @@ DENOISED = {"schedule": SCHEDULE, "target": predictions.velocity}
 # A cross entropy written by hand is NaN, in value and gradient, from a logit of 88 on.
 
 
-def test_cross_entropy_of_logits_beyond_88_is_not_nan_and_has_the_right_slope():
+def test_cross_entropy_of_logits_beyond_88_is_finite_with_the_right_gradient():
     # exp(89) is inf in float32: the textbook −x log σ(l) − (1−x) log(1−σ(l)) breaks there.
     logits = jnp.array([[89.0], [-89.0], [1e4], [-1e4]])
     for x, right in ((1.0, [0, 89, 0, 1e4]), (0.0, [89, 0, 1e4, 0])):
@@ -42,7 +42,7 @@ def test_cross_entropy_of_logits_beyond_88_is_not_nan_and_has_the_right_slope():
         np.testing.assert_allclose(slope[:, 0], [1 - x, -x, 1 - x, -x], atol=1e-30)
 
 
-# An IWAE that weighs its samples by softmax(loss): the worst sample leads, and it bounds nothing.
+# An IWAE that weighs its samples by softmax(loss): the worst sample dominates, and it is no bound.
 
 
 def iwae_of(theta, x, samples, f=importance.iwae):
@@ -58,7 +58,7 @@ def iwae_of(theta, x, samples, f=importance.iwae):
 quick_iwae_of = jax.jit(iwae_of, static_argnums=(2, 3))
 
 
-def test_iwaes_gradient_gives_the_best_sample_the_largest_weight_and_not_the_worst():
+def test_the_iwae_gradient_weights_the_best_sample_most():
     x = jnp.linspace(-2, 2, 4)[:, None]
 
     def log_w(theta):
@@ -84,7 +84,7 @@ def test_iwae_is_a_bound_which_more_samples_tighten():
 # A get_nll(n_samples=1) that takes 100 samples, its least batch.
 
 
-def test_a_likelihood_of_one_sample_takes_one_sample():
+def test_a_likelihood_of_one_sample_draws_one_sample():
     x = jnp.linspace(-2, 2, 4)[:, None]
 
     def likelihood(*arguments, nll, samples):
@@ -96,7 +96,7 @@ def test_a_likelihood_of_one_sample_takes_one_sample():
     np.testing.assert_allclose(estimate.effective_samples, 1, rtol=1e-5)
 
 
-# A reconstruction averaged over pixels against a KL summed over latents weighs the two wrongly.
+# A reconstruction averaged over pixels against a KL summed over latents weights the two wrongly.
 
 
 def two_channels(x):
@@ -116,13 +116,13 @@ PER_IMAGE = {
 
 
 @pytest.mark.parametrize("name", PER_IMAGE)
-def test_an_image_of_twice_the_size_costs_twice_and_the_batch_size_nothing(name):
+def test_losses_are_summed_over_elements_and_not_over_the_batch(name):
     loss = jax.jit(PER_IMAGE[name])
     rng = np.random.default_rng(0)
     p, x = rng.uniform(0, 1, (2, 4, 3, 3, 1)).astype(np.float32)
     one = loss(p, x)
     assert one.shape == (4,)
-    # The same picture twice, side by side.
+    # The same image twice, side by side.
     np.testing.assert_allclose(
         loss(*(np.tile(v, (1, 1, 2, 1)) for v in (p, x))), 2 * one, rtol=1e-5
     )

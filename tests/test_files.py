@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and no planted link is followed out of a run."""
+"""Files are written atomically, and no planted link is followed out of a run."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def test_appending_follows_no_link(tmp_path):
     assert target.read_text() == "mine\n"
 
 
-def test_appended_lines_are_there_at_once(tmp_path):
+def test_appended_lines_are_flushed(tmp_path):
     with files.open_to_append(tmp_path / "rows.jsonl") as file:
         file.write("one\n")
         assert (tmp_path / "rows.jsonl").read_text() == "one\n"
@@ -51,7 +51,7 @@ def test_appended_lines_are_there_at_once(tmp_path):
     assert (tmp_path / "rows.jsonl").read_text() == "one\ntwo\n"
 
 
-def test_rows_skip_what_is_none(tmp_path):
+def test_invalid_rows_are_skipped(tmp_path):
     path = tmp_path / "rows.jsonl"
     deep = "[" * 100_000
     path.write_text(
@@ -73,7 +73,7 @@ def test_a_row_that_lists_a_large_batch_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"), [("[]", "object"), ("[" * 10**5, "deep"), (" " * 101, "over")]
 )
-def test_json_of_a_stranger_is_refused_in_one_line(tmp_path, text, message):
+def test_untrusted_json_is_rejected_in_one_line(tmp_path, text, message):
     path = tmp_path / "x.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):

@@ -31,7 +31,7 @@ ROOMS = {
     "run": ({"jax", "numpy", "tqdm"}, {"data", "evaluate", "report", "train"}),
     "cli": ({"jax", "numpy", "tyro"}, {"data", "report", "run", "train"}),
 }
-# What lies outside the rooms, and what it may import beside the standard library.
+# The files outside the rooms, and what each may import beside the standard library.
 PORTABLE = {"keys", "numerics", "over_batch"}  # for losses and diffusion, to be copied with them
 HALL = {
     "errors": set(),
@@ -39,13 +39,13 @@ HALL = {
     **{name: {"jax"} for name in PORTABLE},
     "recipes": {"jax", "genjax.losses", "genjax.diffusion", "genjax.numerics"},
 }
-# Rooms whose files need no other room and of the hall only what can be copied along.
+# Rooms whose files need no other room and outside the rooms only what can be copied along.
 PORTABLE_ROOMS = {"losses", "diffusion"}
 # Rooms whose files do not even import each other: each can be copied away.
 LONERS = {"losses"}
 
 FILE_LINES, FUNCTION_LINES = 250, 60  # of code: no docstring, comment or blank line
-EXPERIMENT_LINES, BUILD_LINES, CLI_LINES = 120, 50, 900
+EXPERIMENT_LINES, BUILD_LINES, CLI_LINES = 120, 50, 560  # the last: of code
 
 
 def imported(path: Path) -> set[str]:
@@ -106,7 +106,7 @@ def test_every_folder_is_a_known_room():
     assert folders == ROOMS.keys()
 
 
-def test_what_lies_outside_the_rooms_imports_only_what_its_door_allows():
+def test_files_outside_the_rooms_import_only_what_is_allowed():
     assert {path.stem for path in GENJAX.glob("*.py")} == HALL.keys() | {"__init__", "__main__"}
     for name, allowed in HALL.items():
         for each in imported(GENJAX / f"{name}.py"):
@@ -116,7 +116,7 @@ def test_what_lies_outside_the_rooms_imports_only_what_its_door_allows():
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_what_its_door_allows(room):
+def test_a_room_imports_only_what_is_allowed(room):
     packages, below = ROOMS[room]
     hall = PORTABLE if room in PORTABLE_ROOMS else HALL.keys() - {"recipes"}
     own = set() if room in LONERS else {room}
@@ -142,7 +142,7 @@ def test_inside_the_library_imports_name_the_module():
                 ), f"{path.relative_to(ROOT)} imports {name}"
 
 
-def test_nothing_imports_in_a_circle():
+def test_there_are_no_import_cycles():
     needs = {
         name: {each for each in imported(path) if each in MODULES and each != "genjax"} - {name}
         for name, path in MODULES.items()
@@ -166,7 +166,7 @@ def test_every_file_and_every_function_is_short():
 
 
 def test_the_command_line_is_thin():
-    assert sum(len(path.read_text().splitlines()) for path in files("cli")) < CLI_LINES
+    assert sum(len(code_lines(path)) for path in files("cli")) < CLI_LINES
 
 
 def test_an_experiment_fits_on_one_screen():
@@ -178,7 +178,7 @@ def test_an_experiment_fits_on_one_screen():
                     assert node.end_lineno - node.lineno + 1 <= BUILD_LINES, path
 
 
-def test_importing_the_library_loads_nothing_and_sets_nothing():
+def test_importing_the_library_imports_nothing_heavy_and_sets_nothing():
     heavy = ["jax", "numpy", "flax", "optax", "orbax", "tensorflow_datasets", "PIL", "tyro"]
     code = (
         "import os, sys; before = dict(os.environ); import genjax; dir(genjax); "
@@ -198,7 +198,7 @@ def test_every_room_and_module_is_reached_by_its_dotted_name():
 
 
 @pytest.mark.parametrize("room", ["losses", "diffusion"])
-def test_a_loner_room_loads_with_jax_alone(room):
+def test_a_portable_room_imports_jax_alone(room):
     modules = [f"genjax.{room}.{path.stem}" for path in files(room) if path.stem != "__init__"]
     heavy = ["flax", "optax", "orbax", "tensorflow_datasets", "grain", "PIL"]
     code = (
@@ -209,12 +209,12 @@ def test_a_loner_room_loads_with_jax_alone(room):
     assert done.returncode == 0, done.stderr
 
 
-def test_only_the_layout_says_pmap():
+def test_only_the_layout_uses_pmap():
     saying = {path.name for path in GENJAX.rglob("*.py") if "jax.pmap" in path.read_text()}
     assert saying == {"layout.py"}
 
 
-def test_nothing_is_a_drawer_for_everything():
+def test_no_module_is_called_utils():
     names = {path.stem for place in (GENJAX, ROOT / "experiments") for path in place.rglob("*.py")}
     assert not names & {"utils", "util", "helpers", "helper", "common", "misc"}
 
@@ -223,7 +223,7 @@ def test_every_public_function_of_the_reusable_rooms_has_a_docstring():
     for room in ("losses", "diffusion", "evaluate", "train"):
         for path in files(room):
             tree = ast.parse(path.read_text())
-            assert ast.get_docstring(tree), f"{path} says not what it is"
+            assert ast.get_docstring(tree), f"{path} has no docstring"
             for node in tree.body:
                 if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
                     assert ast.get_docstring(node), f"{path.name}: {node.name}"

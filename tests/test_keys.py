@@ -1,4 +1,4 @@
-"""One key or one per example; the whole batch wherever a mapped axis has split it."""
+"""One key or one per example; the global batch where a mapped axis splits it."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def test_one_key_per_example_draws_each_example_from_its_own(make):
     np.testing.assert_array_equal(folded[1], jax.random.normal(jax.random.fold_in(each[1], 7)))
 
 
-def test_another_number_of_keys_is_refused():
+def test_a_wrong_number_of_keys_raises():
     each = jax.random.split(jax.random.key(0), 3)
     for wrong in (lambda: keys.normal(each, (4,)), lambda: keys.split(each, 2, 4)):
         with pytest.raises(ValueError, match="one per example: 3 keys for 4"):
@@ -45,14 +45,14 @@ def test_a_sum_per_example_keeps_the_first_axis_alone():
     np.testing.assert_array_equal(numerics.sum_per_example(jnp.arange(3.0)), [0, 1, 2])
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_mismatched_shapes_raise():
     with pytest.raises(ValueError, match="one per example"):
         numerics.expand(jnp.ones(3), jnp.ones((4, 2)))
     with pytest.raises(ValueError, match="mean has"):
         numerics.check_same_shape(mean=jnp.ones(2), x=jnp.ones(3))
 
 
-def test_the_whole_batch_is_met_where_an_axis_splits_it_and_where_none_does():
+def test_reductions_cover_the_global_batch_with_and_without_a_mapped_axis():
     x = jnp.arange(8.0)
     each = jax.random.split(jax.random.key(0), 8)
 
@@ -62,14 +62,14 @@ def test_the_whole_batch_is_met_where_an_axis_splits_it_and_where_none_does():
         own = over_batch.own_rows(rows * 2, len(x))
         return over_batch.mean(x.mean()), over_batch.total(x.sum()), rows, noise, own
 
-    whole = measure(x, each)
+    full = measure(x, each)
     split = jax.pmap(measure, axis_name="data", devices=jax.devices()[:4])(
         x.reshape(4, 2), each.reshape(4, 2)
     )
-    for here, there in zip(whole[:4], split[:4], strict=True):
+    for here, there in zip(full[:4], split[:4], strict=True):
         for device in range(4):
             np.testing.assert_array_equal(there[device], here)
-    np.testing.assert_array_equal(split[4].ravel(), whole[4])
+    np.testing.assert_array_equal(split[4].ravel(), full[4])
     devices = jax.pmap(lambda x: x * over_batch.shards(), "data", devices=jax.devices()[:4])
     np.testing.assert_array_equal(devices(np.ones(4)), 4)
     assert over_batch.shards() == 1

@@ -37,8 +37,8 @@ def squares(a):
 
 def discrete(products):
     def loss(x, eps, t):
-        kept = wide(products[np.round(t * 1000).astype(int) - 1])
-        z = np.sqrt(kept) * x + np.sqrt(1 - kept) * eps
+        alpha_bar = wide(products[np.round(t * 1000).astype(int) - 1])
+        z = np.sqrt(alpha_bar) * x + np.sqrt(1 - alpha_bar) * eps
         return squares(eps - in_float64(z, t))
 
     return loss
@@ -127,7 +127,7 @@ def times_and_noise(recipe, x, key):
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-def test_loss_is_the_papers_in_float64(name):
+def test_loss_is_the_formula_of_the_paper_in_float64(name):
     recipe, key = getattr(recipes, name), jax.random.key(0)
     with jax.enable_x64(True):
         x = 0.5 * jax.random.normal(jax.random.key(1), SHAPE, jnp.float64)
@@ -139,7 +139,7 @@ def test_loss_is_the_papers_in_float64(name):
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-def test_times_are_the_papers(name):
+def test_times_are_those_of_the_paper(name):
     t = np.float64(getattr(recipes, name).times(jax.random.key(2), 4000))
     if name in CONTINUOUS:
         assert stats.kstest(t, CONTINUOUS[name]).pvalue > 1e-3
@@ -204,7 +204,7 @@ def test_a_perfect_network_samples_the_data(name):
     assert np.std(samples) == pytest.approx(std, rel=0.05)
 
 
-def test_edms_network_sees_unit_variance_and_a_quarter_of_the_logarithm_of_sigma():
+def test_the_edm_network_gets_unit_variance_and_a_quarter_of_log_sigma():
     predict, given = gaussian_network(recipes.edm, 0.5)
     n, t = 4000, jnp.repeat(jnp.array([0.0, 0.4, 1.0]), 4000)
     sigma = recipes.edm.schedule.sigma(t)

@@ -1,4 +1,4 @@
-"""Losses in other people's code: the README's snippet, and models of three kinds, trained."""
+"""Losses in user code: the README's snippet, and models of three kinds, trained."""
 
 import math
 import re
@@ -16,7 +16,7 @@ from genjax.losses.diffusion import denoising
 
 README = Path(__file__).parent.parent / "README.md"
 SIDE = 4
-# Pictures of one bit: all white or all black.
+# Images of one bit: all white or all black.
 X = jnp.broadcast_to(jnp.array([-1.0, 1.0] * 64)[:, None, None, None], (128, SIDE, SIDE, 1))
 PIXELS = SIDE**2
 
@@ -45,9 +45,9 @@ def trained(loss, params, optimizer, steps=150):
     def run(params):
         keys = jax.random.split(jax.random.key(0), steps)
         (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), keys)
-        # Many times and noises, none of them met in training.
-        fresh = jax.random.split(jax.random.key(1), 32)
-        return jax.lax.map(lambda key: loss(params, key).mean(), fresh).mean()
+        # Many times and noises, none of them used in training.
+        eval_keys = jax.random.split(jax.random.key(1), 32)
+        return jax.lax.map(lambda key: loss(params, key).mean(), eval_keys).mean()
 
     return run(params)
 
@@ -66,7 +66,7 @@ def test_a_hand_written_denoiser_learns_by_plain_gradient_descent():
 
         return denoising(predict, X, key, schedule=schedules.Cosine(), target=predictions.data)
 
-    # What does not depend on z is at best the mean picture, 0, and every pixel is ±1.
+    # What does not depend on z is at best the mean image, 0, and every pixel is ±1.
     assert trained(loss, params, optax.sgd(0.01)) < PIXELS / 2
 
 
@@ -77,13 +77,13 @@ def test_a_flax_nnx_autoencoder_learns_a_code_of_one_bit():
         def __init__(self, rngs):
             self.hidden = nnx.Linear(PIXELS, 16, rngs=rngs)
             self.code = nnx.Linear(16, 2, rngs=rngs)
-            self.picture = nnx.Linear(1, PIXELS, rngs=rngs)
+            self.decode_layer = nnx.Linear(1, PIXELS, rngs=rngs)
 
         def encode(self, x):
             return jnp.split(self.code(jnp.tanh(self.hidden(x.reshape(len(x), -1)))), 2, axis=1)
 
         def decode(self, z):
-            return self.picture(z).reshape(len(z), SIDE, SIDE, 1)
+            return self.decode_layer(z).reshape(len(z), SIDE, SIDE, 1)
 
     graph, params = nnx.split(Autoencoder(nnx.Rngs(0)))
     x = (X + 1) / 2
@@ -110,5 +110,5 @@ def test_an_equinox_network_learns_a_flow():
 
         return flow.flow_matching(predict, X, key)
 
-    # What does not depend on z is at best 0: ε − x has a variance of 1 + 1 a pixel.
+    # What does not depend on z is at best 0: ε − x has a variance of 1 + 1 per pixel.
     assert trained(loss, params, optax.adam(0.01)) < 2 * PIXELS / 2

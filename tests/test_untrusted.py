@@ -1,7 +1,7 @@
-"""What comes from elsewhere is data, never code: no pickle, and nothing written where none expects.
+"""Untrusted files are data, never code: no pickle, and nothing is written outside the run.
 
 Images: data/test_image_folder.py; sets: data/test_foreign_sets.py; weights: train/test_weights.py;
-run directories in the listing: cli/test_listing.py; exports: cli/test_exporting.py.
+run directories in the listing: cli/test_list_runs.py; exports: run/test_export.py.
 """
 
 import ast
@@ -52,7 +52,7 @@ def test_no_file_unpickles_or_runs_text(path):
                 assert keyword.arg not in ("allow_pickle", "shell"), f"{path}: {keyword.arg}"
 
 
-def test_arrays_of_objects_are_refused_by_numpy(tmp_path):
+def test_numpy_rejects_object_arrays(tmp_path):
     class Trap:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "sprung"),)
@@ -90,7 +90,9 @@ def files(folder):
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_config_cannot_send_pictures_elsewhere(trained, tmp_path, monkeypatch, capsys):
+def test_a_config_cannot_redirect_images_to_another_directory(
+    trained, tmp_path, monkeypatch, capsys
+):
     run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -115,11 +117,11 @@ def test_a_config_cannot_send_pictures_elsewhere(trained, tmp_path, monkeypatch,
     ["[" * 100_000, '{"config":' * 50_000, '"' + "x" * (2 << 20) + '"', "9" * 10_000, "\0", "NaN"],
     ids=["deep list", "deep object", "huge", "long number", "zero byte", "no object"],
 )
-def test_a_config_that_is_none_gives_one_line(tmp_path, monkeypatch, capsys, text):
+def test_an_invalid_config_file_is_reported_in_one_line(tmp_path, monkeypatch, capsys, text):
     (tmp_path / "config.json").write_text(text)
-    code, said = command(monkeypatch, capsys, "sample", tmp_path)
-    assert (code, len(said)) == (2, 1)
-    assert len(said[0]) < 500
+    code, output = command(monkeypatch, capsys, "sample", tmp_path)
+    assert (code, len(output)) == (2, 1)
+    assert len(output[0]) < 500
 
 
 def harmed(values, place, value):
@@ -145,18 +147,18 @@ def harmed(values, place, value):
         ("config.latent", 10**13),
     ],
 )
-def test_settings_that_do_not_fit_give_one_line(
+def test_settings_of_the_wrong_type_are_reported_in_one_line(
     trained, tmp_path, monkeypatch, capsys, place, value
 ):
     values = json.loads((trained / "config.json").read_text())
     harmed(values, place, value)
     (tmp_path / "config.json").write_text(json.dumps(values))
-    code, said = command(monkeypatch, capsys, "sample", tmp_path)
-    assert (code, len(said)) == (2, 1)
-    assert said[0].isprintable()
+    code, output = command(monkeypatch, capsys, "sample", tmp_path)
+    assert (code, len(output)) == (2, 1)
+    assert output[0].isprintable()
 
 
-# Checkpoints whose digests are right, because their maker wrote them.
+# Checkpoints with correct digests, written by an attacker.
 
 
 def state(arrays):
@@ -196,14 +198,14 @@ def restored(tmp_path):
     ],
     ids=["another shape", "an extra array", "another name"],
 )
-def test_a_checkpoint_of_other_arrays_is_refused(restored, arrays):
-    with pytest.raises(CheckpointError, match="another architecture") as refusal:
+def test_a_checkpoint_of_other_arrays_is_rejected(restored, arrays):
+    with pytest.raises(CheckpointError, match="another architecture") as raised:
         restored(arrays)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)
 
 
 def declared(**change):
-    """Changes what the array `w` is declared to be, in the store itself."""
+    """Changes the metadata of the array `w` in the store."""
 
     def harm(folder):
         import tensorstore
@@ -216,18 +218,18 @@ def declared(**change):
     return harm
 
 
-def test_a_huge_declared_shape_is_refused_before_memory_is_taken(restored):
+def test_a_huge_declared_shape_is_rejected_before_memory_is_allocated(restored):
     with pytest.raises(CheckpointError, match="another architecture"):
         restored(WANTED, declared(shape=[10**13], fill_value=0))
 
 
-def test_an_array_declared_of_another_type_is_refused(restored):
+def test_an_array_of_another_declared_type_is_rejected(restored):
     with pytest.raises(CheckpointError, match=r"a\.w is float64\[100\] there and float32"):
         restored(WANTED, declared(dtype="<f8"))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax' threads
-def test_a_lie_about_an_array_skips_the_checkpoint_in_one_line(restored):
+def test_a_checkpoint_with_wrong_array_metadata_is_skipped_with_one_line(restored):
     found, lines = restored(WANTED, declared(chunks=[10**13]))
     gc.collect()
     assert found is None

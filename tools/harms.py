@@ -85,7 +85,7 @@ class Runs:
             )
 
     def finish(self, directory: Path, steps: int) -> str:
-        """The output of an undisturbed run up to `steps`."""
+        """The output of an uninterrupted run up to `steps`."""
         code = self.start(directory, steps).wait()
         output = (self.folder / "output").read_text()
         if code:
@@ -98,8 +98,8 @@ def newest(directory: Path) -> dict[str, int]:
     found = {}
     for folder in [*directory.glob("checkpoints"), *directory.glob("*/checkpoints")]:
         steps = sorted((int(p.name) for p in folder.iterdir() if p.name.isdigit()), reverse=True)
-        whole = (step for step in steps if digests.damage(folder / str(step)) is None)
-        found[str(folder.relative_to(directory))] = next(whole, 0)
+        intact = (step for step in steps if digests.damage(folder / str(step)) is None)
+        found[str(folder.relative_to(directory))] = next(intact, 0)
     return found
 
 
@@ -111,8 +111,8 @@ def same(a, b) -> bool:
 
 
 def kills(runs: Runs, count: int, rng: random.Random) -> Row:
-    """kill -9 at random moments; the final run equals an undisturbed one bit for bit."""
-    directory, whole = runs.folder / "killed", runs.folder / "whole"
+    """kill -9 at random moments; the final run equals an uninterrupted one bit for bit."""
+    directory, uninterrupted = runs.folder / "killed", runs.folder / "uninterrupted"
     began = time.monotonic()
     runs.finish(directory, EVERY)
     start = time.monotonic() - began
@@ -136,18 +136,20 @@ def kills(runs: Runs, count: int, rng: random.Random) -> Row:
     resumed = re.findall(r"resumed at step ([\d,]+)", output)
     if int(resumed[-1].replace(",", "")) != reached:
         lost += reached - int(resumed[-1].replace(",", ""))
-    runs.finish(whole, end)
+    runs.finish(uninterrupted, end)
     silent = 0
-    for folder, step in newest(whole).items():
-        silent += not same(*(arrays((path / folder).parent, step) for path in (whole, directory)))
-        rows = [(path / folder).parent / "metrics.jsonl" for path in (whole, directory)]
+    for folder, step in newest(uninterrupted).items():
+        silent += not same(
+            *(arrays((path / folder).parent, step) for path in (uninterrupted, directory))
+        )
+        rows = [(path / folder).parent / "metrics.jsonl" for path in (uninterrupted, directory)]
         silent += rows[0].read_text() != rows[1].read_text()
     return Row("kill -9", runs.name, tried, survived, lost, silent, f"{end:,} steps, bit for bit")
 
 
 def damages(runs: Runs, count: int, rng: random.Random) -> Row:
     """A flipped bit, a truncated or missing file in the newest checkpoint: noticed, and skipped."""
-    source = runs.folder / "whole"
+    source = runs.folder / "uninterrupted"
     if not source.exists():
         runs.finish(source, 2 * EVERY)
     folder = source / "checkpoints"
@@ -229,17 +231,17 @@ def _until(true, limit: float = 120) -> None:
 
 
 def full_disks(runs: Runs, sizes: list[int]) -> Row:
-    """A tmpfs with room for a few checkpoints: the run fails with one error and keeps its saves."""
+    """A tmpfs with room for a few checkpoints: the run fails with one error; saves remain."""
     survived = 0
     notes = []
     for kilobytes in sizes:
-        disk, kept = runs.folder / "disk", runs.folder / f"kept_{kilobytes}"
+        disk, copy = runs.folder / "disk", runs.folder / f"kept_{kilobytes}"
         disk.mkdir(exist_ok=True)
         command = " ".join(runs.command(disk / "run", FOREVER))
         # A mount in a mount namespace of its own needs no privileges and leaves nothing behind.
         script = (
             f"mount -t tmpfs -o size={kilobytes}k none {disk} || exit 99; {command}; code=$?; "
-            f"cp -a {disk} {kept}; exit $code"
+            f"cp -a {disk} {copy}; exit $code"
         )
         done = subprocess.run(
             ["unshare", "-rm", "sh", "-c", script], cwd=runs.folder, capture_output=True, text=True
@@ -247,10 +249,10 @@ def full_disks(runs: Runs, sizes: list[int]) -> Row:
         if done.returncode == 99:
             return Row("disk full", runs.name, 0, 0, 0, 0, "not tried: no mount here")
         errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        saved = newest(kept).get("run/checkpoints", 0)
+        saved = newest(copy).get("run/checkpoints", 0)
         good = done.returncode in (1, 2) and len(errors) == 1 and "Traceback" not in done.stderr
         survived += good
-        notes.append(f"{kilobytes:,} KiB: exit {done.returncode}, step {saved} kept")
+        notes.append(f"{kilobytes:,} KiB: exit {done.returncode}, step {saved} on disk")
         if not good:
             notes.append(done.stderr[-2000:])
         runs.tick()
@@ -286,9 +288,9 @@ def lost_peers(runs: Runs, count: int, rng: random.Random) -> Row:
 
 def sizes(runs: Runs, count: int) -> list[int]:
     """Disks of 0.5, 1.5, … checkpoints of a run, in KiB."""
-    whole = runs.folder / "whole"
-    if not whole.exists():
-        runs.finish(whole, 2 * EVERY)
-    newest_one = max((whole / "checkpoints").glob("[0-9]*"), key=lambda p: int(p.name))
+    uninterrupted = runs.folder / "uninterrupted"
+    if not uninterrupted.exists():
+        runs.finish(uninterrupted, 2 * EVERY)
+    newest_one = max((uninterrupted / "checkpoints").glob("[0-9]*"), key=lambda p: int(p.name))
     size = sum(p.stat().st_size for p in newest_one.rglob("*") if p.is_file())
     return [int((n + 0.5) * size / 1024) for n in range(count)]

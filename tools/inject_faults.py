@@ -3,7 +3,7 @@
     python -m tools.inject_faults                     # 200 kills, 100 damages, …: an hour or two
     python -m tools.inject_faults --kills 10 --damages 20 --families vae dcgan
 
-Prints a table and exits with 1 where a step was lost beyond the last save or damage went unnoticed.
+Prints a table; exits with 1 where a step beyond the last save was lost or damage not detected.
 """
 
 import random

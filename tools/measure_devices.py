@@ -23,15 +23,15 @@ def sharded(devices):
 
 
 class Trial:
-    """One family at work in any layout; each layout is compiled once.
+    """One family in any layout; each layout is compiled once.
 
-    steps: how many there are batches for. float64: in that precision, where rounding is no excuse.
+    steps: how many there are batches for. float64: in that precision, to rule out rounding.
     """
 
     def __init__(self, family, steps, *, float64=False):
-        self.system, self.steps, self.float64 = family.system(), steps, float64
+        self.family, self.steps, self.float64 = family.family(), steps, float64
         self.batches = batches(steps)
-        self.initial = initial(self.system)
+        self.initial = initial(self.family)
         if float64:
             self.initial = jax.tree.map(
                 lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, self.initial
@@ -47,13 +47,13 @@ class Trial:
         """
         with jax.enable_x64(self.float64):
             if layout not in self.dispatches:
-                self.dispatches[layout] = layout.compile(self.system.game, scan_steps=1)
-            state, told = layout.place(self.initial) if state is None else state, []
+                self.dispatches[layout] = layout.compile(self.family.game, scan_steps=1)
+            state, found = layout.place(self.initial) if state is None else state, []
             for i in range(first, self.steps if last is None else last):
                 batch = layout.feed({name: x[i : i + 1] for name, x in self.batches.items()})
                 state, metrics = self.dispatches[layout](state, KEY, batch)
-                told.append([float(metrics[f"{name}/loss"][0]) for name in self.system.game])
-        return state, np.array(told)
+                found.append([float(metrics[f"{name}/loss"][0]) for name in self.family.game])
+        return state, np.array(found)
 
 
 def difference(found, expected):
@@ -70,14 +70,14 @@ def state_difference(found, expected, parts=PARTS):
         (jax.tree.leaves(getattr(state, part)) for state in (found, expected)) for part in parts
     ]
     leaves = [pair for pair in pairs for pair in zip(*pair, strict=True)]
-    # `max` of Python would lose a NaN.
+    # Python's `max` would ignore a NaN.
     return float(np.max([0.0, *(difference(np.asarray(a), np.asarray(b)) for a, b in leaves)]))
 
 
 def moves(trial, expected, legs, length):
     """[(layout, difference of the losses)] of a run that is saved, ended and restored elsewhere.
 
-    legs: the layouts it visits, `length` steps each. expected: the losses of a run that stayed.
+    legs: its layouts in turn, `length` steps each. expected: the losses of a run in one layout.
     """
     state, found = None, []
     with tempfile.TemporaryDirectory() as directory:

@@ -1,4 +1,4 @@
-"""Whether a run that was stopped and resumed, in other processes, is bit for bit the whole run."""
+"""Whether a run stopped and resumed in other processes equals an uninterrupted one, bit for bit."""
 
 import os
 import subprocess
@@ -16,8 +16,8 @@ from tests.checkpointed import arrays
 
 ROOT = Path(__file__).parent.parent
 BATCH, STEPS = 8, 15
-# 44 images: a batch of 8 meets the end of an epoch in its midst. Dispatches of 5 steps: 7 and 11
-# are in the midst of one.
+# 44 images: the end of an epoch falls inside a batch of 8. Dispatches of 5 steps: 7 and 11
+# are inside one.
 IMAGES, CLASSES, SIDE = 44, 4, 8
 COMPARED = ("params", "opt_state", "ema", "variables", "rows")
 
@@ -34,7 +34,7 @@ def draw_images(folder):
 
 
 def command(name, family, images, directory, steps, dispatch):
-    """Runs the experiment's own command up to `steps`, in a process of its own."""
+    """Runs the experiment's own command up to `steps`, in another process."""
     module = ["tests.families", name] if family.slices else [family.experiment.__name__]
     flags = (
         f"--run.dir {directory} --run.steps {steps} --run.every 5 --run.scan-steps {dispatch} "
@@ -56,9 +56,9 @@ def command(name, family, images, directory, steps, dispatch):
 def stopped(name, family, images, directory, stops, dispatch=5):
     """The directory of a run of STEPS steps in len(stops) + 1 processes."""
     for number, steps in enumerate([*stops, STEPS]):
-        told = command(name, family, images, directory, steps, dispatch)
+        output = command(name, family, images, directory, steps, dispatch)
         if number:
-            assert f"resumed at step {stops[number - 1]}" in told, told
+            assert f"resumed at step {stops[number - 1]}" in output, output
     return directory
 
 
@@ -78,9 +78,9 @@ def _rows(directory):
     }
 
 
-def compare(whole, parts):
+def compare(uninterrupted, parts):
     """{part of the run: what differs, "" for nothing}, by bits."""
-    one, other = _arrays(whole), _arrays(parts)
+    one, other = _arrays(uninterrupted), _arrays(parts)
     assert one.keys() == other.keys()
     found = {}
     for part in COMPARED[:-1]:
@@ -88,7 +88,7 @@ def compare(whole, parts):
         bad = [name for name in names if one[name].tobytes() != other[name].tobytes()]
         far = max((float(np.max(np.abs(one[n] - other[n]))) for n in bad), default=0)
         found[part] = f"{len(bad)} of {len(names)} by {far:.0e}" if bad else ""
-    rows, others = _rows(whole), _rows(parts)
+    rows, others = _rows(uninterrupted), _rows(parts)
     same = rows == others and any(rows.values())
     found["rows"] = "" if same else _first_difference(rows, others)
     return found

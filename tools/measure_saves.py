@@ -1,10 +1,10 @@
-"""What saving costs: one run in which every second save is left out, the stretches side by side.
+"""What saving costs: one run in which every second save is skipped, compared stretch by stretch.
 
     python -m tools.measure_saves vae_fashion dcgan_fashion
 
-A machine's speed changes by more than 2 % from run to run, so that whole runs with and without tell
-nothing; neighbouring stretches of one run of many short stretches do. Prints the milliseconds that
-a save (copy, writing in the background, digests) adds to the stretch after it, with a 95 % interval
+A machine's speed changes by more than 2 % from run to run, so that separate runs with and
+without saves show nothing; neighbouring stretches of one run do. Prints the milliseconds that a
+save (copy, writing in the background, digests) adds to the stretch after it, with a 95 % interval
 of the median, and what its saves are of the experiment's default run. Exits 1 where that is above
 2 %.
 """
@@ -28,7 +28,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).parent.parent
 MOST = 0.02
 
-# The run notes when each save would begin; only every second one does.
+# The run records when each save would start; only every second one does.
 NOTING = """
 import json, runpy, sys, time
 from genjax.cli import startup
@@ -69,7 +69,7 @@ class Added(NamedTuple):
 
 
 def noted(experiment: str, stretches: int, steps: int) -> list[float]:
-    """When each save of a run would have begun, seconds."""
+    """When each save of a run would have started, seconds."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "noted.json"
         flags = f"--run.dir {directory}/run --run.every {steps} --run.steps {steps * stretches}"
@@ -82,7 +82,7 @@ def added(begun: list[float]) -> Added:
     warm = len(begun) // 10 * 2
     lasted = [after - before for before, after in itertools.pairwise(begun[warm:])]
     more = sorted(a - b for a, b in zip(lasted[::2], lasted[1::2], strict=False))
-    # The ranks between which the median lies 19 times in 20, whatever the distribution.
+    # The ranks of a 95 % interval of the median, for any distribution.
     reach, middle = math.ceil(0.98 * math.sqrt(len(more))), len(more) // 2
     return Added(
         statistics.median(more),

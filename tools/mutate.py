@@ -61,7 +61,7 @@ class Options:
 
 
 class Mutant(NamedTuple):
-    """A module's source with one change; the change is named without its line."""
+    """A module's source with one change; the change is described without its line."""
 
     module: Path
     line: int

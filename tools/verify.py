@@ -1,4 +1,4 @@
-"""Three tables, a row a family, of what a run must not depend on: devices, moves and stops.
+"""Three tables, one row per family, of what a run must not depend on: devices, moves and stops.
 
     python -m tools.verify [FAMILY ...] [--tables devices moves stops]
 
@@ -7,7 +7,7 @@ Exits 1 where a figure misses its target.
 
 import os
 
-# Before jax starts: eight simulated devices need two threads each, or they deadlock.
+# Before jax starts: eight simulated devices deadlock with fewer than two threads each.
 os.environ["PJRT_NPROC"] = "16"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
@@ -43,7 +43,7 @@ STOPS = ([7], [3, 11], [1, 6])
 
 
 def main(names: list[str], tables: list[str]) -> int:
-    """Prints the tables, each cell as soon as it is known, and gives the number of misses."""
+    """Prints the tables, each cell as soon as it is known, and returns the number of misses."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     return sum(
         _table(title, columns, names, row)
@@ -133,10 +133,10 @@ def _resume(name):
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         images = resume.draw_images(place / "images")
-        whole = resume.stopped(name, family, images, place / "whole", [])
+        uninterrupted = resume.stopped(name, family, images, place / "uninterrupted", [])
         for number, stops in enumerate(STOPS):
             parts = resume.stopped(name, family, images, place / f"parts{number}", stops)
-            found = resume.compare(whole, parts)
+            found = resume.compare(uninterrupted, parts)
             found["images"] = "" if resume.batches_resume(images, stops) else "differ"
             bad = [f"{part}: {text}" for part, text in found.items() if text]
             yield "; ".join(bad) or "same bits", bool(bad)

@@ -1,4 +1,4 @@
-"""Runs probes, each in a process of its own: python -m benchmarks.probes [NAME ...]."""
+"""Runs probes, each in its own process: python -m benchmarks.probes [NAME ...]."""
 
 import argparse
 import importlib

@@ -34,5 +34,5 @@ def probe() -> Finding:
     signs = [(peer.communicate(timeout=60)[0].split() or [""])[-1] for peer in peers]
     if not set(signs) <= {"True", "False"}:
         raise RuntimeError("the processes did not meet")
-    kept = signs.count("True")
-    return Finding(f"the sign of −0 arrived in {kept} of 2 processes", kept < 2)
+    preserved = signs.count("True")
+    return Finding(f"the sign of −0 arrived in {preserved} of 2 processes", preserved < 2)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from benchmarks.probes.finding import Finding, slowdown
 
-CODE = "genjax/data/picture.py"
+CODE = "genjax/data/pixels.py"
 
 
 def probe() -> Finding:

@@ -38,5 +38,7 @@ def _faults(tunables: str) -> int:
 
 
 def probe() -> Finding:
-    without, kept = _faults(""), _faults(TUNABLES)
-    return Finding(f"{without:,} page faults per step, {kept:,} with tunables", without > 2 * kept)
+    without, tuned = _faults(""), _faults(TUNABLES)
+    return Finding(
+        f"{without:,} page faults per step, {tuned:,} with tunables", without > 2 * tuned
+    )

@@ -16,7 +16,7 @@ def probe() -> Finding:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "planted_module.py").write_text("class Features: pass\n")
         sys.path.insert(0, folder)
-        # The module has no feature of that name, which is found out after it is imported.
+        # The module has no feature of that name, which TFDS finds out after importing it.
         with contextlib.suppress(ValueError):
             named = {"type": "planted_module.Features", "content": {}}
             feature.FeatureConnector.from_json(named)

@@ -43,7 +43,11 @@ class Experiment:
     program: str
 
     def train(self, config: Any) -> None:
-        """Trains in the run directory, or resumes there."""
+        """Trains in the run directory, or resumes there.
+
+        Args:
+          config: the experiment's settings.
+        """
         training.join_processes(config.run)
         images = Dataset(config.data)
         spec, _ = images.spec, images.test
@@ -61,8 +65,20 @@ class Experiment:
     ) -> tuple[restored.RestoredRun, Any]:
         """A run or an export, and its settings.
 
-        What config.json says of directories to write to is not heeded: everything goes where the
-        run lies.
+        Directories to write to that config.json names are ignored: everything is written to the
+        run's directory.
+
+        Args:
+          given: the directory; None: runs/ and the name of the experiment.
+          best: whether to read the checkpoint of the best score instead of the latest.
+          data: where the images are on this machine; None: where config.json says.
+          before: read the latest checkpoint before this step; None: of all.
+
+        Returns:
+          The run, and the settings in its config.json.
+
+        Raises:
+          ConfigError: where the directory is of another experiment, or an export with `best`.
         """
         directory = run_directory(self.name, given)
         path = directory / "config.json"
@@ -91,7 +107,11 @@ class Experiment:
         return run, config
 
     def sample(self, given: options.Sample) -> None:
-        """Draws new images."""
+        """Draws new images.
+
+        Args:
+          given: the command's flags.
+        """
         run, _ = self.open(given.dir, best=given.best)
         images = run.sample(given.n, given.seed, given.label)
         label = labels(run.family, given.n, given.label)
@@ -103,7 +123,14 @@ class Experiment:
         print(f"{given.n} images, uint8 {images.shape[1:]}: {path}")
 
     def reconstruct(self, given: options.Reconstruct) -> None:
-        """Encodes and decodes held-out images."""
+        """Encodes and decodes held-out images.
+
+        Args:
+          given: the command's flags.
+
+        Raises:
+          ConfigError: where the family has no encoder.
+        """
         run, _ = self.open(given.dir, best=given.best, data=given.data)
         if not run.sampler.reconstructs:
             raise ConfigError(f"{self.name} has no encoder: sample and interpolate are there")
@@ -116,13 +143,21 @@ class Experiment:
         )
 
     def interpolate(self, given: options.Interpolate) -> None:
-        """Images between pairs."""
+        """Draws images between pairs.
+
+        Args:
+          given: the command's flags.
+        """
         run, _ = self.open(given.dir, best=given.best, data=given.data)
         images = run.interpolate(given.pairs, given.steps, given.seed)
         _save(run.directory / f"interpolate_{given.seed}.png", grids.grid(images, given.steps))
 
     def evaluate(self, given: options.Evaluate) -> None:
-        """Scores a run, prints a table and writes evaluation.json into its directory."""
+        """Scores a run, prints a table and writes evaluation.json into its directory.
+
+        Args:
+          given: the command's flags.
+        """
         run, _ = self.open(given.dir, best=given.best, data=given.data)
         evaluation = run.evaluate(given.n, given.split, given.seed)
         print(evaluation)
@@ -132,7 +167,11 @@ class Experiment:
         print(path)
 
     def export(self, given: options.Export) -> None:
-        """Writes an export."""
+        """Writes an export.
+
+        Args:
+          given: the command's flags.
+        """
         exports.claim(given.to, given.license)
         run, _ = self.open(given.dir, best=given.best)
 
@@ -144,7 +183,11 @@ class Experiment:
         print(f"{target}: {', '.join(sorted(path.name for path in target.iterdir()))}")
 
     def replay(self, given: options.Replay) -> None:
-        """Runs a step that was not finite again."""
+        """Runs a step that was not finite again.
+
+        Args:
+          given: the command's flags.
+        """
         directory = run_directory(self.name, given.dir)
         row = replay.recorded_fault(directory, given.step)
         run, config = self.open(str(directory), data=given.data, before=row["step"])

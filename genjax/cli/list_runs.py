@@ -19,14 +19,20 @@ from genjax.run.config import load
 from genjax.run.model_card import is_number
 from genjax.train import digests
 
-DEPTH = 4  # folders below the one asked for
+DEPTH = 4  # levels of folders to search
 FRESH = 600  # seconds for which a checkpoint without digests may still be under way
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """step: its number. age: seconds since it was written. score: lower is better. damage: what is
-    wrong, or None."""
+    """A checkpoint of a run.
+
+    Attributes:
+      step: its number.
+      age: seconds since it was written.
+      score: lower is better; None where it has none.
+      damage: what is wrong, or None.
+    """
 
     step: int
     age: float
@@ -38,8 +44,15 @@ class Checkpoint:
 class Listed:
     """A run, or a stage of one.
 
-    step: the last one that it tells of; asked: where it shall end, if known. best: name, value and
-    step of the best score of a checkpoint that is kept. trouble: why the rest is missing.
+    Attributes:
+      name: its path below the folder that was listed.
+      experiment: the name of its experiment.
+      step: the last step in its metrics or checkpoints.
+      asked: the step at which it shall end, if known.
+      export: whether it is an export.
+      checkpoints: in order of their steps.
+      best: name, value and step of the best score among the checkpoints on disk.
+      trouble: why the rest is missing.
     """
 
     name: str
@@ -53,17 +66,23 @@ class Listed:
 
     @property
     def finished(self) -> bool:
+        """Whether there is an intact checkpoint of the step at which the run shall end."""
         kept = [c.step for c in self.checkpoints if not c.damage]
         return self.asked is not None and bool(kept) and kept[-1] >= self.asked
 
     @property
     def damaged(self) -> list[str]:
+        """What is wrong with the run and its checkpoints, one line each."""
         bad = [f"checkpoint {c.step:,}: {c.damage}" for c in self.checkpoints if c.damage]
         return [*([self.trouble] if self.trouble else []), *bad]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prints the listing and exits: 1 where anything is damaged, 2 where a folder holds no run."""
+    """Prints the listing and exits: 1 where anything is damaged, 2 where a folder holds no run.
+
+    Args:
+      arguments: of the command line; None for those of the process.
+    """
     parser = argparse.ArgumentParser(
         "python -m genjax",
         description="List runs: steps, checkpoints and whether they are intact, best score. "
@@ -90,7 +109,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def find(folder: Path, depth: int = DEPTH) -> Iterator[tuple[Path, Path | None]]:
-    """Runs and exports, by their config.json, and after each its stages, with the run's folder."""
+    """Finds runs and exports by their config.json.
+
+    Args:
+      folder: where to look.
+      depth: levels of folders below it to search.
+
+    Yields:
+      (folder, None) of each run, and after it (folder, the run's folder) of each of its stages.
+    """
     run = (folder / "config.json").is_file()
     if run:
         yield folder, None
@@ -106,7 +133,16 @@ def find(folder: Path, depth: int = DEPTH) -> Iterator[tuple[Path, Path | None]]
 
 
 def listed(folder: Path, parent: Path | None, root: Path) -> Listed:
-    """What the files of a run, or of a stage of the run `parent`, tell of it."""
+    """Reads what the files of a run, or of a stage of one, record.
+
+    Args:
+      folder: of the run or stage.
+      parent: the run's folder, for a stage; None for a run.
+      root: the folder that was listed.
+
+    Returns:
+      The run; its `trouble` says so where config.json cannot be used.
+    """
     name = folder.absolute().name if folder == root else str(folder.relative_to(root))
     try:
         values = load((parent or folder) / "config.json")
@@ -184,8 +220,17 @@ def _best(
 
 
 def table(found: list[Listed], columns: int) -> str:
-    """A line a run; what is damaged below it. Where the lines are too long for the terminal, the
-    best score moves below, too."""
+    """One line per run, with what is damaged below it.
+
+    Where the lines are too long for the terminal, the best score moves below, too.
+
+    Args:
+      found: the runs.
+      columns: width of the terminal, characters.
+
+    Returns:
+      The table.
+    """
     head = ["run", "experiment", "step", "", "newest", "checkpoints", "best"]
     cells = [[plain(cell) for cell in _cells(run)] for run in found]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
@@ -225,5 +270,12 @@ def _age(seconds: float) -> str:
 
 
 def plain(text: str) -> str:
-    """Text from a file on one line, nothing in it a command to the terminal."""
+    """Text from a file on one line, without control characters that a terminal would act on.
+
+    Args:
+      text: any text.
+
+    Returns:
+      The text with "?" for each character that is not printable.
+    """
     return "".join(c if c.isprintable() else "?" for c in text)

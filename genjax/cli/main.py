@@ -69,7 +69,7 @@ def _run(
     command = words.pop(0) if words[:1] and words[0] in {*COMMANDS, "train"} else "train"
     if command == "train":
         default, description = _preset(words, config, document, presets)
-        description += "\n\nAfter training: " + ", ".join(f"{program} {c}" for c in COMMANDS)
+        description += f"\n\nAfter training: {program} " + " | ".join(COMMANDS)
         given = _parse(type(config), words, prog=program, default=default, description=description)
     else:
         given = _parse(COMMANDS[command], words, prog=f"{program} {command}")

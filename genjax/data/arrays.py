@@ -1,4 +1,4 @@
-"""Images and labels that are arrays already, checked rather than guessed at."""
+"""Data sets made of arrays of images and labels, with strict checks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def from_arrays(
     Args:
       images: uint8, or floating point in 0..1, which is rounded to 256 levels; [N, H, W, C] with C
         of 1 or 3.
-      labels: whole numbers 0 to K − 1 or strings, a list or an array [N]; None for none.
+      labels: integers 0 to K − 1 or strings, a list or an array [N]; None for none.
       test: the held-out images, or a pair (images, labels). None: one image in ten of each class
         is held out, at random by a fixed seed.
       names: the K classes by name, in the order of the numbers. None: the numbers, or the strings
@@ -38,7 +38,7 @@ def from_arrays(
       The data set, its splits "train" and "test".
 
     Raises:
-      DataError: where images or labels would have to be guessed at.
+      DataError: where images or labels are ambiguous: their layout, range, number or names.
     """
     image = _pixels(images, "images")
     label, classes = _classes(labels, len(image), names)
@@ -126,7 +126,7 @@ def _numbers(labels: Any, count: int, classes: tuple[str, ...]) -> np.ndarray:
             raise DataError(f"no class is named {unknown[0]!r}: there are {', '.join(classes)}")
         return np.array([classes.index(name) for name in given.tolist()], np.int32)
     if not np.issubdtype(given.dtype, np.integer):
-        raise DataError(f"labels must be whole numbers or strings, not {given.dtype}")
+        raise DataError(f"labels must be integers or strings, not {given.dtype}")
     if given.min() < 0 or (classes and given.max() >= len(classes)):
         raise DataError(
             f"labels must lie in 0..{max(len(classes) - 1, 0)}, these in "
@@ -136,7 +136,7 @@ def _numbers(labels: Any, count: int, classes: tuple[str, ...]) -> np.ndarray:
 
 
 def _held_out(count: int, label: np.ndarray | None) -> np.ndarray:
-    """bool [N]: one image in ten of each class, at least one of all and never all of a class."""
+    """bool [N]: one image in ten of each class, at least one in total, never all of a class."""
     if count < 2:
         raise DataError("one image cannot be split: give test images, too")
     held_out = np.zeros(count, bool)

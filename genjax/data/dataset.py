@@ -14,7 +14,7 @@ from genjax.data.settings import ARRAYS, DataSettings
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What a network must know of its images.
+    """What a network must know about its images.
 
     Attributes:
       shape: (H, W, C) of one image.
@@ -29,7 +29,7 @@ class ImageSpec:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images by split. A split is opened when it is first asked for.
+    """Images by split. A split is opened at its first use.
 
     Attributes:
       settings: where the images come from.
@@ -57,7 +57,7 @@ class Dataset:
                     f"arrays have no split {name!r}: there are {', '.join(self.splits)}"
                     if self.splits
                     else "the images came as arrays: give them to run.open, or say where a copy "
-                    "of them lies"
+                    "of them is"
                 )
             self.splits[name] = open_images(
                 self.settings.name,
@@ -96,14 +96,14 @@ def folder(
 ) -> Dataset:
     """A folder of images; its subfolders are the classes.
 
-    A folder that holds nothing but train and test (or val, validation) is split so. Of any other,
-    one image in ten is held out, chosen by a hash of its path.
+    A folder that contains only train and test (or val, validation) is split so. Of any other, one
+    image in ten is held out, chosen by a hash of its path.
 
     Args:
       path: the folder.
       size: side length in pixels, by resizing and a centre crop.
       channels: 1 for greyscale, 3 for colour.
-      bad: what to do about a file that is damaged, too large or leads out of the folder.
+      bad: what to do about a file that is damaged, too large or a link out of the folder.
 
     Returns:
       The data set.
@@ -123,7 +123,7 @@ def tfds(
 
     Args:
       name: `name[/config][:version]`; fashion_mnist_6k and shapes64 come with genjax.
-      dir: where prepared data sets lie. None: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      dir: where the prepared data sets are. None: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
       size: side length in pixels, by resizing and a centre crop. None: as they are.
       channels: 1 for greyscale, 3 for colour. None: as they are.
       download: let TFDS download a data set that is not prepared (needs TensorFlow).

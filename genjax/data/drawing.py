@@ -1,4 +1,4 @@
-"""Pictures drawn by program: one shape before a background, every factor known; NumPy only."""
+"""Procedurally drawn images: one shape on a background, with all factors known; NumPy only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-EDGE = 64  # height and width of a picture, pixels
+EDGE = 64  # height and width of an image, pixels
 
 COLOURS = {
     "red": (219, 50, 54),
@@ -19,7 +19,7 @@ COLOURS = {
     "purple": (126, 66, 178),
     "pink": (236, 103, 160),
 }
-# The tones at the top and at the bottom of the picture.
+# The colours at the top and at the bottom of the image.
 BACKGROUNDS = {
     "dawn": ((255, 236, 210), (252, 190, 170)),
     "sea": ((214, 240, 247), (120, 186, 214)),
@@ -37,9 +37,18 @@ PLACES = tuple(
 
 
 class Factors(NamedTuple):
-    """What is drawn, [n] each: class numbers int64; lengths in pixels and angle in radians, float.
+    """The factors of n images, [n] each: class numbers int64, the others float.
 
-    `place` is the third of the picture, down and across, in which the centre (x, y) lies.
+    Attributes:
+      shape: index into `SHAPES`.
+      colour: index into `COLOURS`.
+      size: index into `SIZES`.
+      background: index into `BACKGROUNDS`.
+      place: index into `PLACES`, the ninth of the image in which the centre (x, y) lies.
+      x: of the centre, pixels from the left.
+      y: of the centre, pixels from the top.
+      radius: pixels.
+      angle: radians.
     """
 
     shape: np.ndarray
@@ -54,11 +63,18 @@ class Factors(NamedTuple):
 
 
 def factors(indices: np.ndarray, stream: int) -> Factors:
-    """The factors of the pictures `indices` of one stream, drawn uniformly.
+    """Draws the factors of images uniformly.
 
-    Each picture's come from Philox keyed by (index, stream) alone, so that it stays the same
-    however many are drawn. All are independent but for the place: the centre lies where the whole
-    shape fits into the picture, nearer to the middle for a larger one.
+    Those of an image come from Philox keyed by (index, stream) alone, so that they do not depend on
+    how many are drawn. All are independent except the place: the centre lies where the complete
+    shape fits into the image, nearer to the middle for a larger one.
+
+    Args:
+      indices: of the images, [n].
+      stream: a number per split, such as 0 for train and 1 for test.
+
+    Returns:
+      The factors of the n images.
     """
     raw = [np.random.Philox(key=np.array([i, stream], np.uint64)).random_raw(8) for i in indices]
     u = (np.stack(raw) >> np.uint64(11)) * 2.0**-53  # [n, 8] in [0, 1)
@@ -75,7 +91,7 @@ def factors(indices: np.ndarray, stream: int) -> Factors:
 
 
 def _fold(p: np.ndarray, q: np.ndarray, corners: int) -> tuple[np.ndarray, np.ndarray]:
-    """Polar fold onto the half sector next to a corner that points up."""
+    """Folds the plane, by rotation and reflection, onto the half sector at the upward corner."""
     sector = 2 * math.pi / corners
     angle = np.arctan2(p, -q)
     angle = np.abs(angle - sector * np.round(angle / sector))
@@ -105,7 +121,7 @@ def _cross(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def _heart(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Two quarter-turned sides that meet at the bottom, a half disc on each of the two others."""
+    """A square standing on its lower corner, with a half disc on each of the two upper sides."""
     scale, tip = 1.45, 0.85
     p, q = np.abs(p) / scale, (tip - q) / scale  # the tip at (0, 0), the lobes above
     disc = np.hypot(p - 0.25, q - 0.75) - math.sqrt(2) / 4
@@ -140,7 +156,14 @@ def _distance(f: Factors, p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def draw(f: Factors) -> np.ndarray:
-    """The pictures uint8 [n, 64, 64, 3]; edges are anti-aliased by their distance in pixels."""
+    """Draws images; edges are anti-aliased by their distance in pixels.
+
+    Args:
+      f: the factors of n images.
+
+    Returns:
+      uint8 [n, 64, 64, 3].
+    """
     f = Factors(*(v.astype(np.float32) if v.dtype.kind == "f" else v for v in f))  # for speed
     centre = np.arange(EDGE, dtype=np.float32) + np.float32(0.5)
     p = centre[None, None, :] - f.x[:, None, None]  # [n, 1, W]
@@ -149,14 +172,14 @@ def draw(f: Factors) -> np.ndarray:
 
     tones = np.array(list(BACKGROUNDS.values()), np.float32)[f.background]  # [n, 2, 3]
     down = (centre / EDGE)[None, :, None, None]
-    picture = tones[:, None, None, 0] * (1 - down) + tones[:, None, None, 1] * down
-    picture = np.broadcast_to(picture, (len(f.x), EDGE, EDGE, 3))  # [n, H, W, 3]
+    image = tones[:, None, None, 0] * (1 - down) + tones[:, None, None, 1] * down
+    image = np.broadcast_to(image, (len(f.x), EDGE, EDGE, 3))  # [n, H, W, 3]
 
     shadow = np.clip(0.5 - _distance(f, p - 1.5, q - 2.5) / 5, 0, 1)
-    picture = picture * (1 - 0.3 * shadow[..., None])
+    image = image * (1 - 0.3 * shadow[..., None])
 
     lit = 1 - 0.22 * (p + q) / f.radius[:, None, None]  # light from the top left
     paint = np.array(list(COLOURS.values()), np.float32)[f.colour][:, None, None]
     cover = np.clip(0.5 - _distance(f, p, q), 0, 1)[..., None]
-    picture = picture * (1 - cover) + paint * lit[..., None] * cover
-    return np.clip(np.round(picture), 0, 255).astype(np.uint8)
+    image = image * (1 - cover) + paint * lit[..., None] * cover
+    return np.clip(np.round(image), 0, 255).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""The one exception of the data room."""
+"""The exception of this package."""
 
 from genjax.errors import GenjaxError
 
 
 class DataError(GenjaxError, ValueError):
-    """A data set, folder or batch that cannot be had; the message is one line saying what to do."""
+    """A data set, folder or batch is unavailable; the message is one line that says what to do."""

@@ -1,4 +1,4 @@
-"""A person's image files: listed, judged by their header, and read; each refusal names the file."""
+"""Image files of a user: listed, checked by their header, and read; errors name the file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from genjax.data.errors import DataError
 from genjax.data.pixels import to_array
 
-# Those that Pillow reads by itself: PostScript, say, it would hand to another program.
+# Only what Pillow decodes itself: for PostScript, say, it would start another program.
 FORMATS = {
     ".bmp": "BMP",
     ".gif": "GIF",
@@ -29,14 +29,23 @@ FORMATS = {
 }
 MAX_SIDE = 8192  # pixels; decoding 8192 x 8192 takes 200 MB
 MAX_BYTES = 64 << 20
-MAX_DEPTH = 64  # folders in folders
+MAX_DEPTH = 64  # levels of nested folders
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The files below a folder that are images by their name, hidden ones left out, sorted.
+    """Lists the files below a folder that are images by their suffix, without hidden ones.
 
-    Folders that are links, or more than `MAX_DEPTH` deep, are listed like files, for `check` to
-    refuse: to follow them could leave the folder or never end.
+    Folders that are links, or nested more than `MAX_DEPTH` levels deep, are listed like files, for
+    `check` to reject: to follow them could leave the folder or never end.
+
+    Args:
+      folder: where to look.
+
+    Returns:
+      The paths, sorted.
+
+    Raises:
+      DataError: where a folder cannot be listed.
     """
     found = []
     for parent, folders, names in os.walk(folder, onerror=_cannot_list):
@@ -58,15 +67,23 @@ def _cannot_list(error: OSError) -> None:
 
 
 def check(path: Path, folder: Path) -> None:
-    """Raise `DataError` for a file that leaves the folder or that its header alone rules out.
+    """Checks by its header that a file is an image of the folder, without decoding pixels.
 
-    No pixel is decoded. Pillow's warning of huge images is left to the caller to silence.
+    The caller silences Pillow's warning about huge images.
+
+    Args:
+      path: the file.
+      folder: the folder in which the file must be, links resolved.
+
+    Raises:
+      DataError: for a link out of the folder, no regular file, no image, or one over `MAX_BYTES` or
+        `MAX_SIDE`.
     """
     with _naming(path):
         if not path.resolve().is_relative_to(folder.resolve()):
             raise DataError("a link that leads out of the folder")
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would block
             folder_kind = "a linked folder" if path.is_symlink() else "folders nested too deeply"
             raise DataError(folder_kind if path.is_dir() else "not a regular file")
         if status.st_size > MAX_BYTES:
@@ -78,7 +95,19 @@ def check(path: Path, folder: Path) -> None:
 
 
 def read_image(path: Path, size: int, channels: int) -> np.ndarray:
-    """A checked file as uint8 [size, size, C], upright. Raises `DataError`."""
+    """Reads a file that has passed `check`, with its EXIF orientation applied.
+
+    Args:
+      path: the file.
+      size: side length in pixels, by resizing and a centre crop.
+      channels: C, 1 for greyscale, 3 for colour.
+
+    Returns:
+      uint8 [size, size, C].
+
+    Raises:
+      DataError: where the file is damaged.
+    """
     with _naming(path), _opened(path) as image:
         return to_array(image, channels, size, upright=True)
 
@@ -94,6 +123,6 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
-    except Exception as error:  # Pillow's readers raise anything on a broken file
+    except Exception as error:  # Pillow raises arbitrary exceptions on damaged files
         first = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(f"{name}: broken, or no image ({first})") from error

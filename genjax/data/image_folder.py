@@ -1,4 +1,4 @@
-"""A folder of a person's own images as `Images`, cut to one size."""
+"""A folder of images as `Images`, resized and cropped to one size."""
 
 from __future__ import annotations
 
@@ -32,22 +32,35 @@ def open_folder(
     bad: Literal["refuse", "skip"] = "refuse",
     memory: int = 2 << 30,
 ) -> Images:
-    """Every image below a folder, in the order of the paths.
+    """Opens all images below a folder, in the order of their paths.
 
-    Classes are the topmost subfolders, unless an image lies outside of all. A folder that holds
-    nothing but train and test (or val, validation) is split so; of any other, "test" is one image
-    in ten, chosen by a hash of its path, "train" is the rest, and "all" is all.
+    Classes are the topmost subfolders, unless an image is outside of all. A folder that contains
+    only train and test (or val, validation) is split so; of any other, "test" is one image in ten,
+    chosen by a hash of its path, "train" is the rest, and "all" is all.
 
-    A file that is broken, leads out of the folder, or is over `files.MAX_SIDE` or
-    `files.MAX_BYTES` is refused, or skipped and told in `Images.skipped`. Up to `memory` bytes of
-    pixels are decoded now and kept in RAM. More are decoded batch by batch: then a broken file
-    comes to light when its batch is read, or now, by decoding everything once, if it is to be
-    skipped.
+    A file that is damaged, a link out of the folder, or over `files.MAX_SIDE` or `files.MAX_BYTES`
+    is an error, or is skipped and listed in `Images.skipped`. Data sets that do not fit into
+    `memory` are decoded batch by batch: a damaged file is then found when its batch is read, or, if
+    it is to be skipped, at once, by decoding everything one time.
+
+    Args:
+      folder: of the images.
+      split: "train", "test" or "all".
+      size: side length in pixels, by resizing and a centre crop.
+      channels: 1 for greyscale, 3 for colour.
+      bad: "refuse" to raise an error for a bad file, "skip" to skip it.
+      memory: bytes of pixels up to which all images are decoded at once and held in RAM.
+
+    Returns:
+      The images.
+
+    Raises:
+      DataError: where there is no image, or for a bad file that is not skipped.
     """
     files = _files_of(folder, split)
     skipped: list[str] = []
     with warnings.catch_warnings():
-        # `check` refuses such images, by a lower bound than Pillow's.
+        # `check` rejects such images, by a lower bound than Pillow's.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         work = partial(check, folder=folder)
         files = [file for file, _ in _working(work, files, bad, skipped, "Checking")]
@@ -55,12 +68,12 @@ def open_folder(
     shape = (len(files), size, size, channels)
     image = np.empty(shape, np.uint8) if int(np.prod(shape)) <= memory else None
     if image is not None or bad == "skip":
-        kept: list[_File] = []
+        readable: list[_File] = []
         for file, pixels in _working(read, files, bad, skipped, "Reading"):
             if image is not None:
-                image[len(kept)] = pixels
-            kept.append(file)
-        files = kept
+                image[len(readable)] = pixels
+            readable.append(file)
+        files = readable
     if not files:
         raise DataError(f"no image of {folder} can be read; {skipped[0]}")
     label, classes = _labels(files)
@@ -83,12 +96,18 @@ def open_folder(
 @dataclass(frozen=True)
 class _File:
     path: Path
-    below: str  # the path below the folder, or below its train or test
+    below: str  # the path relative to the folder, or to its train or test
 
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """A source that decodes files as they are asked for."""
+    """A source that decodes files on demand.
+
+    Attributes:
+      paths: of the N files.
+      label: class numbers int32 [N], or None.
+      read: path -> uint8 [H, W, C].
+    """
 
     paths: Sequence[Path]
     label: np.ndarray | None
@@ -123,7 +142,7 @@ def _files_of(folder: Path, split: str) -> list[_File]:
 
 
 def _split_folders(folder: Path) -> dict[str, Path] | None:
-    """The folders of train and test, where there is nothing else."""
+    """The folders of train and test, if the folder contains nothing else."""
     try:
         names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     except OSError as error:
@@ -137,7 +156,7 @@ def _split_folders(folder: Path) -> dict[str, Path] | None:
 def _held_out(paths: list[str]) -> set[str]:
     """One path in ten, at least one of two: those with the lowest hashes.
 
-    By a hash so that few change sides when images are added.
+    By a hash so that few change splits when images are added.
     """
     ranked = sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(path)).digest())
     return set(ranked[: max(len(paths) // 10, min(len(paths) - 1, 1))])
@@ -154,7 +173,10 @@ def _labels(files: list[_File]) -> tuple[np.ndarray | None, tuple[str, ...]]:
 def _working(
     work: Callable[[Path], Any], files: list[_File], bad: str, skipped: list[str], title: str
 ) -> Iterator[tuple[_File, Any]]:
-    """The files on which `work` succeeds, in order, with its result; a bar after two seconds."""
+    """Yields the files on which `work` succeeds, in order, with its result.
+
+    A progress bar appears after two seconds.
+    """
 
     def attempt(file: _File) -> Any:
         try:
@@ -164,7 +186,7 @@ def _working(
 
     bar = tqdm.tqdm(total=len(files), desc=title, delay=2, leave=False, disable=None)
     with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files), 256):  # few at once: a refusal need not wait for all
+        for start in range(0, len(files), 256):  # in blocks, so that an error is raised early
             some = files[start : start + 256]
             for file, result in zip(some, pool.map(attempt, some), strict=True):
                 bar.update()

@@ -1,4 +1,4 @@
-"""Images: a set of uint8 pictures and the batches a run draws from it."""
+"""A set of uint8 images, and the batches that a run draws from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Batch = dict[str, np.ndarray]
 
 
 class Source(Protocol):
-    """Anything that gives images by index."""
+    """Anything that returns images by index."""
 
     def __getitem__(self, indices: np.ndarray) -> Batch:
         """{"image": uint8 [n, H, W, C]} and, where there are labels, "label": int32 [n]."""
@@ -27,10 +27,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """A source whose images are one array, in RAM or memory mapped."""
+    """A source whose images are one array, in RAM or memory-mapped.
 
-    image: np.ndarray  # uint8 [N, H, W, C]
-    label: np.ndarray | None = None  # int32 [N]
+    Attributes:
+      image: uint8 [N, H, W, C].
+      label: class numbers int32 [N], or None.
+    """
+
+    image: np.ndarray
+    label: np.ndarray | None = None
 
     def __getitem__(self, indices: np.ndarray) -> Batch:
         batch = {"image": self.image.take(indices, axis=0)}
@@ -43,12 +48,20 @@ class InMemory:
 class Images:
     """N images of one shape, by index and by batch.
 
-    `factors` holds what else is known of each image (a drawing's colour, size, …), [N] each, and
-    `factor_classes` the names of those that are classes; `skipped` says which files were left out.
+    Attributes:
+      source: the images by index.
+      shape: (N, H, W, C).
+      name: of the data set.
+      split: which part of the data set.
+      labelled: whether there are labels.
+      classes: names of the classes.
+      factors: what else is known of each image (a drawing's colour, size, …), {name: [N]}.
+      factor_classes: names of the classes of each categorical factor.
+      skipped: one line about each file that was skipped.
     """
 
     source: Source
-    shape: tuple[int, int, int, int]  # [N, H, W, C]
+    shape: tuple[int, int, int, int]
     name: str
     split: str
     labelled: bool = False
@@ -62,22 +75,30 @@ class Images:
 
     @property
     def num_classes(self) -> int:
+        """Number of classes, 0 where there are no labels."""
         return len(self.classes)
 
     @property
     def in_memory(self) -> bool:
-        """Whether `source.image` is the whole set as one array uint8 [N, H, W, C]."""
+        """Whether `source.image` is the complete set as one array, uint8 [N, H, W, C]."""
         return isinstance(self.source, InMemory)
 
     def steps_per_epoch(self, size: int) -> float:
-        """N / size: not rounded, as batches run on across the end of an epoch."""
+        """Steps per epoch, not rounded, as batches continue across the end of an epoch.
+
+        Args:
+          size: images per batch.
+
+        Returns:
+          N / size.
+        """
         return len(self) / size
 
     @cached_property
     def fingerprint(self) -> str:
         """Hex digest of the shape, the class names and 64 evenly spaced images with their labels.
 
-        Tells another set, split, size or crop; not a change to one single image in between.
+        It detects another set, split, size or crop, but not a change to a single image in between.
         """
         digest = hashlib.sha256(repr((self.shape, self.classes)).encode())
         some = np.unique(np.linspace(0, len(self) - 1, 64).astype(np.int64))
@@ -88,10 +109,18 @@ class Images:
     def batch(
         self, seed: int, b: int, size: int, *, process_index: int = 0, process_count: int = 1
     ) -> Batch:
-        """Batch b of a run: a pure function of (seed, b), this process's slice of it.
+        """This process's share of batch b of a run, a pure function of (seed, b).
 
-        {"image": uint8 [size / P, H, W, C], "label": int32 [size / P]}, the label only where the
-        set has one. Process k of P gets rows k * size / P and on.
+        Args:
+          seed: of the order of the images.
+          b: number of the batch, from 0.
+          size: images per batch, over all processes.
+          process_index: k; process k of P reads rows k · size / P to (k + 1) · size / P.
+          process_count: P.
+
+        Returns:
+          {"image": uint8 [size / P, H, W, C], "label": int32 [size / P]}, the label only where the
+          set has labels.
         """
         indices = batch_indices(
             seed, b, size, len(self), process_index=process_index, process_count=process_count
@@ -109,11 +138,22 @@ class Images:
         process_index: int = 0,
         process_count: int = 1,
     ) -> Iterator[Batch]:
-        """The batches start, start + 1, … (< stop), read ahead by threads.
+        """The batches from `start` on, prefetched by threads.
 
-        With `scan_steps=n` each item holds n successive batches, [n, size / P, …], for a scan over
-        steps; the last before `stop` may hold fewer. Item i equals `batch(seed, start + i, size)`
-        whatever `start` was, so a step number is all that a restart needs.
+        The i-th equals `batch(seed, start + i, size)`, so that a run resumes from its step number.
+
+        Args:
+          seed: of the order of the images.
+          start: number of the first batch.
+          size: images per batch, over all processes.
+          scan_steps: n, successive batches to stack for a scan over steps; None for single batches.
+          stop: end of the numbers, excluded; None for no end.
+          process_index: as for `batch`.
+          process_count: as for `batch`.
+
+        Returns:
+          An iterator over {"image": [size / P, ...], …}; with `scan_steps` over
+          {"image": [n, size / P, ...], …}, the last of which may stack fewer before `stop`.
         """
         rows = self._rows(seed, size, scan_steps, stop, process_index, process_count)
 
@@ -125,16 +165,16 @@ class Images:
             return {k: v.reshape(*indices.shape, *v.shape[1:]) for k, v in flat.items()}
 
         if stop is None or start < stop:
-            rows(start)  # a batch that cannot be had is refused here, not inside a thread
+            rows(start)  # raises an invalid batch size here, not inside a thread
         return prefetched(read, start, stop, scan_steps or 1, light=self.in_memory)
 
     @property
     def arrays(self) -> Batch | None:
-        """The whole set as `batch` names it, [N, …] each, where it is in memory."""
+        """The complete set, named like a batch, [N, ...] each; None where it is not in memory."""
         if not isinstance(self.source, InMemory):
             return None
-        whole = {"image": self.source.image}
-        return whole if self.source.label is None else {**whole, "label": self.source.label}
+        image = {"image": self.source.image}
+        return image if self.source.label is None else {**image, "label": self.source.label}
 
     def index_batches(
         self,
@@ -147,7 +187,20 @@ class Images:
         process_index: int = 0,
         process_count: int = 1,
     ) -> Iterator[np.ndarray]:
-        """What `batches` reads: int32 [n, size / P] into `arrays`, for data on the device."""
+        """The indices of the images in `batches`, for data that is on the device.
+
+        Args:
+          seed: of the order of the images.
+          start: number of the first batch.
+          size: images per batch, over all processes.
+          scan_steps: n, successive batches to stack.
+          stop: end of the numbers, excluded.
+          process_index: as for `batch`.
+          process_count: as for `batch`.
+
+        Returns:
+          An iterator over int32 [n, size / P], indices into `arrays`.
+        """
         rows = self._rows(seed, size, scan_steps, stop, process_index, process_count)
         return (rows(b).astype(np.int32) for b in range(start, stop, scan_steps))
 
@@ -194,12 +247,20 @@ class Images:
         process_index: int = 0,
         process_count: int = 1,
     ) -> Iterator[Batch]:
-        """Each image once, in the random order of a seed, for scores.
+        """Each image once, in random order, for scores.
 
-        A random order because the first n images of a test set are not a fair sample of it;
-        `limit=n` stops after n images. All batches have the same shape: where the images run out
-        the last one is filled up with others, told apart by "mask", bool [size / P], False for
-        the filling.
+        In random order because the first n images of a test set are not a fair sample of it. All
+        batches have the same shape: the last one is padded with other images, masked out by "mask".
+
+        Args:
+          size: images per batch, over all processes.
+          limit: number of images after which to stop; None for all.
+          seed: of the order of the images.
+          process_index: as for `batch`.
+          process_count: as for `batch`.
+
+        Yields:
+          A batch, with "mask" bool [size / P], False for padding.
         """
         n = min(len(self), limit or len(self))
         for b in range(-(-n // size)):
@@ -224,7 +285,21 @@ def images_from_arrays(
     split: str = "all",
     classes: tuple[str, ...] = (),
 ) -> Images:
-    """`Images` of an array uint8 [N, H, W, C] and class numbers [N]."""
+    """Makes `Images` of arrays.
+
+    Args:
+      image: uint8 [N, H, W, C].
+      label: class numbers [N], or None.
+      name: of the data set.
+      split: which part of the data set.
+      classes: names of the classes.
+
+    Returns:
+      The images.
+
+    Raises:
+      DataError: where the arrays have other types or shapes.
+    """
     if image.ndim != 4 or image.dtype != np.uint8 or not len(image):
         raise DataError(
             f"images must be uint8 [N, H, W, C] with N > 0, got {image.dtype} {image.shape}"
@@ -232,7 +307,7 @@ def images_from_arrays(
     if label is not None:
         if label.shape != image.shape[:1]:
             raise DataError(
-                f"one label an image: give labels of shape {image.shape[:1]}, got {label.shape}"
+                f"one label per image: give labels of shape {image.shape[:1]}, got {label.shape}"
             )
         label = label.astype(np.int32)
     source = InMemory(image, label)

@@ -1,4 +1,4 @@
-"""A prepared set's JSON files, judged before TFDS acts on them: a set may be a stranger's."""
+"""Checks of a prepared data set's JSON files before TFDS reads them: they may be untrusted."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from genjax.data.errors import DataError
 
 
 def check(folder: Path) -> None:
-    """Raise `DataError` for a set that names code to import, or records outside its folder.
+    """Checks that a data set names no code to import and no records outside its folder.
 
-    TFDS imports the module of every class that features.json names; a set from elsewhere could
-    name any. Only TFDS' own features are let through.
+    TFDS imports the module of every class that features.json names, and an untrusted data set could
+    name any. Only TFDS' own features are allowed.
+
+    Args:
+      folder: of the prepared data set.
+
+    Raises:
+      DataError: where it names such code or records, or its JSON files cannot be read.
     """
     for kind, name in _strings(_loaded(folder / "features.json")):
         names_code = kind in ("pythonClassName", "python_class_name", "type")
@@ -36,8 +42,8 @@ def _loaded(path: Path) -> dict[str, Any]:
 
 
 def _strings(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every string in a JSON value with the name it stands under."""
-    waiting: list[Any] = [value]  # no recursion: a stranger decides how deep it is
+    """Every string in a JSON value, with its key."""
+    waiting: list[Any] = [value]  # no recursion: an untrusted file decides on the depth
     while waiting:
         value = waiting.pop()
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):

@@ -1,4 +1,4 @@
-"""The one door to the data room: a TFDS set by name, or a folder of a person's own images."""
+"""Opens images by the settings of a run: a TFDS data set by name, or a folder of images."""
 
 from __future__ import annotations
 
@@ -22,28 +22,35 @@ def open_images(
     download: bool = False,
     memory: int = 2 << 30,
 ) -> Images:
-    """The images of a TFDS set, or of a folder where `folder` is given.
+    """Opens the images of a TFDS data set, or of a folder where `folder` is given.
 
-    name: TFDS' `name[/config][:version]`. Our own, fashion_mnist_6k and shapes64, are prepared on
-        first use.
-    split: TFDS' ("train", "test", "train[:10%]"). "test" of a set that has none is its validation
-        split, or else the last tenth of train, which "train" then leaves out. Of a folder: "train",
-        "test" or "all", see `folder.open_folder`.
-    data_dir: where sets are or will be prepared; None: TFDS' own default.
-    size: the short side is resized to it and the centre cropped; None: as they are (a folder: 64).
-        A set of images of many sizes needs it.
-    channels: 1 (luma) or 3; None: as they are (a folder: 3).
-    bad: what to do with a file of a folder that is broken, too large or leads out of it.
-    download: whether TFDS may download and prepare a set that is not there.
-    memory: decoded at once and kept in RAM up to so many bytes; else decoded batch by batch.
+    Args:
+      name: `name[/config][:version]` of a TFDS data set; fashion_mnist_6k and shapes64 come with
+        genjax and are prepared at their first use.
+      split: as in TFDS ("train", "test", "train[:10%]"). "test" of a data set without one is its
+        validation split, or else the last tenth of train, which "train" then excludes. Of a folder:
+        "train", "test" or "all", see `image_folder.open_folder`.
+      data_dir: where data sets are or will be prepared; None for the default of TFDS.
+      folder: of images, in place of a TFDS data set.
+      size: side length in pixels, by resizing and a centre crop; None: as they are (folders: 64).
+        Required where the images differ in size.
+      channels: 1 for greyscale, 3 for colour; None: as they are (folders: 3).
+      bad: what to do about a file of a folder that is damaged, too large or a link out of it.
+      download: whether TFDS may download and prepare a data set that is not prepared.
+      memory: bytes of pixels up to which all images are decoded at once and held in RAM; larger
+        data sets are decoded batch by batch.
 
-    Raises `DataError`, one line, where the images cannot be had.
+    Returns:
+      The images.
+
+    Raises:
+      DataError: where the images are unavailable.
     """
     if size is not None and size < 1:
         raise DataError(f"images need at least one pixel a side, got size {size}")
     if channels not in (None, 1, 3):
         raise DataError(f"images have 1 or 3 channels, not {channels}")
-    # TFDS and Pillow are heavy: a program that only shows its help must not pay for them.
+    # TFDS and Pillow are slow to import, and a program that only shows its help needs neither.
     if folder is not None:
         from genjax.data.image_folder import open_folder
 

@@ -1,4 +1,4 @@
-"""One picture: from an open file to uint8 [H, W, C]."""
+"""The pixels of one open image file, as uint8 [H, W, C]."""
 
 from typing import Any
 
@@ -22,14 +22,25 @@ _TURNS: dict[Any, Image.Transpose] = {
 def to_array(
     image: Image.Image, channels: int, size: int | None = None, *, upright: bool = False
 ) -> np.ndarray:
-    """Pixels uint8 [H, W, C] with C = `channels`, 1 (luma) or 3 (RGB).
+    """Decodes an image to 8-bit pixels.
 
-    `upright` turns the picture as its EXIF tag says. Transparency is laid on white; 16-bit grey
-    scaled to 8 bits. With `size` the short side is resized to it (Lanczos, widened against
-    aliasing) and the centre cropped: [size, size, C].
+    Transparency is composited on white; 16-bit greyscale is scaled to 8 bits.
+
+    Args:
+      image: an open file.
+      channels: C, 1 for greyscale (luma), 3 for RGB.
+      size: side to which the shorter side is resized (Lanczos, anti-aliased), followed by a centre
+        crop; None for the image's own size.
+      upright: whether to apply the EXIF orientation.
+
+    Returns:
+      uint8 [H, W, C], or [size, size, C].
+
+    Raises:
+      DataError: for pixels without a fixed range.
     """
     if size is not None and image.format == "JPEG":
-        # Leaves out the frequencies that twice the wanted size does not show: 5x faster on photos.
+        # Decodes to no less than twice the wanted size: 5x faster on photos.
         image.draft(None, (2 * size, 2 * size))
     if upright:
         image = _upright(image)
@@ -40,10 +51,10 @@ def to_array(
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    image.load()  # broken pixels are an error, broken EXIF data are not
+    image.load()  # damaged pixels are an error, damaged EXIF data is not
     try:
         turn = _TURNS.get(image.getexif().get(_ORIENTATION))
-    except Exception:  # Pillow raises anything there
+    except Exception:  # Pillow raises arbitrary exceptions on damaged EXIF data
         turn = None
     return image if turn is None else image.transpose(turn)
 

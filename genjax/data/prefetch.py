@@ -1,4 +1,4 @@
-"""Batches read ahead of the step by grain's threads."""
+"""Batches prefetched by threads of grain."""
 
 import os
 import sys
@@ -11,22 +11,22 @@ T = TypeVar("T")
 def prefetched(
     read: Callable[[int], T], start: int, stop: int | None, step: int, *, light: bool
 ) -> Iterator[T]:
-    """Reads batches ahead.
+    """Prefetches batches.
 
     Args:
-      read: number of a batch -> the batch.
-      start: the first number.
-      stop: the end of the numbers, excluded; None for no end.
-      step: between numbers.
-      light: whether reads are copies out of RAM, with which one thread keeps up. Others decode: as
-        many threads as cores, one batch each.
+      read: index of a batch -> the batch.
+      start: the first index.
+      stop: the end of the indices, excluded; None for no end.
+      step: between indices.
+      light: whether reads only copy from RAM, for which one thread is enough. Otherwise as many
+        threads as cores decode one batch each.
 
     Yields:
       read(start), read(start + step), … in order.
     """
     if stop is not None and start >= stop:
         return
-    yield read(start)  # waited for in any case, unlike what it takes to import grain
+    yield read(start)  # before the slow import of grain
     import grain
 
     threads = 1 if light else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Prepared TFDS sets on disk: found by name, made where they are our own, asked for otherwise."""
+"""Prepared TFDS data sets on disk: found by name, or prepared, or downloaded on request."""
 
 from __future__ import annotations
 
@@ -27,14 +27,18 @@ OWN = {builder.name: builder for builder in (FashionMnist6k, Shapes64)}
 
 
 def default_data_dir() -> Path:
-    """Where TFDS itself keeps its sets: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    """Where TFDS itself looks for data sets.
+
+    Returns:
+      $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    """
     return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
 
 
 def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
-    except OSError:  # not there, no folder, not ours to read: nothing to find
+    except OSError:  # absent, no folder, or not readable
         return []
 
 
@@ -49,14 +53,22 @@ def _versions(folder: Path) -> list[Path]:
 
 
 def _configs(folder: Path) -> list[Path]:
-    """The configurations of a set that has any, each with at least one prepared version."""
+    """The configurations of a data set that have a prepared version."""
     return [path for path in _entries(folder) if _versions(path)]
 
 
 def prepared(name: str, data_dir: Path) -> Path | None:
-    """The directory of the prepared set `name[/config][:version]`, or None.
+    """Finds a prepared data set.
 
-    The newest version where none is named; the only configuration where there is one.
+    Args:
+      name: `name[/config][:version]`; by default the newest version, and the only configuration.
+      data_dir: where prepared data sets are.
+
+    Returns:
+      Its directory, or None.
+
+    Raises:
+      DataError: where there are several configurations and none is named.
     """
     base, _, version = name.partition(":")
     folder = data_dir / base
@@ -71,14 +83,26 @@ def prepared(name: str, data_dir: Path) -> Path | None:
 
 
 def find_or_prepare(name: str, data_dir: Path, *, download: bool) -> Path:
-    """The directory of a set; our own are prepared on first use, others where `download` says so.
+    """Finds a prepared data set, or prepares it.
 
-    Raises `DataError` at once, without trying the network, where a set is unknown or absent.
+    The data sets of genjax are prepared at their first use, others only with `download`. Nothing
+    accesses the network without it.
+
+    Args:
+      name: `name[/config][:version]`.
+      data_dir: where prepared data sets are or will be.
+      download: whether TFDS may download and prepare the data set.
+
+    Returns:
+      Its directory.
+
+    Raises:
+      DataError: where the data set is unknown, absent or cannot be prepared.
     """
     if not re.fullmatch(r"[\w.-]*\w(/[\w.+-]+)?(:[\d.]+)?", name):
-        raise DataError(f"{name!r} is no name of a data set: write name, name/config or name:1.0.0")
+        raise DataError(f"{name!r} names no data set: write name, name/config or name:1.0.0")
     base, _, version = name.partition(":")
-    if name in OWN:  # the version that this code draws, whatever else lies there
+    if name in OWN:  # the version that this code generates
         name = f"{name}:{OWN[name].VERSION}"
     found = prepared(name, data_dir)
     if found is None and base in OWN:
@@ -101,10 +125,10 @@ def find_or_prepare(name: str, data_dir: Path, *, download: bool) -> Path:
 
 
 def _prepare_own(builder: type[tfds.core.GeneratorBasedBuilder], data_dir: Path) -> None:
-    """Prepare one of our own sets, whole or not at all.
+    """Prepares a data set of genjax atomically.
 
-    It is written into a directory of its own and renamed: of two processes that start at once the
-    second finds the set there, and a kill leaves only a directory that nobody reads.
+    It is written into a temporary directory and renamed: of two processes that start at once the
+    second finds the complete data set, and a killed one leaves only a directory that is not read.
     """
     final = data_dir / builder.name / str(builder.VERSION)
     try:
@@ -125,7 +149,7 @@ def _prepare_own(builder: type[tfds.core.GeneratorBasedBuilder], data_dir: Path)
             )
         (draft / builder.name / str(builder.VERSION)).rename(final)
     except OSError as error:
-        if not (final / "dataset_info.json").is_file():  # else another process was faster
+        if not (final / "dataset_info.json").is_file():  # else another process has prepared it
             raise DataError(f"cannot prepare {builder.name} in {data_dir}: {error}") from error
     finally:
         tfds.enable_progress_bar()
@@ -133,7 +157,7 @@ def _prepare_own(builder: type[tfds.core.GeneratorBasedBuilder], data_dir: Path)
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what a kill left behind, once it is old enough to be nobody's."""
+    """Removes temporary directories of killed processes, by their age."""
     for draft in folder.glob(".preparing-*"):
         if time.time() - draft.stat().st_mtime > 3600:
             shutil.rmtree(draft, ignore_errors=True)
@@ -161,9 +185,10 @@ def _command(name: str, data_dir: Path) -> str:
 
 
 def _download(name: str, data_dir: Path) -> None:
-    """Let TFDS download and prepare a set, in a process of its own.
+    """Lets TFDS download and prepare a data set, in another process.
 
-    Of its own because TFDS does it with TensorFlow, which would take the accelerator's memory.
+    In another process because TFDS imports TensorFlow, which would allocate the accelerator's
+    memory.
     """
     if importlib.util.find_spec("tensorflow") is None:
         raise DataError(
@@ -174,14 +199,14 @@ def _download(name: str, data_dir: Path) -> None:
     if not any(os.environ.get(key) or os.environ.get(key.upper()) for key in proxies):
         urls = tfds.builder_cls(re.split("[/:]", name)[0]).url_infos
         for host in {urlsplit(url).hostname for url in urls}:
-            try:  # TFDS itself would go on trying for minutes
+            try:  # TFDS itself would retry for minutes
                 socket.create_connection((host, 443), timeout=5).close()
             except OSError as error:
-                raise DataError(f"cannot download {name}: no way to {host} ({error})") from error
+                raise DataError(f"cannot download {name}: cannot reach {host} ({error})") from error
     ended = subprocess.run(
         [sys.executable, "-c", _program(name, data_dir)],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
         check=False,
     )
     if ended.returncode:
-        raise DataError(f"TFDS could not prepare {name}: its own messages are above")
+        raise DataError(f"TFDS could not prepare {name}: its messages are above")

@@ -1,33 +1,21 @@
-"""What says which images a run is about."""
+"""The settings that say which images a run is about."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-ARRAYS = "arrays"  # the name of a data set that came as arrays
+ARRAYS = "arrays"  # the name of a data set that was given as arrays
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The images to learn from: a TFDS data set, or a folder.
-
-    The text below a field is its help on the command line, where it is `--data.FIELD`.
-
-    Attributes:
-      name: of a TFDS data set.
-      dir: where prepared TFDS data sets lie.
-      folder: of images, in place of a TFDS data set.
-      size: side length in pixels.
-      channels: 1 for greyscale, 3 for colour.
-      bad: what to do about a damaged or oversized file in a folder.
-      download: whether TFDS may download.
-    """
+    """The images to learn from: a TFDS data set, or a folder."""
 
     name: str = "fashion_mnist_6k"
     """A TFDS image data set; fashion_mnist_6k and shapes64 come with genjax."""
     dir: str | None = None
-    """Where prepared TFDS data sets lie. None: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    """Where the prepared TFDS data sets are. None: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     folder: str | None = None
     """A folder of images instead; subfolders are the classes."""
     size: int | None = None

@@ -1,4 +1,4 @@
-"""The set of drawn pictures: 6,000 + 1,000 of one shape each, 64x64x3, with all their factors."""
+"""A data set of 6,000 + 1,000 drawn images of one shape each, 64x64x3, with all factors."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -20,7 +20,12 @@ CLASSES: dict[str, Iterable[str]] = {
 
 
 class Shapes64(tfds.core.GeneratorBasedBuilder):
-    """Picture i of a split shows `drawing.factors` of index i, in stream 0 (train) or 1 (test)."""
+    """Image i of a split shows `drawing.factors` of index i, in stream 0 (train) or 1 (test).
+
+    Attributes:
+      name: of the TFDS data set.
+      VERSION: of the TFDS data set.
+    """
 
     name = "shapes64"
     VERSION = tfds.core.Version("1.0.0")
@@ -46,9 +51,9 @@ class Shapes64(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         stream = list(COUNT).index(split)
-        for start in range(0, COUNT[split], 250):  # 250 pictures at once: fast, and 50 MB
+        for start in range(0, COUNT[split], 250):  # 250 images at once: fast, and 50 MB
             factors = drawing.factors(np.arange(start, start + 250), stream)
-            pictures = drawing.draw(factors)
-            for i, (picture, *values) in enumerate(zip(pictures, *factors, strict=True), start):
+            images = drawing.draw(factors)
+            for i, (image, *values) in enumerate(zip(images, *factors, strict=True), start):
                 named = dict(zip(factors._fields, (v.item() for v in values), strict=True))
-                yield i, {"image": Image.fromarray(picture), **named}
+                yield i, {"image": Image.fromarray(image), **named}

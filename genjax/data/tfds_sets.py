@@ -1,4 +1,4 @@
-"""A prepared TFDS set as `Images`, read without TensorFlow and decoded with Pillow."""
+"""A prepared TFDS data set as `Images`, read without TensorFlow and decoded with Pillow."""
 
 from __future__ import annotations
 
@@ -22,19 +22,36 @@ from genjax.data.preparation import find_or_prepare
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """A source that reads records by index; `features` are only those that are wanted."""
+    """A source that reads records by index.
+
+    Attributes:
+      folder: of the prepared data set.
+      records: TFDS' data source of serialised examples.
+      features: those to decode.
+      image_key: which feature is the image.
+      label_key: which feature is the label, or None.
+      shape: (H, W, C) of an image.
+      size: side length to resize and crop to; None for images as they are.
+    """
 
     folder: Path
-    records: Any  # serialized examples, many at a time: TFDS' data source
+    records: Any
     features: tfds.features.FeaturesDict
     image_key: str
     label_key: str | None
-    shape: tuple[int, int, int]  # of an image: H, W, C
+    shape: tuple[int, int, int]
     size: int | None
 
     def examples(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        """The wanted features; the image as uint8 [H, W, C]."""
-        # TFDS' own decoding wants OpenCV and leaves a grey JPEG among colour ones as it is.
+        """Reads and decodes examples.
+
+        Args:
+          indices: of the examples, [n].
+
+        Returns:
+          n dicts of `features`, the image as uint8 [H, W, C].
+        """
+        # TFDS' own decoding needs OpenCV, and does not convert a grey JPEG among colour ones.
         skip = {self.image_key: tfds.decode.SkipDecoding()}
         try:
             found = [
@@ -45,15 +62,17 @@ class Records:
                 with Image.open(io.BytesIO(example[self.image_key])) as image:
                     self._check(image)
                     example[self.image_key] = to_array(image, self.shape[2], self.size)
-        except Exception as error:  # array_record's hashes tell flipped bytes
+        except Exception as error:  # array_record detects flipped bytes by its hashes
             raise _unreadable(self.folder, error) from error
         return found
 
     def _check(self, image: Image.Image) -> None:
-        """By its header, before a pixel is decoded."""
+        """Checks the size in the header, before pixels are decoded."""
         height, width, _ = self.shape
         if max(image.size) > MAX_SIDE or (self.size is None and image.size != (width, height)):
-            raise DataError(f"an image of {image.size} pixels where {(width, height)} were told")
+            raise DataError(
+                f"an image of {image.size} pixels where features.json says {(width, height)}"
+            )
 
     def __getitem__(self, indices: np.ndarray) -> Batch:
         examples = self.examples(indices)
@@ -74,7 +93,7 @@ def _image_key(info: tfds.core.DatasetInfo) -> str:
 
 
 def _label_key(info: tfds.core.DatasetInfo) -> str | None:
-    """The class label: the supervised target, else "label", else the only one there is."""
+    """The class label: the supervised target, else "label", else the only one."""
     keys = [k for k, v in info.features.items() if isinstance(v, tfds.features.ClassLabel)]
     target = info.supervised_keys[1] if info.supervised_keys else None
     only = keys[0] if len(keys) == 1 else None
@@ -82,7 +101,7 @@ def _label_key(info: tfds.core.DatasetInfo) -> str | None:
 
 
 def _factor_keys(info: tfds.core.DatasetInfo) -> list[str]:
-    """Every class and number that there is one of an image."""
+    """The scalar features: classes and numbers."""
     return sorted(
         key
         for key, feature in info.features.items()
@@ -102,7 +121,23 @@ def open_tfds(
     download: bool,
     memory: int,
 ) -> Images:
-    """The images of a TFDS set; see `open_images`."""
+    """Opens the images of a TFDS data set; `opening.open_images` says more about the arguments.
+
+    Args:
+      name: `name[/config][:version]`.
+      split: as in TFDS.
+      data_dir: where data sets are or will be prepared.
+      size: side length in pixels; None for images as they are.
+      channels: 1 or 3; None for images as they are.
+      download: whether TFDS may download and prepare the data set.
+      memory: bytes of pixels up to which all images are decoded at once and held in RAM.
+
+    Returns:
+      The images.
+
+    Raises:
+      DataError: where the images are unavailable.
+    """
     folder = find_or_prepare(name, data_dir, download=download)
     info, split, records = _opened(folder, split)
     image_key, label_key, factor_keys = _image_key(info), _label_key(info), _factor_keys(info)
@@ -110,7 +145,7 @@ def open_tfds(
     if size is not None:
         height = width = size
     if height is None or width is None:
-        raise DataError(f"the images of {name} have many sizes: say which size they shall get")
+        raise DataError(f"the images of {name} have many sizes: give the size to resize them to")
     channels = channels or (1 if depth == 1 else 3)
     shape = (len(records), height, width, channels)
     small = int(np.prod(shape)) <= memory
@@ -126,7 +161,7 @@ def open_tfds(
     if not small:
         return Images(source, shape, name, split, label_key is not None, classes)
     columns = _read_all(source, shape, name)
-    if columns[image_key].max() == 1:  # a set of bits: black and white, as pictures have it
+    if columns[image_key].max() == 1:  # binary images, scaled to black and white
         columns[image_key] *= 255
     label = columns[label_key].astype(np.int32) if label_key else None
     return Images(
@@ -171,7 +206,7 @@ def _opened(folder: Path, split: str) -> tuple[tfds.core.DatasetInfo, str, Any]:
 
 
 def _existing(split: str, splits: set[str]) -> str:
-    """What stands in for a missing test split: validation, else the last tenth of train."""
+    """Replaces a missing test split: by validation, else by the last tenth of train."""
     if split == "test" and "test" not in splits and "validation" in splits:
         return "validation"
     if splits == {"train"}:
@@ -180,7 +215,7 @@ def _existing(split: str, splits: set[str]) -> str:
 
 
 def _read_all(source: Records, shape: tuple[int, ...], name: str) -> dict[str, np.ndarray]:
-    """Every feature as one array, read by the thousand; a bar where it takes over two seconds."""
+    """Every feature as one array, with a progress bar after two seconds."""
     image = np.empty(shape, np.uint8)
     rest: dict[str, list[Any]] = {key: [] for key in source.features if key != source.image_key}
     for start in tqdm.trange(

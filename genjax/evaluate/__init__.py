@@ -1,4 +1,4 @@
-"""Metrics on arrays of images; knows no model family."""
+"""Metrics on arrays of images, for any kind of model."""
 
 import lazy_loader
 

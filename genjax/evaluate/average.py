@@ -11,13 +11,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Average:
-    """A score of every example, [n] float64, as mean ± standard error."""
+    """A score of every example, as mean ± standard error.
+
+    Attributes:
+      values: the scores, float64 [n].
+    """
 
     values: np.ndarray
 
     @property
     def n(self) -> int:
-        """How many examples."""
+        """Number of examples."""
         return len(self.values)
 
     @property
@@ -29,13 +33,20 @@ class Average:
     def error(self) -> float:
         """s/√n with s² = Σ (xᵢ − x̄)²/(n − 1), NaN for n < 2.
 
-        What another test set of this size would change, and the noise of the score itself where
-        it draws any; not what another training run would.
+        It covers the sampling of the test set, and the noise of the score where it draws any, but
+        not the variation between training runs.
         """
         return float(self.values.std(ddof=1)) / self.n**0.5 if self.n > 1 else float("nan")
 
     def below(self, bound: float) -> float:
-        """The share of examples that score under a bound."""
+        """The share of examples that score under a bound.
+
+        Args:
+          bound: in the unit of the score.
+
+        Returns:
+          In 0..1.
+        """
         return float((self.values < bound).mean())
 
 
@@ -51,8 +62,8 @@ def average(
     Args:
       score: (keys [B], batch) -> {name: [B]}, called as it is: pass `ordered_jit` of one.
       batches: trees of arrays [B, ...]; "mask" [B], where there is one, is taken out and says which
-        examples count, so that the last batch can be filled up.
-      key: one; the example at place i gets fold_in(key, i), whatever B is.
+        examples count, so that the last batch can be padded.
+      key: one; example i in the order of the batches gets fold_in(key, i), whatever B is.
       progress: called after each batch with the number of examples done.
 
     Returns:
@@ -85,7 +96,14 @@ def average(
 def ordered_jit(
     score: Callable[..., Mapping[str, jax.Array]],
 ) -> Callable[..., dict[str, jax.Array]]:
-    """jax.jit of a function to {name: array} that keeps the order of the names: jit sorts them."""
+    """jax.jit of a function to {name: array} that keeps the order of the names: jit sorts them.
+
+    Args:
+      score: (*arrays) -> {name: array}.
+
+    Returns:
+      The compiled function, with the names in the order in which `score` returns them.
+    """
     names: list[str] = []
 
     def values(*given: Any) -> list[jax.Array]:

@@ -16,14 +16,34 @@ def dequantized_bits_per_dim(
     high: float = 1.0,
     levels: int = 256,
 ) -> jax.Array:
-    """−log₂ p(x + u)/D for grey levels x = 0 … levels − 1 and u ~ U[0, 1) an element: [B].
+    r"""Bits per dimension of uniformly dequantised images, an upper bound in expectation.
 
-    p is a density of x + u on [0, levels)^D. log_density(y [B, ...]) -> [B], nats, knows it on the
-    scale of training, where grey level x is low + w·x with w = (high − low)/(levels − 1); there the
-    bin of x is centred on it, y = low + w·(x + u − ½), and log p(x + u) = log p(y) + D log w. The
-    probability of x is P(x) = ∫ p(x + u) du, so that by Jensen the mean over u is an upper bound
-    of −log₂ P(x)/D. image: integers [B, ...], D of them each; key: one, or one per image, [B].
-    Theis, van den Oord & Bethge, "A Note on the Evaluation of Generative Models" (2016).
+    $$
+    -\frac{1}{D} \log_2 p(x + u), \qquad u \sim \mathcal{U}[0, 1)^D
+    $$
+
+    p is a density of x + u on [0, levels)^D. The probability of x is P(x) = ∫ p(x + u) du, so that
+    by Jensen's inequality the mean over u is an upper bound of −log₂ P(x)/D. On the scale of
+    training grey level x is low + w·x with w = (high − low)/(levels − 1); there the bin of x is
+    centred on it, y = low + w·(x + u − ½), and log p(x + u) = log p(y) + D log w.
+
+    Args:
+      log_density: y [B, ...], on the scale of training -> log p(y) [B], nats.
+      image: grey levels as integers 0 … levels − 1, [B, ...], D per image.
+      key: one, or one per image [B].
+      low: the value of grey level 0 in training.
+      high: the value of grey level levels − 1 in training.
+      levels: number of grey levels.
+
+    Returns:
+      [B], bits per dimension.
+
+    Raises:
+      ValueError: where the images are not integers, or there is not one key per image.
+
+    References:
+      Theis, van den Oord & Bethge, "A Note on the Evaluation of Generative Models" (2016),
+      arXiv:1511.01844.
     """
     if not jnp.issubdtype(image.dtype, jnp.integer):
         raise ValueError(f"give grey levels as integers 0 … {levels - 1}, not {image.dtype}")
@@ -33,8 +53,8 @@ def dequantized_bits_per_dim(
     return -(log_density(y) / size + math.log(width)) / math.log(2)
 
 
-def _uniform(key, shape):
-    """U[0, 1) from one key, or example by example from [B] keys."""
+def _uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """U[0, 1) from one key, or from one key per example [B]."""
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
     if key.ndim == 0:

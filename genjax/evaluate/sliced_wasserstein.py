@@ -7,13 +7,33 @@ import jax.numpy as jnp
 def sliced_wasserstein(
     x: jax.Array, y: jax.Array, key: jax.Array, projections: int = 256
 ) -> jax.Array:
-    """√ E_θ W₂²(θ·x, θ·y) over random unit vectors θ: x and y [n, ...] -> [].
+    r"""The sliced 2-Wasserstein distance between two sets of images, estimated.
 
-    In the units of a single element (root mean square over elements), estimated from `projections`
-    directions; on a line the distance of two sets of n points is that of their sorted values.
-    Biased upwards by n: two samples of one distribution do not score 0, so quote n and the score of
-    real against real. Raises ValueError when the shapes differ. Rabin et al., "Wasserstein
-    Barycenter and its Application to Texture Mixing" (2011).
+    $$
+    \sqrt{\mathbb{E}_\theta\, W_2^2(\theta \cdot x,\; \theta \cdot y)}
+    $$
+
+    over random directions θ; in one dimension the distance between two sets of n points is that of
+    their sorted values. The estimate is biased upwards, more so for small n: two samples of one
+    distribution do not score 0, so report n and the score of real against real images.
+
+    Args:
+      x: the one set, [n, ...].
+      y: the other, of the same shape.
+      key: one PRNG key, of the directions.
+      projections: number of directions.
+
+    Returns:
+      A scalar, in the units of a single element (root mean square over elements).
+
+    Raises:
+      ValueError: where the shapes differ.
+
+    References:
+      Rabin, Peyré, Delon & Bernot, "Wasserstein Barycenter and its Application to Texture Mixing"
+      (SSVM 2011).
+      Bonneel, Rabin, Peyré & Pfister, "Sliced and Radon Wasserstein Barycenters of Measures"
+      (JMIV 2015).
     """
     if x.shape != y.shape:
         raise ValueError(f"give sets of one shape: x has {x.shape}, y has {y.shape}")

@@ -112,7 +112,7 @@ def _extent(size: int, ratio: float) -> int:
 
 
 def translation(images: Array, key: Array, *, ratio: float = 0.125) -> Array:
-    r"""Shifts an image by whole pixels, zeros moving in.
+    r"""Shifts an image by an integer number of pixels, padded with zeros.
 
     Each of the two shifts is uniform on
 

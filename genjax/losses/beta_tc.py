@@ -57,7 +57,7 @@ def minibatch_weighted(batch: int, dataset: int) -> Array:
     $$
 
     Args:
-      batch: number B of images in the whole batch.
+      batch: number B of images in the global batch.
       dataset: number N of training images.
 
     Returns:
@@ -83,7 +83,7 @@ def minibatch_stratified(batch: int, dataset: int) -> Array:
     $$
 
     Args:
-      batch: number B of images in the whole batch.
+      batch: number B of images in the global batch.
       dataset: number N of training images.
 
     Returns:
@@ -129,7 +129,7 @@ def beta_tc(
       nll: (parameters, x) -> [B], nats per image; see `likelihoods`.
       dataset: number of training images.
       weights: (batch, dataset) -> log weights [batch, batch], how q(z) is estimated from the
-        whole batch: `minibatch_stratified` or `minibatch_weighted`.
+        global batch: `minibatch_stratified` or `minibatch_weighted`.
       axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
 
     Returns:
@@ -137,7 +137,7 @@ def beta_tc(
 
     Raises:
       ValueError: where the shapes of mean and log_var differ, there is another number of keys, or
-        `weights` refuses the sizes.
+        `weights` rejects the sizes.
 
     References:
       Chen et al., "Isolating Sources of Disentanglement in VAEs" (2018), arXiv:1802.04942, eq. 2.
@@ -162,7 +162,7 @@ def decompose_kl(
 ) -> tuple[Array, Array, Array]:
     r"""Mutual information, total correlation and dimension-wise KL of sampled codes.
 
-    They are estimated by the whole batch, so that no image's value depends on itself alone. The
+    They are estimated by the global batch, so that no image's value depends on itself alone. The
     three add up to log q(z|x) − log p(z) exactly. Memory: B² times the number of latents, divided
     by the number of devices.
 
@@ -176,7 +176,7 @@ def decompose_kl(
       mean: of q(z|x), [B, ...].
       log_var: of q(z|x), like `mean`.
       noise: like `mean`; z = mean + σ·noise, p(z) = N(0, I).
-      log_weights: log w, [B, B] for the B images of the whole batch, all devices' together.
+      log_weights: log w, [B, B] for the B images of the global batch, all devices' together.
       axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
 
     Returns:

@@ -225,7 +225,7 @@ def relativistic_average(
       axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
 
     Returns:
-      The game, whose means are over the whole batch.
+      The game, whose means are over the global batch.
 
     References:
       Jolicoeur-Martineau, "The relativistic discriminator: a key element missing from standard
@@ -296,7 +296,7 @@ def feature_matching(
       axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
 
     Returns:
-      A scalar, of the whole batch.
+      A scalar, of the global batch.
 
     Raises:
       ValueError: where the shapes differ.

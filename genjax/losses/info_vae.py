@@ -68,7 +68,7 @@ def info_vae(
     Args:
       encode: images -> (mean, log_var) of q(z|x), each [B, ...].
       decode: z [B, ...] -> the parameters that `nll` takes.
-      x: images, [B, ...], at least two in the whole batch.
+      x: images, [B, ...], at least two in the global batch.
       key: one key, or one per image [B].
       nll: (parameters, x) -> [B], nats per image; see `likelihoods`.
       kernel: as in `mmd`.
@@ -116,8 +116,8 @@ def mmd(
     $$
 
     Args:
-      a: [N, ...], at least two in the whole batch.
-      b: [M, ...], at least two in the whole batch, with the trailing shape of `a`.
+      a: [N, ...], at least two in the global batch.
+      b: [M, ...], at least two in the global batch, with the trailing shape of `a`.
       kernel: squared distances -> k; None for `inverse_multiquadratic(2 * D)` with D elements per
         example, the WAE's choice for N(0, I).
       axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.

@@ -115,7 +115,7 @@ def optimal_variance(
     min_sigma: float = math.exp(-6),
     axis_name: str | None = over_batch.DATA_AXIS,
 ) -> Array:
-    r"""The maximum-likelihood variance that the whole batch shares.
+    r"""The maximum-likelihood variance that the global batch shares.
 
     $$
     \sigma_*^2 = \max\left(\sigma_{\min}^2, \; \frac{1}{BD} \sum_{b,i} (x_{bi} - \mu_{bi})^2 \right)

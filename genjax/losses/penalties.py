@@ -344,7 +344,7 @@ def path_length(
       axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
 
     Returns:
-      The penalty, the lengths, and a after the step, the whole batch's.
+      The penalty, the lengths, and a after the step, the global batch's.
 
     Raises:
       ValueError: where `generate` does not return [B, H, W, C], or there is another number of keys.

@@ -141,7 +141,7 @@ def update_codebook(
       axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
 
     Returns:
-      The codebook after the step, counted over the whole batch.
+      The codebook after the step, counted over the global batch.
 
     Raises:
       ValueError: where the shapes do not fit.
@@ -188,7 +188,7 @@ def perplexity(indices: Array, size: int, *, axis_name: str | None = over_batch.
       axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
 
     Returns:
-      A scalar in 1…K, in codes, of the whole batch.
+      A scalar in 1…K, in codes, of the global batch.
     """
     used = jnp.bincount(indices.reshape(-1), length=size) / indices.size
     p = over_batch.mean(used, axis_name)

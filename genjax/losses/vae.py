@@ -205,7 +205,7 @@ def free_bits_of_batch(
     r"""A KL that costs at least λ nats per latent on average over the batch.
 
     Image b's value is Σ_j of KL_bj where the batch mean of latent or group j passes λ, and of λ
-    where not, so that it depends on the whole batch and j has a gradient for all images or none.
+    where not, so that it depends on the global batch and j has a gradient for all images or none.
     The mean of the values over the batch is
 
     $$

@@ -1,4 +1,4 @@
-"""Networks as flax.linen modules."""
+"""Networks, as flax.linen modules."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention with the arguments and values of jax.nn's, faster on the CPU."""
+"""Scaled dot-product attention: jax.nn.dot_product_attention, with a faster form on the CPU."""
 
 import jax
 import jax.numpy as jnp
@@ -6,22 +6,35 @@ from jax import lax
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """softmax(q kᵀ / √d) v over the keys, for each head (Vaswani et al. 2017, section 3.2).
+    r"""Scaled dot-product attention, for each head; the softmax in float32 at least.
 
-    q [B, T, N, d], k and v [B, S, N, d] -> [B, T, N, d]; the softmax in float32 at least.
+    $$
+    \mathrm{softmax}\bigl(q k^\top / \sqrt{d}\bigr)\, v
+    $$
+
+    Args:
+      q: queries, [B, T, N, d] for N heads.
+      k: keys, [B, S, N, d].
+      v: values, [B, S, N, d].
+
+    Returns:
+      [B, T, N, d].
+
+    References:
+      Vaswani et al., "Attention Is All You Need" (2017), arXiv:1706.03762, eq. 1.
     """
     return lax.platform_dependent(q, k, v, cpu=_late, default=jax.nn.dot_product_attention)
 
 
 def _late(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """Divided by the softmax's sum after the values are summed, where there are d of S as many.
+    """Divides by the softmax's denominator after the weighted sum: d divisions per query, not S.
 
-    So the gradient has no sum over the [T, S] of each head either: that of the sum is one of d.
+    The gradient then reduces over d as well, instead of over the [T, S] of each head.
     """
     wide = jnp.promote_types(q.dtype, jnp.float32)
     logits = jnp.einsum("btnd,bsnd->bnts", q, k, preferred_element_type=wide)
     logits = logits * q.shape[-1] ** -0.5
-    # The result is the same whatever is taken off, and so is its gradient.
+    # Neither the result nor its gradient depends on what is subtracted.
     weights = jnp.exp(logits - lax.stop_gradient(logits.max(-1, keepdims=True)))
     total = weights.sum(-1).swapaxes(1, 2)[..., None]  # [B, T, N, 1]
     y = jnp.einsum("bnts,bsnd->btnd", weights.astype(v.dtype), v, preferred_element_type=wide)

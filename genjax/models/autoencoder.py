@@ -1,4 +1,4 @@
-"""Encoders and decoders between images and codes, dense and convolutional."""
+"""Encoders from images to codes and decoders back, dense and convolutional."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,19 @@ from genjax.models.layers import Conv, ConvTranspose, relu
 
 
 class DenseEncoder(nn.Module):
-    """[B, ...] -> code [B, latent]: a layer of each width with `activation`, then a linear one."""
+    """An MLP from images to codes: dense layers with an activation, then a linear layer.
+
+    Args:
+      widths: features of each hidden layer.
+      latent: features of the code.
+      activation: of the hidden layers.
+      kernel_init: initializer of the kernels.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+
+    Returns:
+      From images [B, ...]: codes [B, latent].
+    """
 
     widths: tuple[int, ...] = (64,)
     latent: int = 16
@@ -32,9 +44,19 @@ class DenseEncoder(nn.Module):
 
 
 class DenseDecoder(nn.Module):
-    """Code [B, latent] -> logits [B, *shape]: a layer of each width, then a linear one.
+    """An MLP from codes to logits of images: dense layers with an activation, then a linear layer.
 
-    bias_init: of the linear layer, called with the shape (prod(shape),).
+    Args:
+      shape: of one image.
+      widths: features of each hidden layer.
+      activation: of the hidden layers.
+      kernel_init: initializer of the kernels.
+      bias_init: initializer of the linear layer's bias, called with the shape (prod(shape),).
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+
+    Returns:
+      From codes [B, latent]: logits [B, *shape].
     """
 
     shape: tuple[int, ...] = (28, 28, 1)
@@ -56,9 +78,19 @@ class DenseDecoder(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Image [B, H, W, C] -> code [B, latent]: a 4x4 stride-2 convolution for each width.
+    """A convolutional encoder: 4x4 stride-2 convolutions with ReLU, then a linear layer.
 
-    H and W must be divisible by 2 to the number of widths.
+    Args:
+      widths: channels of each convolution.
+      latent: features of the code.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+
+    Returns:
+      From images [B, H, W, C], H and W divisible by 2 to the number of widths: codes [B, latent].
+
+    Raises:
+      ValueError: where H or W is not divisible.
     """
 
     widths: tuple[int, ...] = (32, 64)
@@ -76,10 +108,21 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Code [B, latent] -> logits [B, H, W, C]: the mirror of ConvEncoder with the widths reversed.
+    """A convolutional decoder: a dense layer, then 4x4 stride-2 transposed convolutions with ReLU.
 
-    `widths[i]` are the channels before the i-th doubling; shape is (H, W, C), H and W divisible
-    by 2 to the number of widths.
+    It mirrors ConvEncoder with the widths reversed; the last convolution is linear.
+
+    Args:
+      shape: (H, W, C) of an image, H and W divisible by 2 to the number of widths.
+      widths: channels before each doubling of the resolution.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+
+    Returns:
+      From codes [B, latent]: logits [B, H, W, C].
+
+    Raises:
+      ValueError: where H or W is not divisible.
     """
 
     shape: tuple[int, int, int] = (28, 28, 1)
@@ -101,9 +144,19 @@ class ConvDecoder(nn.Module):
 
 
 class GaussianEncoder(nn.Module):
-    """Image -> (mean, log_var), each [B, n]: the halves of what `network` gives, [B, 2n].
+    """The diagonal Gaussian posterior of a VAE.
 
-    The diagonal Gaussian posterior of a VAE (Kingma & Welling 2014).
+    Args:
+      network: images -> [B, 2n].
+
+    Returns:
+      From images: (mean, log_var), the two halves of the network's output, [B, n] each.
+
+    Raises:
+      ValueError: where the network's last axis is odd.
+
+    References:
+      Kingma & Welling, "Auto-Encoding Variational Bayes" (2014), arXiv:1312.6114, appendix C.
     """
 
     network: nn.Module

@@ -1,4 +1,4 @@
-"""A Gaussian fitted to an encoder's codes: codes from noise, and back."""
+"""A Gaussian fitted to an encoder's codes by moving averages: whitening and its inverse."""
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +8,29 @@ Moments = dict[str, jax.Array]  # "mean" [d], "square" [d, d] = E[c cᵀ]
 
 
 def standard(size: int) -> Moments:
-    """The moments of N(0, I): where a fit begins."""
+    """The moments of N(0, I), with which a fit starts.
+
+    Args:
+      size: d, features of a code.
+
+    Returns:
+      The moments.
+    """
     return {"mean": jnp.zeros(size), "square": jnp.eye(size)}
 
 
 def update(moments: Moments, codes: jax.Array, momentum: float = 0.99) -> Moments:
-    """Moving averages over batches of codes [B, d].
+    """Updates moving averages of the moments with a batch of codes; no gradient flows.
 
     Both moments are means over examples, so that averaging them over devices is exact.
+
+    Args:
+      moments: the averages so far.
+      codes: [B, d].
+      momentum: the weight of the averages so far, in 0..1.
+
+    Returns:
+      The updated averages.
     """
     codes = jax.lax.stop_gradient(codes)
     now = {"mean": jnp.mean(codes, axis=0), "square": codes.T @ codes / codes.shape[0]}
@@ -23,12 +38,32 @@ def update(moments: Moments, codes: jax.Array, momentum: float = 0.99) -> Moment
 
 
 def colour(moments: Moments, z: jax.Array) -> jax.Array:
-    """Noise [B, d] ~ N(0, I) -> codes [B, d] ~ N(mean, C): c = mean + L z, C = L Lᵀ."""
+    r"""Codes from standard normal noise.
+
+    $$
+    c = \mu + L z, \qquad C = L L^\top
+    $$
+
+    Args:
+      moments: of the codes, which give μ and the covariance C.
+      z: noise ~ N(0, I), [B, d].
+
+    Returns:
+      Codes ~ N(μ, C), [B, d].
+    """
     return moments["mean"][None] + z @ _factor(moments).T
 
 
 def whiten(moments: Moments, codes: jax.Array) -> jax.Array:
-    """The inverse of `colour`: codes [B, d] -> [B, d] of mean 0 and covariance I."""
+    """The inverse of `colour`.
+
+    Args:
+      moments: of the codes.
+      codes: [B, d].
+
+    Returns:
+      [B, d], of mean 0 and covariance I.
+    """
     centred = codes - moments["mean"][None]
     return solve_triangular(_factor(moments), centred.T, lower=True).T
 
@@ -36,6 +71,6 @@ def whiten(moments: Moments, codes: jax.Array) -> jax.Array:
 def _factor(moments: Moments) -> jax.Array:
     mean, square = moments["mean"], moments["square"]
     covariance = square - jnp.outer(mean, mean)
-    # Codes that span fewer than d dimensions would have no factor.
+    # The covariance of codes that span fewer than d dimensions has no Cholesky factor.
     ridge = 1e-5 * jnp.trace(covariance) / mean.size
     return jnp.linalg.cholesky(covariance + ridge * jnp.eye(mean.size))

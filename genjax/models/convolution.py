@@ -1,4 +1,4 @@
-"""Convolutions of images with the arguments and values of lax's, faster on the CPU."""
+"""Two-dimensional convolutions with the arguments and values of lax's, faster on the CPU."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -16,9 +16,25 @@ Padding = Literal["SAME", "VALID"] | Sequence[Pair]
 def conv(
     x: jax.Array, kernel: jax.Array, *, stride: Pair = (1, 1), padding: Padding = "SAME"
 ) -> jax.Array:
-    """Σᵢ x[b, s o + i − lo, c] k[i, c, d]: what lax.conv_general_dilated gives, NHWC and HWIO.
+    r"""Convolution: lax.conv_general_dilated with the layouts NHWC and HWIO.
 
-    x [B, H, W, C], kernel [kh, kw, C, D] -> [B, H', W', D].
+    $$
+    y_{b,o,d} = \sum_{i,c} x_{b,\, s o + i - p,\, c}\; k_{i,c,d}
+    $$
+
+    with p zeros before the first row and column.
+
+    Args:
+      x: images, [B, H, W, C].
+      kernel: [kh, kw, C, D].
+      stride: s, of rows and columns.
+      padding: "SAME", "VALID", or the zeros (before, after) of rows and columns; negative crops.
+
+    Returns:
+      [B, H', W', D].
+
+    Raises:
+      ValueError: for arrays of other shapes or of two dtypes.
     """
     _check(x, kernel)
     size, window = x.shape[1:3], kernel.shape[:2]
@@ -34,9 +50,21 @@ def conv(
 def conv_transpose(
     x: jax.Array, kernel: jax.Array, *, stride: Pair = (1, 1), padding: Padding = "SAME"
 ) -> jax.Array:
-    """What lax.conv_transpose gives: the convolution of x spread out with stride − 1 zeros between.
+    """Transposed convolution: lax.conv_transpose with the layouts NHWC and HWIO.
 
-    x [B, H, W, C], kernel [kh, kw, C, D] -> [B, H', W', D], with H' = H·stride for "SAME".
+    The convolution of x dilated with stride − 1 zeros between its pixels.
+
+    Args:
+      x: images, [B, H, W, C].
+      kernel: [kh, kw, C, D].
+      stride: of rows and columns.
+      padding: "SAME", "VALID", or the zeros (before, after) of the dilated rows and columns.
+
+    Returns:
+      [B, H', W', D], with H' = H·stride for "SAME".
+
+    Raises:
+      ValueError: for arrays of other shapes or of two dtypes.
     """
     _check(x, kernel)
     size, window = x.shape[1:3], kernel.shape[:2]
@@ -52,10 +80,20 @@ def conv_transpose(
 
 
 def conv_upsampled(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """conv(x with every pixel doubled, kernel), "SAME", for odd kernels, in 4/9 of the work at 3x3.
+    """Nearest-neighbour upsampling by 2, then a "SAME" convolution, as one operation.
 
-    Doubling pixels and convolving is one transposed convolution of stride 2, with the kernel
-    summed over 2x2 windows. x [B, H, W, C], kernel [kh, kw, C, D] -> [B, 2H, 2W, D].
+    The two are one transposed convolution of stride 2, whose kernel is the given one summed over
+    2x2 windows: 4/9 of the work for a 3x3 kernel.
+
+    Args:
+      x: images, [B, H, W, C].
+      kernel: [kh, kw, C, D], of odd sides.
+
+    Returns:
+      [B, 2H, 2W, D].
+
+    Raises:
+      ValueError: where a side of the kernel is even.
     """
     (kh, kw), (h, w) = kernel.shape[:2], x.shape[1:3]
     if not (kh % 2 and kw % 2):
@@ -79,7 +117,7 @@ def _check(x: jax.Array, kernel: jax.Array) -> None:
 
 
 def _transposed(k: int, s: int, padding: str) -> Pair:
-    """The padding of the spread-out image for which lax.conv_transpose's two names stand."""
+    """The padding of the dilated image that lax.conv_transpose means by its two names."""
     if padding == "SAME":
         total = k + s - 2
         lo = k - 1 if s > k - 1 else -(-total // 2)

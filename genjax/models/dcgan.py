@@ -1,4 +1,4 @@
-"""The generator and critic of the TensorFlow DCGAN tutorial, at any size and in colour too."""
+"""The generator and critic of the TensorFlow DCGAN tutorial, for images of any size."""
 
 from typing import Any
 
@@ -11,12 +11,28 @@ from genjax.models.normalization import BatchNorm, MinibatchStddev
 
 
 class Generator(nn.Module):
-    """Noise [B, n] -> image [B, H, W, C] in (−1, 1), after Radford et al. 2016.
+    """The generator of DCGAN.
 
-    Dense to the smallest image of widths[0] channels, a 5x5 transposed convolution for each
-    further width, the first without stride and the others doubling the image, and one more
-    doubling to C channels with tanh; each but the last followed by BatchNorm and LeakyReLU(0.3).
-    H and W must be divisible by 2 to the number of widths less one.
+    A dense layer to the lowest resolution with widths[0] channels; a 5x5 transposed convolution for
+    each further width, the first of stride 1, the others of stride 2; and a last one of stride 2 to
+    C channels with tanh. Each but the last is followed by BatchNorm and LeakyReLU(0.3).
+
+    Args:
+      shape: (H, W, C) of an image, H and W divisible by 2 to the number of widths less one.
+      widths: channels at each layer.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+
+    Returns:
+      From noise [B, n]: images in (−1, 1), [B, H, W, C]. `train` normalises by the batch's
+      statistics and updates "batch_stats".
+
+    Raises:
+      ValueError: where H or W is not divisible.
+
+    References:
+      Radford, Metz & Chintala, "Unsupervised Representation Learning with Deep Convolutional
+      Generative Adversarial Networks" (2016), arXiv:1511.06434.
     """
 
     shape: tuple[int, int, int] = (28, 28, 1)
@@ -34,7 +50,7 @@ class Generator(nn.Module):
             )
         h, w = h >> doublings, w >> doublings
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        # A bias before BatchNorm would be subtracted again.
+        # BatchNorm would subtract a bias again.
         x = nn.Dense(h * w * self.widths[0], use_bias=False, **kinds)(z)
         x = nn.leaky_relu(BatchNorm(**kinds)(x, train=train), 0.3)
         x = x.reshape(x.shape[0], h, w, self.widths[0])
@@ -46,13 +62,27 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Image [B, H, W, C] -> logit [B], high for real: 5x5 stride-2 convolutions, one a width.
+    """The critic of DCGAN: 5x5 stride-2 convolutions with LeakyReLU(0.3) and dropout.
 
-    Each is followed by LeakyReLU(0.3) and dropout. keys: one PRNG key per example, [B], for the
-    dropout; None when not training.
-    spectral_norm: every kernel, as a matrix [kh·kw·C, D], is divided by its largest singular value
-        (Miyato et al. 2018); `train` takes one step of the power iteration in "batch_stats".
-    minibatch_stddev: the last layer also sees MinibatchStddev of its features.
+    Args:
+      widths: channels of each convolution.
+      dropout: probability.
+      spectral_norm: whether every kernel, as a matrix [kh·kw·C, D], is divided by its largest
+        singular value.
+      minibatch_stddev: whether the last layer also sees the `MinibatchStddev` of its input.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+
+    Returns:
+      From images [B, H, W, C]: logits [B], high for real images. keys: one PRNG key per example
+      [B], for the dropout, or None for no dropout. `train` takes one step of the power iteration
+      of the spectral norm, which is in "batch_stats".
+
+    References:
+      Radford, Metz & Chintala, "Unsupervised Representation Learning with Deep Convolutional
+      Generative Adversarial Networks" (2016), arXiv:1511.06434.
+      Miyato et al., "Spectral Normalization for Generative Adversarial Networks" (2018),
+      arXiv:1802.05957.
     """
 
     widths: tuple[int, ...] = (64, 128)

@@ -1,4 +1,4 @@
-"""The generator and discriminator of the first GAN's kind: two dense layers each."""
+"""Dense generator and discriminator, as in the original GAN."""
 
 import math
 from typing import Any
@@ -11,7 +11,20 @@ from genjax.models.layers import Dropout
 
 
 class Generator(nn.Module):
-    """Noise [B, n] -> image [B, *shape] in (−1, 1): ReLU layers, then a linear one and tanh."""
+    """An MLP from noise to images: dense layers with ReLU, then a linear layer and tanh.
+
+    Args:
+      shape: of one image.
+      widths: features of each hidden layer.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+
+    Returns:
+      From noise [B, n]: images in (−1, 1), [B, *shape].
+
+    References:
+      Goodfellow et al., "Generative Adversarial Nets" (2014), arXiv:1406.2661.
+    """
 
     shape: tuple[int, ...] = (28, 28, 1)
     widths: tuple[int, ...] = (256,)
@@ -28,9 +41,20 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Image [B, ...] -> logit [B], high for real: LeakyReLU layers with dropout between.
+    """An MLP from images to logits: dense layers with LeakyReLU(0.2) and dropout.
 
-    keys: one PRNG key per example, [B], for the dropout; None when not training.
+    Args:
+      widths: features of each hidden layer.
+      dropout: probability.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+
+    Returns:
+      From images [B, ...]: logits [B], high for real images. keys: one PRNG key per example [B],
+      for the dropout, or None for no dropout.
+
+    References:
+      Goodfellow et al., "Generative Adversarial Nets" (2014), arXiv:1406.2661.
     """
 
     widths: tuple[int, ...] = (256,)

@@ -1,4 +1,4 @@
-"""A chain of Gaussian stochastic layers, each inferred from the one below it."""
+"""A hierarchy of Gaussian latent layers, each inferred from the one below it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from genjax.models.autoencoder import DenseDecoder, DenseEncoder, GaussianEncode
 
 
 class Layer(NamedTuple):
-    """One stochastic layer at a draw of its noise.
+    """One layer of latents, at one draw of its noise.
 
     Attributes:
-      below: what it was inferred from, [B, ...]: the images, or the layer below.
+      below: what it was inferred from, [B, ...]: the images, or the latents below.
       noise: N(0, I), [B, d].
       h: its value, mean + σ·noise, [B, d].
       log_sigma: of q(h | below), [B, d].
-      prediction: what the generative network says of `below`, given h.
+      prediction: parameters of p(below | h), from the generative network.
     """
 
     below: jax.Array
@@ -48,7 +48,7 @@ class GaussianHierarchy:
 
     @property
     def size(self) -> int:
-        """Numbers of noise per image, Σ d_i."""
+        """Dimensions of the noise per image, Σ d_i."""
         return sum(self.sizes)
 
     def init(self, key: jax.Array) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class GaussianHierarchy:
             below = h
 
     def encode(self, params: dict[str, Any], x: jax.Array) -> jax.Array:
-        """The means of all posteriors in turn.
+        """The means of all posteriors, each inferred from the mean below it.
 
         Args:
           params: of all networks.
@@ -105,11 +105,11 @@ class GaussianHierarchy:
         return x
 
     def generate(self, params: dict[str, Any], keys: jax.Array, z: jax.Array) -> Any:
-        """What the lowest generative network says, from the topmost layer downwards.
+        """Ancestral sampling from the topmost layer downwards.
 
         Args:
           params: of all networks.
-          keys: one per example, of the noise of the layers below the topmost, [B].
+          keys: one per example [B], for the noise of the layers below the topmost.
           z: the topmost layer, [B, d].
 
         Returns:
@@ -125,7 +125,7 @@ class GaussianHierarchy:
 def iwae_networks(
     shape: tuple[int, int, int], layers: int, bias_init: nn.initializers.Initializer
 ) -> GaussianHierarchy:
-    """The tanh networks of the IWAE's paper, for MNIST.
+    """The tanh networks of the IWAE paper, for MNIST.
 
     Args:
       shape: (H, W, C) of an image.

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 
 
 def logit_of_mean(mean: Callable[[], Any]) -> Callable[..., jax.Array]:
-    """The bias with which a sigmoid's output is the mean image.
+    """An initializer of the bias with which a sigmoid's output is the mean image.
 
     Args:
-      mean: () -> the mean image in 0..1, as many numbers as the bias has. It is called when the
-        bias is drawn, not when its shape is asked for.
+      mean: () -> the mean image in 0..1, with as many elements as the bias. It is called when the
+        bias is initialised, not under `jax.eval_shape`.
 
     Returns:
       An initializer, (key, shape, dtype) -> bias; means are clipped to 0.001..0.999.

@@ -1,4 +1,4 @@
-"""The layers that networks share: dropout, convolution, attention, time and class."""
+"""Layers that networks share: dropout, convolution, attention, embeddings of time and class."""
 
 import zlib
 from typing import Any
@@ -13,18 +13,35 @@ from genjax.models.normalization import GroupNorm
 
 
 def relu(x: jax.Array) -> jax.Array:
-    """max(x, 0), and NaN for NaN, for networks that convolve."""
-    # A selection: a maximum XLA would compute once more within every transpose of its values, which
-    # the gradients of convolutions need on the CPU, and which then take up to five times as long.
+    """ReLU, with NaN for NaN, for convolutional networks.
+
+    Args:
+      x: any array.
+
+    Returns:
+      max(x, 0).
+    """
+    # A `where`: XLA would recompute a maximum in every transpose of its values that the gradients
+    # of convolutions need on the CPU, which then take up to five times as long.
     return jnp.where(x <= 0, 0, x)
 
 
 class Dropout(nn.Module):
-    """x [B, ...] with a share `rate` of its elements set to zero and the rest scaled to match.
+    """Dropout with one PRNG key per example.
 
-    keys: one PRNG key per example, [B]: example i's mask depends on keys[i] and this layer's place
-    in the network alone, so that it is the same however many devices share the batch. None, when
-    not training, for x as it is.
+    The mask of example i depends on keys[i] and on the path of this layer in the network alone, so
+    that it is the same however many devices share the batch.
+
+    Args:
+      rate: probability of zeroing an element.
+
+    Returns:
+      From x [B, ...] and keys [B]: x with elements set to zero and the others divided by 1 − rate;
+      x itself where keys is None.
+
+    References:
+      Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting" (JMLR
+      2014).
     """
 
     rate: float
@@ -42,7 +59,19 @@ class Dropout(nn.Module):
 
 
 class _Convolution(nn.Module):
-    """A kernel and a bias named, shaped and drawn as linen's, so that checkpoints fit both."""
+    """A kernel and a bias named, shaped and initialised as linen's, so that checkpoints fit both.
+
+    Args:
+      features: output channels.
+      kernel_size: of rows and columns.
+      strides: of rows and columns.
+      padding: as in `convolution.conv`.
+      use_bias: whether to add a bias.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+      kernel_init: initializer of the kernel.
+      bias_init: initializer of the bias.
+    """
 
     features: int
     kernel_size: tuple[int, int] = (3, 3)
@@ -68,33 +97,51 @@ class _Convolution(nn.Module):
         return y if bias is None else y + bias[None, None, None]
 
     def apply_kernel(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        """The linear part of the layer.
+
+        Args:
+          x: images, [B, H, W, C].
+          kernel: [kh, kw, C, features].
+
+        Returns:
+          [B, H', W', features].
+        """
         raise NotImplementedError
 
 
 class Conv(_Convolution):
-    """linen's Conv on images [B, H, W, C]: the same parameters and values, faster on a CPU."""
+    """linen's Conv on images [B, H, W, C]: the same parameters and values, faster on the CPU."""
 
     def apply_kernel(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         return convolution.conv(x, kernel, stride=self.strides, padding=self.padding)
 
 
 class ConvTranspose(_Convolution):
-    """linen's ConvTranspose on [B, H, W, C]: the same parameters and values, faster on a CPU."""
+    """linen's ConvTranspose on [B, H, W, C]: the same parameters and values, faster on the CPU."""
 
     def apply_kernel(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         return convolution.conv_transpose(x, kernel, stride=self.strides, padding=self.padding)
 
 
 class UpsampleConv(_Convolution):
-    """Every pixel doubled both ways, then Conv: [B, H, W, C] -> [B, 2H, 2W, features]."""
+    """Nearest-neighbour upsampling by 2, then Conv: [B, H, W, C] -> [B, 2H, 2W, features]."""
 
     def apply_kernel(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         return convolution.conv_upsampled(x, kernel)
 
 
 class Projection(nn.Module):
-    """linen's Dense on every pixel of [B, H, W, C]: the same parameters and values, faster on a
-    CPU."""
+    """linen's Dense on every pixel: the same parameters and values, faster on the CPU.
+
+    Args:
+      features: output channels.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+      kernel_init: initializer of the kernel.
+
+    Returns:
+      From [B, H, W, C]: [B, H, W, features].
+    """
 
     features: int
     dtype: Any = None
@@ -111,9 +158,24 @@ class Projection(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention of all pixels, softmax(q kᵀ / √d) v, added to its input (Ho et al. 2020).
+    """Residual self-attention over all pixels, with GroupNorm first.
 
-    x is [B, H, W, C]; the output projection starts at zero, so that the layer starts as identity.
+    The output projection is initialised at zero, so that the layer starts as the identity.
+
+    Args:
+      head_features: channels of a head; at most all C.
+      groups: of the GroupNorm.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+
+    Returns:
+      From x [B, H, W, C]: x + attention(norm(x)), of the same shape.
+
+    Raises:
+      ValueError: where C is no multiple of `head_features`.
+
+    References:
+      Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, appendix B.
     """
 
     head_features: int = 64
@@ -136,9 +198,27 @@ class Attention(nn.Module):
 
 
 def time_embedding(t: jax.Array, features: int, *, scale: float = 1000.0) -> jax.Array:
-    """[sin(scale t ωᵢ), cos(scale t ωᵢ)] with ωᵢ from 1 down to 1/10000, for t [B] in [0, 1].
+    r"""The sinusoidal embedding of times.
 
-    Vaswani et al. 2017, with the 1,000 time steps of DDPM. -> [B, features]
+    $$
+    \bigl[\sin(s\, t\, \omega_i),\; \cos(s\, t\, \omega_i)\bigr], \qquad
+    \omega_i = 10000^{-i / (n/2 - 1)}, \quad i = 0 \dots n/2 - 1
+    $$
+
+    Args:
+      t: times in [0, 1], [B].
+      features: n, even.
+      scale: s; the default is the 1,000 time steps of DDPM.
+
+    Returns:
+      [B, features].
+
+    Raises:
+      ValueError: where `features` is odd.
+
+    References:
+      Vaswani et al., "Attention Is All You Need" (2017), arXiv:1706.03762, section 3.5.
+      Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, appendix B.
     """
     if features % 2:
         raise ValueError(f"the embedding needs an even number of features, not {features}")
@@ -149,7 +229,18 @@ def time_embedding(t: jax.Array, features: int, *, scale: float = 1000.0) -> jax
 
 
 class ClassEmbedding(nn.Module):
-    """label [B] in 0..classes -> [B, features], where the label `classes` means "no class"."""
+    """An embedding of class labels, with one more label for "no class".
+
+    Args:
+      classes: number of classes K.
+      features: of the embedding.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+
+    Returns:
+      From labels [B] in 0..K, where K means "no class", or None for K throughout, and the batch
+      size B: [B, features].
+    """
 
     classes: int
     features: int

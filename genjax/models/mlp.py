@@ -1,4 +1,4 @@
-"""A residual MLP that denoises vectors: the network of a prior over codes."""
+"""A residual MLP that denoises vectors, such as for a diffusion prior over codes."""
 
 from typing import Any
 
@@ -10,12 +10,30 @@ from genjax.models.layers import ClassEmbedding, Dropout, time_embedding
 
 
 class MLP(nn.Module):
-    """(z [B, n], t [B] in [0, 1]) -> prediction [B, n], from residual blocks that know the time.
+    r"""A denoising MLP: residual blocks with adaptive scale and shift.
 
-    Each block is x + W₂ silu(W₁ LayerNorm(x) (1 + scale(t)) + shift(t)), with W₂ zero at first;
-    the output layer is zero at first too. With `classes`, label [B] conditions it; the label
-    `classes` itself, and label None, mean "no class" (classifier-free guidance).
-    keys: one PRNG key per example, [B], for the dropout; None when not training.
+    $$
+    x + W_2\, \mathrm{silu}\bigl(W_1 \mathrm{LayerNorm}(x)\, (1 + \mathrm{scale}(t))
+      + \mathrm{shift}(t)\bigr)
+    $$
+
+    W₂ and the output layer are initialised at zero.
+
+    Args:
+      width: features of the hidden layers.
+      blocks: number of residual blocks.
+      classes: number of classes K to condition on; None for an unconditional network.
+      dropout: probability.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+
+    Returns:
+      From z [B, n], times t [B] in [0, 1] and labels [B] in 0..K: the prediction, [B, n]. The label
+      K, and None for labels, mean "no class" (classifier-free guidance). keys: one PRNG key per
+      example [B], for the dropout, or None for no dropout.
+
+    Raises:
+      ValueError: for labels where `classes` is None.
     """
 
     width: int = 512

@@ -1,4 +1,4 @@
-"""Normalisation, and statistics over the whole batch that no number of devices changes."""
+"""Normalisation, and statistics of the global batch, independent of the number of devices."""
 
 from typing import Any
 
@@ -12,10 +12,28 @@ from genjax.numerics import widen
 
 
 class GroupNorm(nn.Module):
-    """y = (x − mean) / √(var + ε) · scale + bias over each group of channels and all pixels.
+    r"""Group normalisation: linen's GroupNorm, with the same parameters and values.
 
-    The parameters, shapes and values of linen's GroupNorm (Wu & He 2018); x is [B, ..., C] and the
-    statistics at least float32.
+    $$
+    y = \frac{x - \mu}{\sqrt{v + \varepsilon}} \cdot \mathrm{scale} + \mathrm{bias}
+    $$
+
+    with mean μ and variance v over each group of channels and all pixels, in float32 at least.
+
+    Args:
+      groups: number of groups, a divisor of C.
+      epsilon: ε.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+
+    Returns:
+      From x [B, ..., C]: y, of the same shape.
+
+    Raises:
+      ValueError: where C does not divide into the groups.
+
+    References:
+      Wu & He, "Group Normalization" (2018), arXiv:1803.08494.
     """
 
     groups: int = 32
@@ -33,8 +51,8 @@ class GroupNorm(nn.Module):
         pixels = tuple(range(1, x.ndim - 1))
         f = widen(x)
 
-        # To channels first, to groups on [B, C] after: XLA's CPU backend is several times slower
-        # on the reduction of the five-dimensional array, and if the two moments are stacked.
+        # Reduces over pixels, then over a group's channels on [B, C]: XLA's CPU backend is several
+        # times slower at reducing the five-dimensional array, or two stacked moments.
         def moment(f: jax.Array) -> jax.Array:
             over_pixels = f.mean(pixels).reshape(x.shape[0], self.groups, -1)
             return jnp.repeat(over_pixels.mean(-1), channels // self.groups, -1)  # [B, C]
@@ -49,11 +67,25 @@ class GroupNorm(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over the whole batch, also where a pmap has split it.
+    """Batch normalisation over the global batch: linen's BatchNorm, with the same variables.
 
-    The variables, shapes and values of linen's BatchNorm (Ioffe & Szegedy 2015). Where an axis
-    named `axis_name` is bound the statistics are averaged over it, so the number of devices
-    changes nothing; under a plain jit the batch is the global one already.
+    The statistics are averaged over the axis `axis_name` where it is mapped, so that the number of
+    devices changes nothing; under `jax.jit` the batch is the global one already.
+
+    Args:
+      momentum: of the running statistics.
+      epsilon: added to the variance.
+      axis_name: the mapped axis that splits the batch.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+
+    Returns:
+      From x [B, ..., C]: x normalised over all axes but the last. `train` takes the statistics of
+      the batch and updates the running ones in "batch_stats", which are used otherwise.
+
+    References:
+      Ioffe & Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
+      Covariate Shift" (2015), arXiv:1502.03167.
     """
 
     momentum: float = 0.99
@@ -87,12 +119,26 @@ class BatchNorm(nn.Module):
 
 
 class MinibatchStddev(nn.Module):
-    """x [B, ..., C] with one more channel: the mean deviation of its features over the minibatch.
+    r"""Appends the standard deviation over the minibatch as a channel, for a critic.
 
-    The new channel holds, at every example and pixel, mean_j √(var_b x[b, j] + ε) over all pixels
-    and channels j, so that a critic sees a generator that repeats itself (Karras et al. 2018,
-    section 3). The minibatch is the whole one: where an axis named `axis_name` is bound the moments
-    are averaged over it. ε keeps the gradient finite where all examples are equal.
+    $$
+    \operatorname{mean}_j \sqrt{\operatorname{var}_b\, x_{b,j} + \varepsilon}
+    $$
+
+    over all pixels and channels j, the same number at every example and pixel, by which a critic
+    detects mode collapse. The minibatch is the global one: the moments are averaged over the axis
+    `axis_name` where it is mapped.
+
+    Args:
+      epsilon: ε; it keeps the gradient finite where all examples are equal.
+      axis_name: the mapped axis that splits the batch.
+
+    Returns:
+      From x [B, ..., C]: [B, ..., C + 1].
+
+    References:
+      Karras et al., "Progressive Growing of GANs for Improved Quality, Stability, and Variation"
+      (2018), arXiv:1710.10196, section 3.
     """
 
     epsilon: float = 1e-8

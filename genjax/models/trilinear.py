@@ -1,21 +1,28 @@
-"""Convolution, its transpose and their gradients as one trilinear form, each platform's own way.
+r"""Convolution, its transpose and their gradients as one trilinear form, lowered per platform.
 
 For images x [B, H, W, C], y [B, H', W', D] and a kernel k [kh, kw, C, D], the number
 
-    T(x, k, y) = Σ x[b, s o + i − lo, c] k[i, c, d] y[b, o, d]      over b, o, i, c, d
+$$
+T(x, k, y) = \sum_{b,o,i,c,d} x_{b,\, s o + i - p,\, c}\; k_{i,c,d}\; y_{b,o,d}
+$$
 
-is linear in each of the three, and its three partial derivatives are all that convolution, its
-transpose and every gradient of theirs, of any order, forward or reverse, consist of:
+is linear in each of the three. Its three partial derivatives are all that convolution, its
+transpose and all their gradients consist of, of any order, forward or reverse:
 
-    ∂T/∂y = convolve(x, k)      ∂T/∂x = spread(y, k)      ∂T/∂k = correlate(x, y)
+$$
+\frac{\partial T}{\partial y} = \mathrm{convolve}(x, k), \qquad
+\frac{\partial T}{\partial x} = \mathrm{spread}(y, k), \qquad
+\frac{\partial T}{\partial k} = \mathrm{correlate}(x, y)
+$$
 
-So there are three primitives, each one's derivatives are the other two, and a platform's way to
-compute them is chosen in one place, when a program is lowered. XLA's own is kept on GPU and TPU.
+So there are three primitives, the derivatives of each are the other two, and the implementation is
+chosen per platform in one place, when a program is lowered: XLA's own on GPU and TPU.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,23 +36,31 @@ AXES = ("NHWC", "HWIO", "NHWC")
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes of one trilinear form: of x's image, of the kernel and of y's image."""
+    """The sizes of one trilinear form, of rows and columns.
+
+    Attributes:
+      x: size of the image x.
+      kernel: size of the kernel.
+      y: size of the image y.
+      stride: s.
+      before: p, the zeros before x's first row and column; negative crops.
+    """
 
     x: Pair
     kernel: Pair
     y: Pair
     stride: Pair
-    before: Pair  # lo: the zeros before x's first row and column; negative crops
+    before: Pair
 
     @property
     def padding(self) -> tuple[Pair, Pair]:
-        """The zeros before and after x that make y's size exact; negative crops."""
+        """The zeros (before, after) of x's rows and columns for y's size; negative crops."""
         sizes = zip(self.x, self.kernel, self.y, self.stride, self.before, strict=True)
         rows, columns = ((lo, (m - 1) * s + k - n - lo) for n, k, m, s, lo in sizes)
         return rows, columns
 
 
-# XLA's own way, for every platform that has no other.
+# XLA's own implementation, for every platform without another.
 
 
 def _convolve_native(x: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:
@@ -62,12 +77,12 @@ def _correlate_native(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Arr
     return jax.linear_transpose(lambda k: _convolve_native(x, k, geometry), k)(y)[0]
 
 
-# The CPU's ways.
+# The implementation for the CPU.
 
 
 def _pointwise(geometry: Geometry) -> bool:
-    whole = geometry.x == geometry.y and geometry.before == (0, 0)
-    return whole and geometry.kernel == geometry.stride == (1, 1)
+    same_size = geometry.x == geometry.y and geometry.before == (0, 0)
+    return same_size and geometry.kernel == geometry.stride == (1, 1)
 
 
 def _convolve_cpu(x: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:
@@ -79,14 +94,14 @@ def _convolve_cpu(x: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:
 def _spread_cpu(y: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:
     if _pointwise(geometry):
         return lax.dot_general(y, k[0, 0], (((3,), (1,)), ((), ())))
-    # Interleaving costs more than the zeros save where a pixel has few channels.
+    # With few channels interleaving the phases costs more than skipping the zeros saves.
     if geometry.stride == (1, 1) or k.shape[2] < 16:
         return _spread_native(y, k, geometry)
     return _spread_by_phases(y, k, geometry)
 
 
 def _spread_by_phases(y: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:
-    """x at every stride-th row and column sees every stride-th tap: a plain convolution each.
+    """Splits x into its phases modulo the stride: each is a dense convolution with a sub-kernel.
 
     XLA multiplies by the zeros between y's pixels instead, with the CPU's slowest kernel.
     """
@@ -114,7 +129,7 @@ def _spread_by_phases(y: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Arr
 
 
 def _phase(geometry: Geometry, axis: int, start: int) -> tuple[int, int, int]:
-    """For the pixels start, start + s, … of x: their first tap, how many, the first's last y."""
+    """For the pixels start, start + s, … of x: first tap, count, last y of the first pixel."""
     s, lo = geometry.stride[axis], geometry.before[axis]
     length = -(-geometry.x[axis] // s)
     return (start + lo) % s, length, (start + lo) // s
@@ -124,14 +139,14 @@ def _correlate_cpu(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
     if _pointwise(geometry):
         pixels = (0, 1, 2)
         return lax.dot_general(x, y, ((pixels, pixels), ((), ())))[None, None]
-    # The first operand is transposed as a whole, which is cheaper for the one of fewer channels.
+    # XLA transposes the first operand, which is cheaper for the one with fewer channels.
     if geometry.stride == (1, 1) and y.shape[3] < x.shape[3]:
         return _correlate_swapped(x, y, geometry)
     return _correlate_native(x, y, geometry)
 
 
 def _correlate_swapped(x: jax.Array, y: jax.Array, geometry: Geometry) -> jax.Array:
-    """The same sum with x as the kernel that slides over y, which finds the taps in reverse."""
+    """The same sum with x as the kernel that slides over y, which yields the taps in reverse."""
     padding = [
         (k - 1 - lo, n + lo - m)
         for n, k, m, lo in zip(
@@ -147,7 +162,7 @@ def _primitive(name: str, native: Callable, cpu: Callable, shape: Callable) -> P
     primitive = Primitive(name)
 
     @primitive.def_abstract_eval
-    def _(a, b, *, geometry):
+    def _(a: Any, b: Any, *, geometry: Geometry) -> Any:
         return a.update(shape=shape(a, b, geometry))
 
     primitive.def_impl(
@@ -157,7 +172,7 @@ def _primitive(name: str, native: Callable, cpu: Callable, shape: Callable) -> P
     mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
 
     @partial(batching.primitive_batchers.__setitem__, primitive)
-    def _(operands, axes, *, geometry):
+    def _(operands: Any, axes: Any, *, geometry: Geometry) -> tuple[jax.Array, int]:
         a, b = operands
         if axes[1] is None and primitive is not correlate_p:
             a = jnp.moveaxis(a, axes[0], 0)

@@ -1,4 +1,4 @@
-"""The U-Net of denoising diffusion: residual blocks, attention at chosen sizes, time and class."""
+"""The U-Net of DDPM: residual blocks, attention at chosen resolutions, time and class."""
 
 import itertools
 from typing import Any
@@ -19,7 +19,19 @@ from genjax.models.normalization import GroupNorm
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(norm(conv(silu(norm(x))) + embedding))), the second conv zero at first."""
+    """x + conv(silu(norm(conv(silu(norm(x))) + embedding))), the second conv initialised at zero.
+
+    Args:
+      features: output channels.
+      groups: of the GroupNorm.
+      dropout: probability.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+
+    Returns:
+      From x [B, H, W, C], an embedding [B, E] and keys [B] for the dropout, or None for no dropout:
+      [B, H, W, features].
+    """
 
     features: int
     groups: int = 32
@@ -42,17 +54,40 @@ class ResidualBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """(z [B, H, W, C], t [B] in [0, 1]) -> prediction [B, H, W, C] (Ho et al. 2020, appendix B).
+    """The U-Net of DDPM.
 
     Level i has `channels * multipliers[i]` channels at H / 2^i, with `blocks` residual blocks on
-    the way down and one more on the way up; attention follows each at the heights in `attention`
-    and once in the middle. H and W must be divisible by 2^(levels − 1). With `classes`, label [B]
-    conditions it; the label `classes` itself, and label None, mean "no class" (classifier-free
-    guidance). `out_channels` other than C serves a learned variance. keys: one PRNG key per
-    example, [B], for the dropout; None when not training. With `remat` the gradient computes each
-    residual block again instead of keeping its activations: less memory on a GPU or TPU, a third
-    more work (on a CPU XLA undoes it). `dtype` is what it computes in, None for what inputs and
-    parameters have; the prediction has z's type either way.
+    the way down and one more on the way up. Attention follows each block at the resolutions in
+    `attention`, and once in the middle.
+
+    Args:
+      channels: at full resolution.
+      multipliers: of the channels, per level.
+      blocks: residual blocks per level.
+      attention: the heights, in pixels, with self-attention.
+      head_features: channels of an attention head.
+      groups: of the GroupNorm.
+      dropout: probability.
+      classes: number of classes K to condition on; None for an unconditional network.
+      out_channels: of the prediction; None for C. More serve a learned variance.
+      remat: whether the gradient recomputes each residual block instead of storing its activations:
+        less memory on a GPU or TPU, a third more work. On the CPU XLA undoes it.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+
+    Returns:
+      From z [B, H, W, C], times t [B] in [0, 1] and labels [B] in 0..K: the prediction,
+      [B, H, W, C], of z's dtype. H and W must be divisible by 2^(levels − 1). The label K, and None
+      for labels, mean "no class" (classifier-free guidance). keys: one PRNG key per example [B],
+      for the dropout, or None for no dropout.
+
+    Raises:
+      ValueError: where H or W is not divisible, or for labels where `classes` is None.
+
+    References:
+      Ronneberger, Fischer & Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation"
+      (2015), arXiv:1505.04597.
+      Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, appendix B.
     """
 
     channels: int = 32
@@ -86,7 +121,7 @@ class UNet(nn.Module):
         counter = itertools.count()
 
         def residual(x: jax.Array, features: int) -> jax.Array:
-            # A name of its own, as nn.remat would call the parameters otherwise.
+            # An explicit name: nn.remat would rename the parameters.
             name = f"ResidualBlock_{next(counter)}"
             kind = nn.remat(ResidualBlock) if self.remat else ResidualBlock
             return kind(features, self.groups, self.dropout, name=name, **kinds)(x, emb, keys)

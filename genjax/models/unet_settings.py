@@ -12,28 +12,14 @@ from genjax.models.unet import UNet
 
 @dataclass(frozen=True)
 class UNetSettings:
-    """A base class for the settings of an experiment with a U-Net.
-
-    The text below a field is its help on the command line.
-
-    Attributes:
-      channels: at full resolution.
-      multipliers: of the channels per level.
-      blocks: residual blocks per level.
-      attention: resolutions with self-attention.
-      head_features: channels of an attention head.
-      groups: of the normalisation.
-      dropout: probability.
-      compute: the type that the network computes in.
-      remat: whether activations are computed again for the gradient.
-    """
+    """A base class for the settings of an experiment with a U-Net."""
 
     channels: int = 16
     """Channels at full resolution."""
     multipliers: tuple[int, ...] = (1, 2, 4)
-    """Times that many at each level, halving the resolution in between."""
+    """Multipliers of the channels, per level; each level halves the resolution."""
     blocks: int = 1
-    """Residual blocks at each level."""
+    """Residual blocks per level."""
     attention: tuple[int, ...] = (7,)
     """Resolutions with self-attention."""
     head_features: int = 64
@@ -43,9 +29,9 @@ class UNetSettings:
     dropout: float = 0.0
     """Probability of dropping an activation."""
     compute: Literal["float32", "bfloat16"] = "float32"
-    """What the network computes in; its parameters are float32 either way."""
+    """The dtype of the network's computation; its parameters are float32 either way."""
     remat: bool = False
-    """Compute activations again for the gradient: less memory on a GPU, a third more work."""
+    """Recompute activations for the gradient: less memory on a GPU, a third more work."""
 
     def unet(self, classes: int | None = None) -> UNet:
         """The network.

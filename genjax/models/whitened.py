@@ -1,4 +1,4 @@
-"""An autoencoder from whose latents one can sample: its codes are whitened by their moments."""
+"""An autoencoder with whitened codes, so that one can sample by decoding noise."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +12,13 @@ from genjax.models import codes
 
 @dataclass(frozen=True)
 class WhitenedAutoencoder:
-    """An autoencoder whose codes are whitened by their running moments, so that noise decodes.
+    """An autoencoder whose codes are whitened by their running moments.
 
     Args:
       encoder: images [B, H, W, C] in 0..1 -> codes [B, latent].
       decoder: codes -> logits of images.
       shape: (H, W, C) of an image.
-      latent: numbers in a code.
+      latent: features of a code.
     """
 
     encoder: nn.Module

@@ -1,4 +1,4 @@
-"""Pictures of a run."""
+"""Images that show what a run has learned."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Grids of many images in one, written as PNG."""
+"""Grids that tile many images into one, written as PNG."""
 
 from __future__ import annotations
 
@@ -10,19 +10,33 @@ from PIL import Image
 
 from genjax import files
 
-BACKGROUND = 255  # the colour between the tiles
+BACKGROUND = 255  # grey level between the tiles
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
-    """float [...] in 0..1 -> uint8, rounded to the nearest; what lies outside is clipped."""
+    """Converts images to uint8, rounded to the nearest level and clipped; NaN becomes 0.
+
+    Args:
+      images: float [...], in 0..1.
+
+    Returns:
+      uint8 [...].
+    """
     return np.rint(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)
 
 
 def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.ndarray:
-    """uint8 [n, H, W, C] with C 1 or 3 -> one picture uint8 [H', W', 3], row by row.
+    """Tiles images into one, row by row.
 
-    columns: None for as square a grid as n allows. Small images are enlarged by whole pixels, so
-    that a person can see them.
+    Images of fewer than 64 pixels a side are enlarged by an integer factor, to be visible.
+
+    Args:
+      images: uint8 [n, H, W, C], C of 1 or 3.
+      columns: images per row; None for as square a grid as n allows.
+      gap: pixels between the images.
+
+    Returns:
+      uint8 [H', W', 3].
     """
     n, height, width, channels = images.shape
     columns = columns or math.ceil(math.sqrt(n))
@@ -40,7 +54,16 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.nda
 
 
 def pairs(above: np.ndarray, below: np.ndarray, columns: int = 8) -> np.ndarray:
-    """Two sets uint8 [n, H, W, C] in alternate rows: images over their reconstructions."""
+    """Tiles two sets in alternate rows, such as images over their reconstructions.
+
+    Args:
+      above: uint8 [n, H, W, C].
+      below: uint8 [n, H, W, C].
+      columns: images per row.
+
+    Returns:
+      uint8 [H', W', 3].
+    """
     rows: list[np.ndarray] = []
     for start in range(0, len(above), columns):
         for row in (above, below):
@@ -51,10 +74,10 @@ def pairs(above: np.ndarray, below: np.ndarray, columns: int = 8) -> np.ndarray:
 
 
 def save(path: Path, image: np.ndarray) -> None:
-    """Writes a PNG whole, or not at all; a link of its name is replaced, not followed.
+    """Writes a PNG atomically; a link at `path` is replaced, not followed.
 
     Args:
-      path: the file; its folder is made.
+      path: the file; its folder is created.
       image: uint8 [H, W, C].
     """
     path.parent.mkdir(parents=True, exist_ok=True)

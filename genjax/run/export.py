@@ -63,7 +63,7 @@ def load_weights(directory: str | os.PathLike[str]) -> tuple[dict[str, Any], dic
       config.json as a dict ("experiment", "config", "images": shape, classes, count, fingerprint;
       "export": step), and {"params": {player: tree}, "variables": {player: tree}} as nested dicts
       of NumPy arrays: what linen's `network.apply` takes. A player's parameters are their moving
-      average where the run kept one.
+      average where the run has one.
     """
     folder = Path(directory).absolute()
     values = load_config(folder / "config.json")
@@ -143,7 +143,7 @@ def write(
     document: str,
     command: Command | None,
 ) -> None:
-    """Writes a run's export, whole or not at all.
+    """Writes a run's export, atomically.
 
     Args:
       target: the folder, see `claim`.

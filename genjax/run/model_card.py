@@ -134,7 +134,7 @@ def write(
 
     Args:
       values: what the export's config.json will hold.
-      document: what the model is; a code block in it and what follows are left out.
+      document: what the model is; a code block in it and what follows are omitted.
       target: name of the exported folder.
       rows: see `latest`.
       parameters: how many.

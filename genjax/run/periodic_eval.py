@@ -54,7 +54,8 @@ class PeriodicEval:
         self.batches = lambda: held_out.evaluation_batches(size, limit=MOST_VALIDATED)
 
     @cached_property
-    def latents(self) -> Any:  # not before the first time: what draws them has to be compiled
+    def latents(self) -> Any:
+        """The latents of the images that are drawn, computed once, at the first evaluation."""
         return self.family.latents(self.key, self.samples)
 
     def __call__(

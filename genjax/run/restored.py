@@ -261,7 +261,7 @@ def data_settings(directory: Path, values: dict[str, Any]) -> DataSettings:
       The settings.
 
     Raises:
-      ConfigError: where config.json does not say.
+      ConfigError: where config.json does not state it.
     """
     config = values.get("config")
     data = config.get("data") if isinstance(config, dict) else None
@@ -279,7 +279,7 @@ def image_spec(directory: Path, values: dict[str, Any]) -> ImageSpec:
       Shape, classes and count.
 
     Raises:
-      ConfigError: where config.json does not say.
+      ConfigError: where config.json does not state it.
     """
     images = values.get("images")
     images = dict(images) if isinstance(images, dict) else {}

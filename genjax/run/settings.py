@@ -13,24 +13,6 @@ from genjax.errors import ConfigError
 class Settings:
     """How long, how large, where.
 
-    The text below a field is its help on the command line, where it is `--run.FIELD`.
-
-    Attributes:
-      steps: train steps in all.
-      batch: images per step.
-      dir: the run's directory.
-      seed: of parameters, noise and the order of the images.
-      every: steps between periodic evaluations.
-      scan_steps: the most train steps compiled into one program.
-      samples: images per periodic evaluation.
-      sharded: whether parameters are sharded over the devices.
-      devices: devices to use per process.
-      non_finite: what to do about a loss that is NaN or infinite.
-      distributed: whether the run has several processes.
-      coordinator: address of process 0.
-      processes: number of processes.
-      process: index of this process.
-
     Raises:
       ConfigError: where a number is below its least value.
     """

@@ -122,7 +122,7 @@ class Trainer:
     def _resume(self, state: TrainState) -> TrainState:
         start, steps = int(state.step), self.plan.steps
         if start >= steps:
-            logger.info(
+            logger.warning(
                 "already at step %s of %s; --run.steps takes it further",
                 f"{start:,}",
                 f"{steps:,}",

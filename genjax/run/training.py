@@ -51,7 +51,10 @@ def train(family: Family, images: Dataset, settings: Settings, *, name: str = ""
       ConfigError: where settings, family and directory do not fit each other.
       WriteError: where the run directory cannot be written to any more.
     """
-    directory = run_directory(name or "unnamed", settings.dir)
+    if not (name or settings.dir):
+        raise ConfigError("give the run a directory, Settings(dir=…), or a name")
+    join_processes(settings)
+    directory = run_directory(name, settings.dir)
     config = Config(settings, images.settings)
     state = train_in(directory, name or directory.name, config, family, images)
     return RestoredRun(directory, family, load(directory / "config.json"), state, images)
@@ -67,6 +70,8 @@ def join_processes(settings: Settings) -> None:
       ConfigError: where they cannot be found.
     """
     given = (settings.coordinator, settings.processes, settings.process)
+    if settings.distributed and jax.distributed.is_initialized():
+        return
     if settings.distributed:
         try:
             processes.join(*given)

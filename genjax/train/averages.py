@@ -237,7 +237,7 @@ def post_hoc(snapshots: Sequence[Snapshot], step: int, relative_std: float) -> T
 
 
 def check(ema: Averages) -> None:
-    """Checks what a player's `ema` says.
+    """Checks the `ema` of a player.
 
     Args:
       ema: a number, a decay, or several by name.
@@ -263,7 +263,7 @@ def start(ema: Averages, params: Tree) -> Tree:
 
     Returns:
       A tree like `params`; where `ema` names several, an OrderedDict of such trees by name. (A
-      plain dict would come out of `jax.jit` sorted, and the first could no longer be told.)
+      plain dict would come out of `jax.jit` sorted, and lose which is the first.)
     """
     if isinstance(ema, Mapping):
         return OrderedDict((name, jax.tree.map(jnp.copy, params)) for name in ema)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: Orbax underneath, sha256 digests on top, the latest and the best kept."""
+"""Checkpoints of a run: Orbax underneath, sha256 digests on top; the latest and the best remain."""
 
 import errno
 import json
@@ -296,6 +296,14 @@ class _Manager(ocp.CheckpointManager):
         """Treats a corrupted score as missing: it would end the manager's start, or rank."""
         folder = Path(self.directory) / str(step)
         return None if digests.damage(folder, SCORE) else super().metrics(step)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Orbax warns at each save without a score, which is as good a save as any."""
+    return "did not provide metrics" not in record.getMessage()
+
+
+logging.getLogger("absl").addFilter(_is_news)
 
 
 def _score(metrics: dict[str, float]) -> float:

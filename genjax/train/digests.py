@@ -10,7 +10,7 @@ NAME = "digests.json"
 
 
 def write(folder: Path) -> None:
-    """Adds the digests to a folder, whole or not at all.
+    """Adds the digests to a folder, atomically.
 
     Args:
       folder: a checkpoint's, written by Orbax.

@@ -1,4 +1,4 @@
-"""How a step and its arrays lie over devices: the only file that says pmap."""
+"""How a step and its arrays lie over devices: the only file that uses pmap."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +35,16 @@ class CompiledSteps:
     def __call__(
         self, state: TrainState, key: jax.Array, batches: Any
     ) -> tuple[TrainState, StepMetrics]:
+        """Runs the steps.
+
+        Args:
+          state: placed; its buffers are donated.
+          key: of the train steps.
+          batches: as `Layout.feed` returns them, of n steps.
+
+        Returns:
+          The state after the steps, and {metric: [n]}.
+        """
         return self.function(state, key, batches, self.dataset)
 
     def prepare(self, state: TrainState, key: jax.Array, batches: Any) -> None:
@@ -187,7 +197,7 @@ def _shape(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
 
 
 @dataclass(frozen=True)
-class DataParallel:
+class DataParallel(Layout):
     """jax.pmap: every device holds the complete state and a share of the batch.
 
     Attributes:
@@ -248,7 +258,7 @@ class DataParallel:
 
 
 @dataclass(frozen=True)
-class FullySharded:
+class FullySharded(Layout):
     """jax.jit over a mesh: parameters, optimizer and averages lie sharded over all devices.
 
     Attributes:
@@ -285,7 +295,7 @@ class FullySharded:
     ) -> CompiledSteps:
         step = make_step(game, None, skip_nonfinite=skip_nonfinite)
 
-        def pinned(state, key, batch):
+        def pinned(state: TrainState, key: jax.Array, batch: Any) -> tuple[TrainState, StepMetrics]:
             state, metrics = step(state, key, batch)
             shardings = jax.tree.map(self._sharding, state)
             return jax.lax.with_sharding_constraint(state, shardings), metrics

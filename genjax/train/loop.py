@@ -43,7 +43,12 @@ class NonFiniteError(GenjaxError):
 
 
 class Stopped(GenjaxError):  # noqa: N818, a request, not an error
-    """A signal asked the run to stop; the step is saved."""
+    """A signal asked the run to stop; the step is saved.
+
+    Args:
+      signum: number of the signal.
+      step: the saved step.
+    """
 
     def __init__(self, signum: int, step: int):
         super().__init__(f"{signal.Signals(signum).name}, step {step:,} is saved")
@@ -132,9 +137,10 @@ def fit(
         while step < plan.steps:
             batch = next(batches)
             n = len(jax.tree.leaves(batch)[0])
+            began = time.monotonic()
             state, metrics = train_steps(state, key, layout.feed(batch))
             step += n
-            progress.enqueue(step, n, metrics)
+            progress.enqueue(step, n, metrics, began)
             evaluating = step % plan.every == 0 or step == plan.steps
             stopping = stop_signal()
             if evaluating or stopping:
@@ -166,8 +172,8 @@ class _Progress:
         self.plan, self.writer, self.on_nonfinite = plan, writer, on_nonfinite
         self.pending: tuple[int, int, StepMetrics] | None = None
         self.recent: list[dict[str, float]] = []
-        self.images = self.seconds = 0.0
-        self.last_read: float | None = None
+        self.images = self.seconds = self.timed_from = 0.0
+        self.calls = self.reads = 0  # since the last pause
         self.is_main = processes.is_main_process()
         # None: tqdm looks whether it writes to a terminal. A notebook is none, and has its own bar.
         disable = not self.is_main or (False if issubclass(tqdm, tqdm_notebook) else None)
@@ -182,7 +188,10 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.close()
 
-    def enqueue(self, step: int, n: int, metrics: StepMetrics) -> None:
+    def enqueue(self, step: int, n: int, metrics: StepMetrics, began: float) -> None:
+        if self.calls == 1:  # the first call after a pause may compile, and is not timed
+            self.timed_from = began
+        self.calls += 1
         previous, self.pending = self.pending, (step, n, metrics)
         if previous:
             self._read(*previous)
@@ -191,7 +200,8 @@ class _Progress:
         """Reads what is pending, and pauses the clock for the evaluation that follows."""
         if self.pending:
             self._read(*self.pending)
-        self.pending = self.last_read = None
+        self.pending = None
+        self.calls = self.reads = 0
 
     def _read(self, step: int, n: int, metrics: StepMetrics) -> None:
         values = {name: np.asarray(value) for name, value in metrics.items()}
@@ -205,10 +215,10 @@ class _Progress:
         row = _finite_means(values)
         self.recent.append(row)
         now = time.monotonic()
-        if self.last_read is not None:  # not the first after a pause: it compiles or evaluates
+        if self.reads:
             self.images += n * self.plan.batch
-            self.seconds += now - self.last_read
-        self.last_read = now
+            self.seconds = now - self.timed_from
+        self.reads += 1
         self.bar.update(n)
         if not self.bar.disable:
             self.bar.set_postfix_str(f"{_losses(row)} {self._speed()}".rstrip())
@@ -223,7 +233,8 @@ class _Progress:
         means = _finite_means(
             {k: np.array([row.get(k, np.nan) for row in self.recent]) for k in names}
         )
-        self.writer.write(step, scores)
+        if scores:
+            self.writer.write(step, scores)
         if self.is_main:
             epoch = step * self.plan.batch / self.plan.epoch
             parts = [f"step {step:>6,} of {self.plan.steps:,}", f"epoch {epoch:.1f}"]

@@ -45,7 +45,7 @@ class MetricsWriter:
 
     @cached_property
     def _board(self) -> Any:
-        # Not before the first row: where torch is installed this imports the whole of it.
+        # Not before the first row: where torch is installed this imports it.
         from tensorboardX import SummaryWriter
 
         return SummaryWriter(

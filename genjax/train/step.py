@@ -41,7 +41,9 @@ def make_step(game: Game, axis: str | None, *, skip_nonfinite: bool = False) -> 
             keys = key_of.example_keys(key_of.step_key(key, state.step), number, size, axis)
             turns = _slices((keys, batch), player.turns, name)
 
-            def turn(state, keys_and_batch, name=name, player=player):
+            def turn(
+                state: TrainState, keys_and_batch: Any, name: str = name, player: Player = player
+            ) -> tuple[TrainState, StepMetrics]:
                 keys, batch = keys_and_batch
                 updated, metrics = _update(name, player, state, keys, batch, axis)
                 if skip_nonfinite:
@@ -79,10 +81,10 @@ def _scan(body: Callable, carry: Any, xs: Any, length: int) -> tuple[Any, Any]:
 def _update(
     name: str, player: Player, state: TrainState, keys: jax.Array, batch: Any, axis: str | None
 ) -> tuple[TrainState, StepMetrics]:
-    def loss(own: Tree, state: TrainState, keys: jax.Array, batch: Any):
+    def loss(own: Tree, state: TrainState, keys: jax.Array, batch: Any) -> Any:
         return player.loss({**state.params, name: own}, state, keys, batch)
 
-    def microbatch(carry, keys_and_batch):
+    def microbatch(carry: Any, keys_and_batch: Any) -> tuple[Any, StepMetrics]:
         state, total = carry
         own = state.params[name]
         (value, aux), grads = jax.value_and_grad(loss, has_aux=True)(own, state, *keys_and_batch)

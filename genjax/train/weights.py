@@ -1,6 +1,6 @@
 """Trees of arrays as safetensors files: names, shapes, numbers, and no code."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class WeightsError(GenjaxError):
 def save(path: Path, tree: Tree, metadata: Mapping[str, str]) -> None:
     """Writes every array of a tree under its path in the tree, joined by dots.
 
-    The file is written whole or not at all; a link at `path` is replaced, not followed.
+    The file is written atomically; a link at `path` is replaced, not followed.
 
     Args:
       path: where the file shall be.
@@ -128,7 +128,7 @@ def _outline(file: Any, name: str) -> str:
 
 
 @contextmanager
-def _opened(path: Path):
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():  # opening a pipe would wait for ever
         raise WeightsError(f"{path} is no file")
     try:

@@ -36,7 +36,7 @@ def run(tmp_path_factory):
     return json.loads(path.read_text()), page
 
 
-def test_a_training_case_is_a_pair_of_equals_timed_in_turns(run):
+def test_a_training_case_times_equal_contenders_in_turns(run):
     case = next(c for c in run[0]["cases"] if c["name"] == "vae-data")
     assert set(case["contenders"]) == {"genjax, 50 steps per dispatch", "torch eager"}
     assert case["same_parameters"]
@@ -64,7 +64,7 @@ def test_the_page_has_the_tables_of_what_was_run(run):
         assert all(f"| {name} |" in page for name in case["contenders"])
 
 
-def test_an_unknown_part_is_refused_in_one_line():
+def test_an_unknown_part_is_rejected_in_one_line():
     with pytest.raises(AssertionError, match="no part 'nonsense'"):
         command("nonsense")
 

@@ -1,9 +1,8 @@
-"""Bad input: one clear line, exit code 2, nothing overwritten; and help at once."""
+"""Bad input: one clear line, exit code 2, nothing overwritten; and fast help."""
 
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def run(monkeypatch, capsys, *arguments, module=gan_fashion, presets=None):
-    """(exit code, what was said on stderr) of an experiment's command line."""
+    """(exit code, stderr) of an experiment's command line."""
     name = module.__name__.split(".")[-1]
     monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
     capsys.readouterr()
@@ -28,16 +27,16 @@ def run(monkeypatch, capsys, *arguments, module=gan_fashion, presets=None):
 
 
 @pytest.fixture
-def refused(monkeypatch, capsys):
-    def refused(*arguments, **how):
-        code, said = run(monkeypatch, capsys, *arguments, **how)
+def error_of(monkeypatch, capsys):
+    def error_of(*arguments, **how):
+        code, output = run(monkeypatch, capsys, *arguments, **how)
         assert code == 2
-        lines = [line for line in said.splitlines() if not line.startswith("Preparing")]
+        lines = [line for line in output.splitlines() if not line.startswith("Preparing")]
         assert len(lines) == 1
         assert lines[0].startswith("error: ")
         return lines[0]
 
-    return refused
+    return error_of
 
 
 @pytest.fixture
@@ -52,17 +51,17 @@ def snapshot(directory):
     return {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
 
 
-def test_an_unknown_flag_is_answered_with_the_nearest(refused):
-    assert "--hidden" in refused("--hiden", "3")
-    assert "--run.steps" in refused("--run.step", "3")
+def test_an_unknown_flag_suggests_the_nearest(error_of):
+    assert "--hidden" in error_of("--hiden", "3")
+    assert "--run.steps" in error_of("--run.step", "3")
 
 
-def test_a_value_of_the_wrong_kind_is_refused(refused):
-    assert "--hidden" in refused("--hidden", "many")
+def test_a_value_of_the_wrong_type_is_rejected(error_of):
+    assert "--hidden" in error_of("--hidden", "many")
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         ("--run.every 0", "--run.every must be at least 1, not 0"),
         ("--run.samples 0", "--run.samples must be at least 1"),
@@ -73,32 +72,30 @@ def test_a_value_of_the_wrong_kind_is_refused(refused):
         ("--run.process 0", "need --run.distributed"),
     ],
 )
-def test_a_number_that_makes_no_sense_is_refused_before_anything_is_written(
-    refused, small, tmp_path, flags, told
+def test_an_invalid_number_is_rejected_before_anything_is_written(
+    error_of, small, tmp_path, flags, message
 ):
-    assert told in refused(*small, *flags.split())
+    assert message in error_of(*small, *flags.split())
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unknown_preset_is_answered_with_those_there_are(refused):
+def test_an_unknown_preset_lists_the_presets(error_of):
     presets = {"tutorial": dcgan_fashion.TUTORIAL}
-    said = refused("--preset", "tutorail", module=dcgan_fashion, presets=presets)
-    assert "tutorial" in said
+    output = error_of("--preset", "tutorail", module=dcgan_fashion, presets=presets)
+    assert "tutorial" in output
 
 
-def test_an_unknown_data_set_is_answered_with_the_nearest(refused, small, tmp_path):
-    assert "did you mean mnist" in refused(*small, "--data.name", "mnisst")
+def test_an_unknown_data_set_suggests_the_nearest(error_of, small, tmp_path):
+    assert "did you mean mnist" in error_of(*small, "--data.name", "mnisst")
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unprepared_data_set_is_refused_at_once(refused, small):
-    began = time.monotonic()
-    assert "cifar10" in refused(*small, "--data.name", "cifar10")
-    assert time.monotonic() - began < 5
+def test_an_unprepared_data_set_is_rejected_without_a_try(error_of, small, no_network):
+    assert "cifar10" in error_of(*small, "--data.name", "cifar10")
 
 
 @pytest.mark.parametrize("kind", ["corrupt", "wide"])
-def test_a_bad_image_in_a_folder_is_named(refused, small, tmp_path, kind):
+def test_a_bad_image_in_a_folder_is_named(error_of, small, tmp_path, kind):
     folder = tmp_path / "images"
     folder.mkdir()
     for i in range(20):
@@ -107,57 +104,57 @@ def test_a_bad_image_in_a_folder_is_named(refused, small, tmp_path, kind):
         (folder / "bad.png").write_bytes((folder / "3.png").read_bytes()[:60])
     else:
         Image.new("L", (10_000, 10_000)).save(folder / "bad.png")
-    said = refused(*small, "--data.folder", folder, "--data.size", 8)
-    assert "bad.png" in said
+    output = error_of(*small, "--data.folder", folder, "--data.size", 8)
+    assert "bad.png" in output
 
 
-def test_a_batch_that_does_not_divide_over_the_devices_is_refused(refused, small, tmp_path):
-    said = refused(*small, "--run.devices", 8, "--run.batch", 12)
-    assert "12 does not divide over 8 devices" in said
+def test_a_batch_that_does_not_divide_over_the_devices_is_rejected(error_of, small, tmp_path):
+    output = error_of(*small, "--run.devices", 8, "--run.batch", 12)
+    assert "12 does not divide over 8 devices" in output
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_directory_of_other_settings_or_experiment_is_left_alone(
-    refused, small, monkeypatch, capsys, tmp_path
+    error_of, small, monkeypatch, capsys, tmp_path
 ):
     assert run(monkeypatch, capsys, *small)[0] == 0
     before = snapshot(tmp_path / "run")
-    assert "--hidden was 8, now 9" in refused(*small, "--hidden", 9)
-    assert "--run.seed was 0, now 1" in refused(*small, "--run.seed", 1)
+    assert "--hidden was 8, now 9" in error_of(*small, "--hidden", 9)
+    assert "--run.seed was 0, now 1" in error_of(*small, "--run.seed", 1)
     others = [*small[: small.index("--hidden")], *small[-2:]]
-    assert "is a run of gan_fashion" in refused(*others, module=autoencoder_fashion)
-    assert "is a run of gan_fashion" in refused("sample", tmp_path / "run", module=ddpm_fashion)
+    assert "is a run of gan_fashion" in error_of(*others, module=autoencoder_fashion)
+    assert "is a run of gan_fashion" in error_of("sample", tmp_path / "run", module=ddpm_fashion)
     assert snapshot(tmp_path / "run") == before
 
 
-def test_a_folder_of_other_things_is_left_alone(refused, small, tmp_path):
+def test_a_folder_of_other_things_is_left_alone(error_of, small, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("years of work")
-    assert "not empty" in refused(*small)
+    assert "not empty" in error_of(*small)
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 
 
-def test_a_directory_that_cannot_be_written_is_refused(refused, small):
-    assert "--run.dir" in refused(*small, "--run.dir", "/proc/run")
+def test_an_unwritable_directory_is_rejected(error_of, small):
+    assert "--run.dir" in error_of(*small, "--run.dir", "/proc/run")
 
 
-def test_a_run_that_is_none_or_damaged_is_refused(refused, tmp_path):
-    assert "no run directory" in refused("sample", tmp_path / "nowhere")
+def test_a_missing_or_damaged_run_is_rejected(error_of, tmp_path):
+    assert "no run directory" in error_of("sample", tmp_path / "nowhere")
     (tmp_path / "config.json").write_text("{")
-    assert "cannot be read" in refused("sample", tmp_path)
+    assert "cannot be read" in error_of("sample", tmp_path)
     (tmp_path / "config.json").write_text('{"experiment": "gan_fashion", "config": {"run": 3}}')
-    assert "does not fit" in refused("sample", tmp_path)
+    assert "does not fit" in error_of("sample", tmp_path)
 
 
-def test_settings_of_the_wrong_type_in_a_run_directory_are_refused(
-    refused, small, monkeypatch, capsys, tmp_path
+def test_settings_of_the_wrong_type_in_a_run_directory_are_rejected(
+    error_of, small, monkeypatch, capsys, tmp_path
 ):
     assert run(monkeypatch, capsys, *small)[0] == 0
     path = tmp_path / "run" / "config.json"
     values = json.loads(path.read_text())
     values["config"]["hidden"] = "__import__('os').system('true')"
     path.write_text(json.dumps(values))
-    assert "hidden cannot be" in refused("sample", tmp_path / "run")
+    assert "hidden cannot be" in error_of("sample", tmp_path / "run")
 
 
 def test_help_loads_nothing_that_only_training_needs():

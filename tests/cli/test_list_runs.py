@@ -1,4 +1,4 @@
-"""`python -m genjax`: what it tells of runs, whole, damaged, under way and from elsewhere."""
+"""`python -m genjax`: how it lists runs: complete, damaged, in progress and untrusted."""
 
 import json
 import os
@@ -46,15 +46,15 @@ def _wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
 
 
-def said(capsys, *arguments):
+def listing(capsys, *arguments):
     with pytest.raises(SystemExit) as stop:
         list_runs.main([str(a) for a in arguments])
-    told = capsys.readouterr()
-    return stop.value.code, told.out.splitlines(), told.err.splitlines()
+    captured = capsys.readouterr()
+    return stop.value.code, captured.out.splitlines(), captured.err.splitlines()
 
 
-def test_a_run_tells_its_steps_its_checkpoints_and_its_best_score(run, capsys):
-    code, out, err = said(capsys, run.parent)
+def test_a_run_is_listed_with_steps_checkpoints_and_best_score(run, capsys):
+    code, out, err = listing(capsys, run.parent)
     assert (code, err) == (0, [])
     first, stage = out[1:]
     assert first.split()[:6] == ["first", "some_fashion", "2,000", "of", "2,000", "finished"]
@@ -63,51 +63,51 @@ def test_a_run_tells_its_steps_its_checkpoints_and_its_best_score(run, capsys):
     assert stage.split()[:6] == ["first/encoder", "some_fashion", "1,500", "of", "3,000", "50%"]
 
 
-def test_a_run_can_be_asked_for_by_itself_and_by_programs(run, capsys):
-    assert [line.split()[0] for line in said(capsys, run)[1]] == ["run", "first", "encoder"]
-    code, out, _ = said(capsys, run, "--json")
-    told = json.loads("\n".join(out))
+def test_a_single_run_is_listed_and_json_is_available(run, capsys):
+    assert [line.split()[0] for line in listing(capsys, run)[1]] == ["run", "first", "encoder"]
+    code, out, _ = listing(capsys, run, "--json")
+    runs = json.loads("\n".join(out))
     assert code == 0
-    assert [c["step"] for c in told[0]["checkpoints"]] == [1000, 2000]
-    assert told[0]["best"] == ["mse", 0.3, 2000]
+    assert [c["step"] for c in runs[0]["checkpoints"]] == [1000, 2000]
+    assert runs[0]["best"] == ["mse", 0.3, 2000]
 
 
 def test_lines_fit_a_narrow_terminal(run, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "84")
-    out = said(capsys, run.parent)[1]
+    out = listing(capsys, run.parent)[1]
     assert max(map(len, out)) <= 84
     assert "  best mse 0.3 at 2,000" in out
 
 
-def test_damage_is_named_by_file_and_told_by_the_exit_code(run, capsys):
+def test_damage_is_reported_by_file_and_by_the_exit_code(run, capsys):
     victim = run / "checkpoints" / "2000" / "state" / "data"
     raw = bytearray(victim.read_bytes())
     raw[100] ^= 1
     victim.write_bytes(raw)
-    code, out, _ = said(capsys, run.parent)
+    code, out, _ = listing(capsys, run.parent)
     assert code == 1
     assert "1,000 2,000! damaged" in out[1]
     assert "finished" not in out[1]
     assert out[2] == "  checkpoint 2,000: state/data is damaged"
 
 
-def test_a_checkpoint_under_way_is_no_damage_but_an_old_half_is(run, capsys):
+def test_a_checkpoint_being_written_is_no_damage_but_an_old_incomplete_one_is(run, capsys):
     half = run / "checkpoints" / "3000"
     half.mkdir()
-    code, out, _ = said(capsys, run)
+    code, out, _ = listing(capsys, run)
     assert (code, "3,000" in out[1]) == (0, False)
     before = time.time() - list_runs.FRESH - 1
     os.utime(half, (before, before))
-    code, out, _ = said(capsys, run)
+    code, out, _ = listing(capsys, run)
     assert code == 1
     assert "  checkpoint 3,000: it was never completed" in out
 
 
 @pytest.mark.parametrize("place", ["nowhere", "empty", "file"])
-def test_a_place_without_runs_is_told_in_one_line(tmp_path, capsys, place):
+def test_a_folder_without_runs_is_reported_in_one_line(tmp_path, capsys, place):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    code, out, err = said(capsys, tmp_path / place)
+    code, out, err = listing(capsys, tmp_path / place)
     assert (code, out) == (2, [])
     assert len(err) == 1
     assert err[0].startswith("error: ")
@@ -147,16 +147,16 @@ KINDS = "deep config|huge config|other config|odd steps|names|metrics|score|dige
 
 
 @pytest.mark.parametrize("kind", KINDS.split("|"))
-def test_a_run_from_elsewhere_gives_lines_and_no_traceback(run, capsys, kind):
+def test_an_untrusted_run_is_listed_without_a_traceback(run, capsys, kind):
     harm(run, kind)
-    code, out, err = said(capsys, run.parent)
+    code, out, err = listing(capsys, run.parent)
     assert code in (0, 1) or kind == "pipes"
     assert out or err
     assert all(line.isprintable() for line in [*out, *err])
     assert all(len(line) < 500 for line in out)
 
 
-def test_it_changes_nothing_and_loads_nothing_heavy(run):
+def test_the_listing_changes_nothing_and_imports_nothing_heavy(run):
     def snapshot():
         return {p: (p.stat().st_mtime_ns, p.is_file() and p.read_bytes()) for p in run.rglob("*")}
 

@@ -1,4 +1,4 @@
-"""The process is set up before jax starts, and what threads raise is told on a line each, once."""
+"""The process is set up before jax starts; an exception in a thread is logged in one line, once."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from genjax.cli import startup
         (ValueError("\n"), "in the background: ValueError"),
     ],
 )
-def test_an_error_of_a_thread_is_one_line_however_long_or_empty_it_is(error, line, capsys):
+def test_an_error_in_a_thread_is_logged_in_one_line(error, line, capsys):
     def raises():
         raise error
 
@@ -55,7 +55,7 @@ KEEPING = (
         ("glibc.malloc.trim_threshold=0", "glibc.malloc.trim_threshold=0"),
     ],
 )
-def test_the_command_starts_anew_once_with_its_words_and_its_input(given, seen, tmp_path):
+def test_the_command_re_executes_itself_once_with_its_arguments_and_input(given, seen, tmp_path):
     (tmp_path / "probe.py").write_text(PROBE)
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
     environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
@@ -71,7 +71,7 @@ def test_the_command_starts_anew_once_with_its_words_and_its_input(given, seen, 
     assert out == f"{seen} ['a', 'b c'] input {process.pid}\n"
 
 
-def test_a_program_from_a_pipe_goes_on_as_it_is():
+def test_a_program_read_from_a_pipe_is_not_re_executed():
     environment = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The order of a run's images: pure in (seed, position), each image once an epoch."""
+"""The order of a run's images: pure in (seed, position), each image once per epoch."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def test_an_epoch_is_a_permutation_and_epochs_and_seeds_differ(n):
 
 
 @pytest.mark.parametrize(("n", "size"), [(10, 4), (10, 10), (10, 64), (7, 3), (1, 5)])
-def test_each_image_comes_once_an_epoch_though_the_batch_does_not_divide_it(n, size):
+def test_each_image_occurs_once_per_epoch_for_any_batch_size(n, size):
     epochs = 3
     batches = -(-epochs * n // size)
     seen = np.concatenate([batch_indices(5, b, size, n)[0] for b in range(batches)])
@@ -30,26 +30,26 @@ def test_each_image_comes_once_an_epoch_though_the_batch_does_not_divide_it(n, s
 
 
 def test_slices_of_the_processes_make_the_global_batch():
-    whole = batch_indices(3, 11, 12, 50, scan_steps=4)
+    full = batch_indices(3, 11, 12, 50, scan_steps=4)
     for count in (1, 2, 3, 4, 12):
         parts = [
             batch_indices(3, 11, 12, 50, scan_steps=4, process_index=k, process_count=count)
             for k in range(count)
         ]
-        np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
+        np.testing.assert_array_equal(np.concatenate(parts, axis=1), full)
 
 
-def test_a_stack_is_the_successive_batches():
-    whole = batch_indices(3, 5, 8, 50, scan_steps=6)
-    np.testing.assert_array_equal(whole, [batch_indices(3, 5 + i, 8, 50)[0] for i in range(6)])
+def test_a_stack_holds_successive_batches():
+    full = batch_indices(3, 5, 8, 50, scan_steps=6)
+    np.testing.assert_array_equal(full, [batch_indices(3, 5 + i, 8, 50)[0] for i in range(6)])
 
 
 def test_another_process_draws_the_same_order():
     code = "from genjax.data.order import batch_indices as f; print(f(9, 4, 16, 100).tolist())"
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
-    assert told.strip() == str(batch_indices(9, 4, 16, 100).tolist())
+    assert output.strip() == str(batch_indices(9, 4, 16, 100).tolist())
 
 
 def test_the_order_is_not_tied_to_the_file_order():
@@ -64,7 +64,7 @@ def test_the_cached_permutation_cannot_be_changed():
         permutation(0, 0, 10)[0] = 1
 
 
-def test_positions_far_out_cost_no_walk_to_them():
+def test_large_positions_are_as_cheap_as_small_ones():
     start = 10**15
     np.testing.assert_array_equal(
         positions_to_indices(0, start, 4, 10), permutation(0, start // 10, 10)[:4]
@@ -74,7 +74,7 @@ def test_positions_far_out_cost_no_walk_to_them():
 @pytest.mark.parametrize(
     ("seed", "b", "size", "processes"), [(0, 0, 10, 4), (0, 0, 0, 1), (0, -1, 4, 1), (-1, 0, 4, 1)]
 )
-def test_impossible_batches_are_refused_in_one_line(seed, b, size, processes):
-    with pytest.raises(DataError) as refusal:
+def test_invalid_batches_raise_with_one_line(seed, b, size, processes):
+    with pytest.raises(DataError) as raised:
         batch_indices(seed, b, size, 50, process_count=processes)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)

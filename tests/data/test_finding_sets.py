@@ -1,7 +1,6 @@
-"""Sets by name: the right directory, or at once one line that says what to do."""
+"""Data sets by name: the right directory, or an immediate error in one line."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ def prepare(data_dir, name, make, *, features, splits=("train", "test"), n=20):
     methods = {"name": name, "VERSION": tfds.core.Version("1.0.0"), "__module__": __name__}
     methods |= {"_info": info, "_split_generators": split_generators}
     methods |= {"_generate_examples": lambda self: None}
-    # Not registered: its name shall be known from the directory alone.
+    # Not registered: its name is found in the directory alone.
     builder = type(name, (tfds.core.GeneratorBasedBuilder,), methods, skip_registration=True)
     config = tfds.download.DownloadConfig(compute_stats="skip")
     builder(data_dir=data_dir, file_format="array_record").download_and_prepare(
@@ -42,7 +41,7 @@ IMAGE = {"image": tfds.features.Image(shape=(6, 5, 1))}
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """One set with two splits, one with train alone, one whose images have many sizes."""
+    """Data sets with two splits, with train alone, and with images of many sizes."""
     where = tmp_path_factory.mktemp("prepared")
     label = {"kind": tfds.features.ClassLabel(names=["even", "odd"])}
     number = {"weight": tfds.features.Scalar(np.float32), "note": tfds.features.Text()}
@@ -57,8 +56,8 @@ def data_dir(tmp_path_factory):
     prepare(
         where,
         "photos",
-        lambda i: {"picture": grey(i, 9 + i, 20) if i % 2 else grey(i, 9, 20).convert("RGB")},
-        features={"picture": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")},
+        lambda i: {"photo": grey(i, 9 + i, 20) if i % 2 else grey(i, 9, 20).convert("RGB")},
+        features={"photo": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")},
     )
     prepare(where, "numbers", lambda i: {"x": i}, features={"x": tfds.features.Scalar(np.int64)})
     return where
@@ -74,7 +73,7 @@ def test_image_label_and_factors_are_found_among_the_features(data_dir):
     assert images.factor_classes["kind"] == ("even", "odd")
 
 
-def test_slices_and_versions_are_tfds_own(data_dir):
+def test_slices_and_versions_are_those_of_tfds(data_dir):
     assert len(open_images("pairs:1.0.0", data_dir=data_dir, split="train[:25%]")) == 5
     assert len(open_images("pairs", data_dir=data_dir, split="train+validation")) == 40
 
@@ -87,10 +86,10 @@ def test_a_set_without_a_test_split_holds_images_out(data_dir):
     assert sorted(values[0] + values[1]) == list(range(20))
 
 
-def test_images_of_many_sizes_and_modes_become_one(data_dir):
+def test_images_of_many_sizes_and_modes_are_converted_to_one(data_dir):
     images = open_images("photos", data_dir=data_dir, size=8)
     assert images.shape == (20, 8, 8, 3)
-    with pytest.raises(DataError, match="which size"):
+    with pytest.raises(DataError, match="the size to resize"):
         open_images("photos", data_dir=data_dir)
 
 
@@ -111,7 +110,7 @@ def test_a_set_over_the_memory_bound_gives_the_same_batches(data_dir):
         np.testing.assert_array_equal(stacks[0][key], stacks[1][key])
 
 
-def test_one_configuration_is_found_and_of_several_one_is_asked_for(data_dir, tmp_path):
+def test_the_only_configuration_is_the_default_and_several_raise(data_dir, tmp_path):
     (tmp_path / "lot").mkdir()
     (tmp_path / "lot" / "small").symlink_to(data_dir / "pairs")
     assert sets.prepared("lot", tmp_path) == tmp_path / "lot" / "small" / "1.0.0"
@@ -121,7 +120,7 @@ def test_one_configuration_is_found_and_of_several_one_is_asked_for(data_dir, tm
         sets.prepared("lot", tmp_path)
 
 
-def test_the_newest_version_is_taken(tmp_path):
+def test_the_newest_version_is_the_default(tmp_path):
     for version in ("1.9.0", "1.10.0", "1.2.0"):
         (tmp_path / "any" / version).mkdir(parents=True)
         (tmp_path / "any" / version / "dataset_info.json").touch()
@@ -132,14 +131,14 @@ def test_the_newest_version_is_taken(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "split", "told"),
+    ("name", "split", "message"),
     [
         ("cifar01", "train", "did you mean cifar10"),  # TFDS'
-        ("fashion_mnist6k", "train", "did you mean fashion_mnist_6k"),  # our own
+        ("fashion_mnist6k", "train", "did you mean fashion_mnist_6k"),  # of genjax
         ("pear", "train", "did you mean pairs"),  # in the directory
         ("qqqqqq", "train", "try fashion_mnist_6k or shapes64"),
-        ("", "train", "no name"),
-        ("../pairs", "train", "no name"),
+        ("", "train", "names no data set"),
+        ("../pairs", "train", "names no data set"),
         ("cifar10", "train", "not prepared"),
         ("pairs:2.0.0", "train", "holds pairs:1.0.0"),
         ("fashion_mnist_6k:7.0.0", "train", "holds fashion_mnist_6k:1.0.0"),
@@ -149,36 +148,34 @@ def test_the_newest_version_is_taken(tmp_path):
         ("numbers", "train", "no images, only x"),
     ],
 )
-def test_what_cannot_be_had_is_told_at_once_in_one_line(data_dir, name, split, told):
-    begin = time.perf_counter()
-    with pytest.raises(DataError, match=told) as refusal:
+def test_unavailable_data_are_reported_in_one_line(data_dir, name, split, message, no_network):
+    with pytest.raises(DataError, match=message) as raised:
         open_images(name, split=split, data_dir=data_dir)
-    assert time.perf_counter() - begin < 5  # TFDS' own attempt to download takes minutes
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("wrong", [{"size": 0}, {"channels": 2}, {"channels": 4}])
-def test_impossible_sizes_and_channels_are_refused(data_dir, wrong):
+def test_invalid_sizes_and_channels_raise(data_dir, wrong):
     with pytest.raises(DataError, match=r"got size 0|1 or 3 channels"):
         open_images("pairs", data_dir=data_dir, **wrong)
 
 
-def test_the_command_that_is_told_is_python(tmp_path):
-    with pytest.raises(DataError) as refusal:
+def test_the_suggested_command_is_valid_python(tmp_path):
+    with pytest.raises(DataError) as raised:
         open_images("cifar10", data_dir=tmp_path)
-    program = str(refusal.value).partition('python -c "')[2].removesuffix('"')
-    compile(program, "told", "exec")
+    program = str(raised.value).partition('python -c "')[2].removesuffix('"')
+    compile(program, "<command>", "exec")
     assert "'cifar10'" in program
     assert str(tmp_path) in program
 
 
-def test_a_download_without_tensorflow_says_so(tmp_path, monkeypatch):
+def test_a_download_without_tensorflow_raises(tmp_path, monkeypatch):
     monkeypatch.setattr(sets.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError, match="pip install tensorflow-cpu"):
         open_images("cifar10", data_dir=tmp_path, download=True)
 
 
-def test_a_download_without_network_says_so_before_tfds_tries(tmp_path, monkeypatch):
+def test_a_download_without_network_raises_before_tfds_retries(tmp_path, monkeypatch):
     def unreachable(address, timeout):
         raise OSError("Name or service not known")
 
@@ -187,12 +184,12 @@ def test_a_download_without_network_says_so_before_tfds_tries(tmp_path, monkeypa
     for key in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(key, raising=False)
         monkeypatch.delenv(key.upper(), raising=False)
-    with pytest.raises(DataError, match=r"no way to .*toronto"):
+    with pytest.raises(DataError, match=r"cannot reach .*toronto"):
         open_images("cifar10", data_dir=tmp_path, download=True)
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "missing", "info"])
-def test_a_damaged_set_is_told_in_one_line(data_dir, tmp_path, harm):
+def test_a_damaged_set_is_reported_in_one_line(data_dir, tmp_path, harm):
     folder = prepare(tmp_path, "hurt", lambda i: {"image": grey(i)}, features=IMAGE)
     file = folder / "hurt-train.array_record-00000-of-00001"
     held = file.read_bytes()
@@ -205,13 +202,13 @@ def test_a_damaged_set_is_told_in_one_line(data_dir, tmp_path, harm):
         file.unlink()
     else:
         (folder / "dataset_info.json").write_text("{")
-    with pytest.raises(DataError, match=r"cannot be read .*prepare it again") as refusal:
+    with pytest.raises(DataError, match=r"cannot be read .*prepare it again") as raised:
         open_images("hurt", data_dir=tmp_path)
-    assert str(folder) in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert str(folder) in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_a_set_in_a_format_of_tensorflow_is_told_in_one_line(data_dir, tmp_path):
+def test_a_set_in_a_tensorflow_format_is_reported_in_one_line(data_dir, tmp_path):
     folder = prepare(tmp_path, "old", lambda i: {"image": grey(i)}, features=IMAGE)
     info = json.loads((folder / "dataset_info.json").read_text())
     info["fileFormat"] = "tfrecord"

@@ -1,4 +1,4 @@
-"""A prepared set from elsewhere is data: it names no code and no file outside, and is no larger."""
+"""An untrusted prepared data set imports no code and reads no file outside its folder."""
 
 import json
 import shutil
@@ -54,21 +54,21 @@ BAD = {
     code: "names the code",
     old_code: "names the code",
     records_outside: "outside",
-    other_shape: r"\(28, 28\) pixels where \(28, 30\) were told",
+    other_shape: r"\(28, 28\) pixels where features.json says \(28, 30\)",
 }
 
 
 @pytest.mark.parametrize("change", BAD, ids=lambda change: change.__name__)
-def test_a_set_that_is_not_what_it_says_is_refused(foreign, tmp_path, monkeypatch, change):
+def test_a_set_with_a_false_description_is_rejected(foreign, tmp_path, monkeypatch, change):
     (tmp_path / "evil_module_of_a_set.py").write_text("ran = True")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(DataError, match=BAD[change]) as refusal:
+    with pytest.raises(DataError, match=BAD[change]) as raised:
         foreign(change)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)
     assert "evil_module_of_a_set" not in sys.modules
 
 
-def test_a_large_set_says_so_when_a_batch_is_read(foreign):
+def test_a_large_set_with_a_false_description_raises_at_its_batch(foreign):
     def larger(info, features):
         features["image"]["image"]["shape"]["dimensions"] = ["100000", "100000", "3"]
 
@@ -79,11 +79,11 @@ def test_a_large_set_says_so_when_a_batch_is_read(foreign):
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "3", "", '{"a":' * 50_000])
 @pytest.mark.parametrize("file", ["features.json", "dataset_info.json"])
-def test_a_description_that_is_none_is_told_in_one_line(own_sets, tmp_path, text, file):
+def test_an_invalid_description_is_reported_in_one_line(own_sets, tmp_path, text, file):
     open_images("fashion_mnist_6k", data_dir=own_sets)
     folder = tmp_path / "fashion_mnist_6k" / "1.0.0"
     shutil.copytree(own_sets / "fashion_mnist_6k" / "1.0.0", folder)
     (folder / file).write_text(text)
-    with pytest.raises(DataError, match=f"{file}.*prepare it again") as refusal:
+    with pytest.raises(DataError, match=f"{file}.*prepare it again") as raised:
         open_images("fashion_mnist_6k", data_dir=tmp_path)
-    assert "\n" not in str(refusal.value)
+    assert "\n" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""Batches of images: what the order says, in the shapes a step wants."""
+"""Batches of images: in the order of the seed, in the shapes that a step takes."""
 
 import itertools
 import subprocess
@@ -25,8 +25,10 @@ def test_importing_the_room_imports_nothing_heavy():
         "import sys, genjax.data;"
         "print({'jax', 'tensorflow_datasets', 'grain', 'PIL'} & set(sys.modules))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "set()"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "set()"
 
 
 def test_a_batch_holds_the_images_and_labels_of_its_indices(images):
@@ -43,7 +45,7 @@ def test_images_without_labels_give_batches_without(images):
 
 
 @pytest.mark.parametrize("start", [0, 1, 7])
-def test_the_iterator_gives_batch_after_batch_from_any_start(images, start):
+def test_the_iterator_yields_the_batches_from_any_start(images, start):
     for b, batch in enumerate(itertools.islice(images.batches(1, start, 16), 9), start):
         expected = images.batch(1, b, 16)
         np.testing.assert_array_equal(batch["image"], expected["image"])
@@ -66,33 +68,33 @@ def test_the_processes_of_an_iterator_share_each_batch(images):
         next(images.batches(1, 2, 8, scan_steps=3, process_index=k, process_count=2))
         for k in (0, 1)
     ]
-    whole = next(images.batches(1, 2, 8, scan_steps=3))
+    full = next(images.batches(1, 2, 8, scan_steps=3))
     found = np.concatenate([part["image"] for part in parts], axis=1)
-    np.testing.assert_array_equal(found, whole["image"])
+    np.testing.assert_array_equal(found, full["image"])
 
 
-def test_a_batch_that_does_not_divide_is_refused_before_any_thread_starts(images):
+def test_an_indivisible_batch_raises_before_any_thread_starts(images):
     with pytest.raises(DataError, match="does not divide over 3 processes"):
         images.batches(0, 0, 8, process_count=3)
 
 
 @pytest.mark.parametrize(("size", "limit"), [(8, None), (50, None), (64, None), (8, 20), (8, 90)])
-def test_evaluation_gives_each_image_once_in_batches_of_one_shape(images, size, limit):
+def test_evaluation_yields_each_image_once_in_batches_of_one_shape(images, size, limit):
     batches = list(images.evaluation_batches(size, limit=limit))
     assert {batch["image"].shape[0] for batch in batches} == {size}
-    kept = np.concatenate([batch["image"][batch["mask"]] for batch in batches])
+    valid = np.concatenate([batch["image"][batch["mask"]] for batch in batches])
     n = min(N, limit or N)
-    assert len(kept) == n
-    assert len(np.unique(kept.reshape(n, -1), axis=0)) == n
+    assert len(valid) == n
+    assert len(np.unique(valid.reshape(n, -1), axis=0)) == n
 
 
-def test_evaluation_keeps_its_order_but_not_the_files(images):
+def test_evaluation_has_a_fixed_order_other_than_that_of_the_files(images):
     labels = [next(images.evaluation_batches(size))["label"][:10] for size in (10, 20)]
     np.testing.assert_array_equal(*labels)
     assert labels[0].tolist() != (np.arange(10) % 7).tolist()
 
 
-def test_evaluation_draws_at_random_by_a_seed_whatever_the_batch():
+def test_evaluation_order_depends_on_the_seed_and_not_on_the_batch_size():
     images = images_from_arrays(np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1))
 
     def chosen(seed, size, n=25):
@@ -109,14 +111,14 @@ def test_evaluation_draws_at_random_by_a_seed_whatever_the_batch():
 
 
 def test_processes_share_the_evaluation(images):
-    whole = [batch["image"][batch["mask"]] for batch in images.evaluation_batches(8)]
+    full = [batch["image"][batch["mask"]] for batch in images.evaluation_batches(8)]
     parts = [list(images.evaluation_batches(8, process_index=k, process_count=2)) for k in (0, 1)]
-    for together, *halves in zip(whole, *parts, strict=True):
-        kept = np.concatenate([half["image"][half["mask"]] for half in halves])
-        np.testing.assert_array_equal(kept, together)
+    for together, *halves in zip(full, *parts, strict=True):
+        valid = np.concatenate([half["image"][half["mask"]] for half in halves])
+        np.testing.assert_array_equal(valid, together)
 
 
-def test_the_fingerprint_tells_sets_apart(images):
+def test_the_fingerprint_distinguishes_data_sets(images):
     pixels, label = images.source.image, images.source.label
     others = [
         images_from_arrays(pixels, label),  # no class names
@@ -140,7 +142,7 @@ def test_the_fingerprint_tells_sets_apart(images):
         (np.zeros((3, 4, 4, 1), np.uint8), np.zeros(2, int)),
     ],
 )
-def test_arrays_that_are_no_images_are_refused(image, label):
+def test_arrays_that_are_not_images_raise(image, label):
     with pytest.raises(DataError):
         images_from_arrays(image, label)
 

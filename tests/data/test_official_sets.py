@@ -1,4 +1,4 @@
-"""Official sets, where $GENJAX_DATA_DIR holds them prepared: the images are the published ones."""
+"""Official data sets prepared in $GENJAX_DATA_DIR: the images are the published ones."""
 
 import hashlib
 import os
@@ -57,6 +57,6 @@ def test_part_of_an_evaluation_is_a_fair_sample():
     images = official("mnist", "test")
     n = 2000
     shares = np.bincount(next(images.evaluation_batches(n))["label"], minlength=10) / n
-    whole = np.bincount(images.source.label, minlength=10) / len(images)
+    full = np.bincount(images.source.label, minlength=10) / len(images)
     # Five standard errors of a share near 0.1 among n drawn.
-    assert np.abs(shares - whole).max() < 5 * np.sqrt(0.1 * 0.9 / n)
+    assert np.abs(shares - full).max() < 5 * np.sqrt(0.1 * 0.9 / n)

@@ -29,7 +29,7 @@ AT = np.arange(1, 1001, dtype=np.float32) / 1000
     ],
     ids=["linear", "cosine", "zero terminal SNR"],
 )
-def test_discrete_schedules_are_ddpm_schedulers(ours, theirs):
+def test_discrete_schedules_match_the_ddpm_scheduler(ours, theirs):
     products = diffusers.DDPMScheduler(**theirs).alphas_cumprod.double().numpy()
     # Theirs are products of a thousand float32 factors.
     np.testing.assert_allclose(np.float64(ours.alpha(AT)) ** 2, products, rtol=2e-3, atol=3e-7)
@@ -45,7 +45,7 @@ def test_discrete_schedules_are_ddpm_schedulers(ours, theirs):
     ],
     ids=["noise", "data", "velocity"],
 )
-def test_predictions_are_ddim_schedulers(prediction, theirs):
+def test_predictions_match_the_ddim_scheduler(prediction, theirs):
     scheduler = diffusers.DDIMScheduler(prediction_type=theirs, clip_sample=False)
     scheduler.set_timesteps(1000)
     rng = np.random.default_rng(0)
@@ -65,7 +65,7 @@ def test_predictions_are_ddim_schedulers(prediction, theirs):
             np.testing.assert_allclose(prediction.of(x, eps, alpha, sigma), v, rtol=1e-4, atol=1e-5)
 
 
-def test_edm_schedule_and_prediction_are_edm_euler_schedulers():
+def test_edm_schedule_and_prediction_match_the_edm_euler_scheduler():
     scheduler = diffusers.EDMEulerScheduler(sigma_min=0.002, sigma_max=80, sigma_data=0.5, rho=7)
     scheduler.set_timesteps(18)
     sigmas = scheduler.sigmas.numpy()[:18]
@@ -80,7 +80,7 @@ def test_edm_schedule_and_prediction_are_edm_euler_schedulers():
         np.testing.assert_allclose(predictions.edm.input_scale(1.0, sigma), scale, rtol=1e-5)
 
 
-def test_shifted_rectified_flow_is_flow_match_euler_scheduler():
+def test_shifted_rectified_flow_matches_the_flow_match_euler_scheduler():
     theirs = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).sigmas.numpy()[::-1]
     ours = schedules.Shifted(schedules.RectifiedFlow(), -2 * math.log(3.0))
     np.testing.assert_allclose(ours.sigma(AT[:-1]), theirs[:-1], rtol=1e-5)

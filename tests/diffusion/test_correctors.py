@@ -32,7 +32,7 @@ def sample(schedule, key, shape, times, sampler=correctors.predictor_corrector, 
 
 
 @pytest.mark.parametrize("schedule", [schedules.VP(), schedules.VE(sigma_max=5.0)])
-def test_it_is_the_langevin_algorithm_and_the_ancestral_chain_in_turn(monkeypatch, schedule):
+def test_predictor_corrector_alternates_ancestral_and_langevin_steps(monkeypatch, schedule):
     draws = np.random.default_rng(0).standard_normal((16, 2, 6))
     monkeypatch.setattr(
         sampling_loop, "_normal", lambda key, index, shape, dtype: jnp.asarray(draws)[index]
@@ -64,7 +64,7 @@ def test_it_is_the_langevin_algorithm_and_the_ancestral_chain_in_turn(monkeypatc
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_without_corrections_it_is_ddim(eta):
+def test_predictor_corrector_without_corrections_is_ddim(eta):
     schedule, key, times = schedules.Cosine(), jax.random.key(0), steps.linear(8)
     one = sample(schedule, key, (4, 3), times, corrections=0, eta=eta)
     other = sample(schedule, key, (4, 3), times, samplers.ddim, eta=eta)
@@ -94,7 +94,7 @@ def test_corrections_have_the_variance_of_langevin_steps_in_many_dimensions():
     assert errors[1] < errors[0] / 2
 
 
-def test_no_score_no_step():
+def test_a_zero_score_takes_no_langevin_step():
     x = correctors.predictor_corrector(
         lambda z, t: z,
         jax.random.key(0),

@@ -8,7 +8,7 @@ import pytest
 from genjax.diffusion import discrete_schedules
 
 
-def test_linear_betas_give_ho_et_als_products():
+def test_linear_betas_are_the_products_of_ho_et_al():
     products = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
     at = np.arange(1, 1001, dtype=np.float32) / 1000
     schedule = discrete_schedules.DiscreteLinear()
@@ -16,14 +16,14 @@ def test_linear_betas_give_ho_et_als_products():
     np.testing.assert_allclose(np.float64(schedule.sigma(at)) ** 2, 1 - products, rtol=4e-6)
 
 
-def test_cosine_betas_are_nichol_and_dhariwals_with_their_clip():
+def test_cosine_betas_are_those_of_nichol_and_dhariwal_with_their_clip():
     f = np.cos((np.arange(1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2
     betas = np.minimum(1 - f[1:] / f[:-1], 0.999)
     schedule = discrete_schedules.DiscreteCosine()
     np.testing.assert_allclose(schedule.betas, betas, rtol=1e-12)
     assert betas[-1] == 0.999 > betas[-2]
     at = np.arange(1, 1001, dtype=np.float32) / 1000
-    # Near the end ᾱ falls by a quarter a step and t·1000 is rounded at 3e-5 of a step.
+    # Near the end ᾱ falls by a quarter per step and t·1000 is rounded at 3e-5 of a step.
     np.testing.assert_allclose(
         np.float64(schedule.alpha(at)) ** 2, np.cumprod(1 - betas), rtol=3e-5 * 1000, atol=1e-9
     )
@@ -32,10 +32,10 @@ def test_cosine_betas_are_nichol_and_dhariwals_with_their_clip():
     )
 
 
-def test_zero_terminal_snr_is_lin_et_als_algorithm():
+def test_zero_terminal_snr_is_the_algorithm_of_lin_et_al():
     before = discrete_schedules.DiscreteLinear()
-    kept = np.sqrt(np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)))
-    expected = (kept - kept[-1]) * kept[0] / (kept[0] - kept[-1])
+    root = np.sqrt(np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)))
+    expected = (root - root[-1]) * root[0] / (root[0] - root[-1])
     after = discrete_schedules.zero_terminal_snr(before)
     at = np.arange(1, 1001, dtype=np.float32) / 1000
     np.testing.assert_allclose(after.alpha(at), expected, rtol=3e-6, atol=1e-8)

@@ -146,7 +146,7 @@ def test_rescaling_a_constant_is_finite_and_dtype_and_variance_pass_through():
     guided, variance = predict(z, t)
     assert variance == "variance"
     assert guided.dtype == jnp.bfloat16
-    # Both deviations are 0: only the other half of each guided value is left to it.
+    # Both deviations are 0: only the unscaled half of each guided value remains.
     np.testing.assert_allclose(guided.astype(float), [[1.0] * 3, [1.5] * 3])
 
 
@@ -179,7 +179,7 @@ def test_classifier_guidance_at_scale_1_samples_the_posterior(states, target):
     np.testing.assert_allclose(guided, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_classifier_guidance_is_none_without_signal():
+def test_classifier_guidance_vanishes_without_signal():
     schedule = schedules.RectifiedFlow()
     guided = guidance.classifier(
         lambda z, t: z, lambda z, t: z.sum(1), 2.0, schedule=schedule, target=predictions.flow
@@ -191,7 +191,20 @@ def test_classifier_guidance_is_none_without_signal():
     np.testing.assert_allclose(other, z[0] - 2, atol=1e-6)
 
 
-def test_predictions_of_two_shapes_are_refused():
+def test_predictions_of_different_shapes_raise():
     predict = guidance.classifier_free(lambda z, t: z, lambda z, t: z[:, :1], 2.0)
     with pytest.raises(ValueError, match=r"\(2, 3\).*\(2, 1\)"):
         predict(jnp.ones((2, 3)), jnp.ones(2))
+
+
+def test_labels_are_dropped_at_the_given_rate_each_by_its_own_key():
+    label = jnp.arange(4000) % 10
+    keys = jax.random.split(jax.random.key(0), len(label))
+    dropped = guidance.drop_labels(label, keys, classes=10, probability=0.25)
+    assert jnp.all((dropped == label) | (dropped == 10))
+    # Four standard deviations of a mean of 4,000.
+    assert abs(jnp.mean(dropped == 10) - 0.25) < 4 * (0.25 * 0.75 / 4000) ** 0.5
+    turned = guidance.drop_labels(label[::-1], keys[::-1], classes=10, probability=0.25)
+    np.testing.assert_array_equal(turned[::-1], dropped)
+    unchanged = guidance.drop_labels(label, keys, classes=10, probability=0.0)
+    np.testing.assert_array_equal(unchanged, label)

@@ -1,4 +1,4 @@
-"""The learned schedule: monotone whatever its parameters, with the ends it was given."""
+"""The learned schedule: monotone whatever its parameters, with the given ends."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ TIMES = jnp.concatenate([jnp.array([1e-6, 1e-4]), jnp.linspace(0.01, 0.99, 40)])
 
 @pytest.fixture(params=[0.0, 1.0, 30.0])
 def schedule(request):
-    """As made, and with parameters moved far away by some optimizer."""
+    """As initialised, and with parameters far away."""
     made = learned_schedule.learned(jax.random.key(0), features=32)
     leaves, structure = jax.tree.flatten(made)
     keys = jax.random.split(jax.random.key(1), len(leaves))
@@ -23,7 +23,7 @@ def schedule(request):
     return jax.tree.unflatten(structure, [leaves[0], *moved])
 
 
-def test_log_snr_falls_from_one_end_to_the_other(schedule):
+def test_log_snr_decreases_between_its_ends(schedule):
     ends = schedule.log_snr(jnp.array([0.0, 1.0]))
     np.testing.assert_allclose(ends, [13.3, -5.0], rtol=1e-6)
     assert (np.diff(schedule.log_snr(TIMES)) < 0).all()

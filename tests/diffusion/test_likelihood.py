@@ -61,7 +61,7 @@ def points():
     ],
     ids=["cosine", "flow", "vp", "edm", "ve"],
 )
-def test_it_is_the_density(points, schedule, target):
+def test_log_likelihood_is_the_gaussian_density(points, schedule, target):
     result = evaluate(schedule, points, target, grid=steps.linear_log_snr(64, schedule=schedule))
     expected = stats.multivariate_normal(MEAN, COVARIANCE).logpdf(points)
     # VP, EDM and VE start from N(0, σ²), not from N(αμ, α²Σ + σ²): α/σ <= 1/150 of z. EDM and VE
@@ -69,7 +69,7 @@ def test_it_is_the_density(points, schedule, target):
     np.testing.assert_allclose(result.log_prob, expected, atol=0.03)
 
 
-def test_in_float64_it_is_the_density_at_the_fourth_order():
+def test_log_likelihood_converges_at_fourth_order_in_float64():
     with jax.enable_x64(True):
         x = jnp.asarray(MEAN + np.random.default_rng(1).standard_normal((16, 3)) @ FACTOR.T)
         expected = stats.multivariate_normal(MEAN, COVARIANCE).logpdf(x)
@@ -80,7 +80,7 @@ def test_in_float64_it_is_the_density_at_the_fourth_order():
     assert errors[1] < 1e-4
 
 
-def test_between_two_noisy_times_it_is_the_flow_of_the_gaussian(points):
+def test_log_likelihood_between_two_noisy_times_is_that_of_the_gaussian_flow(points):
     # α² + σ² is neither 1 at the first time nor at the last, as a rectified flow leaves the circle.
     schedule, start, end = schedules.RectifiedFlow(), 0.3, 0.8
     x = (1 - start) * points
@@ -97,7 +97,7 @@ def test_between_two_noisy_times_it_is_the_flow_of_the_gaussian(points):
     np.testing.assert_allclose(result.log_prob, expected, atol=5e-3)
 
 
-def test_it_is_the_density_of_a_mixture():
+def test_log_likelihood_is_the_density_of_a_mixture():
     weights, means, std = np.array([0.3, 0.7]), np.array([-1.0, 0.8]), 0.3
     schedule = schedules.RectifiedFlow()
 
@@ -149,7 +149,7 @@ def test_hutchinson_is_unbiased_and_keyed_by_example(points):
     np.testing.assert_array_less(jnp.abs(estimates.mean(0) - exact), 4 * error)
 
 
-def test_hutchinson_is_exact_where_the_jacobian_is_diagonal_and_takes_a_key_an_example():
+def test_hutchinson_is_exact_for_a_diagonal_jacobian_and_takes_one_key_per_example():
     schedule, x = schedules.RectifiedFlow(), jax.random.normal(jax.random.key(2), (4, 2, 2, 1))
 
     def predict(z, t):
@@ -172,7 +172,7 @@ def test_hutchinson_is_exact_where_the_jacobian_is_diagonal_and_takes_a_key_an_e
         run(keys[:2])
 
 
-def test_an_examples_probe_depends_on_its_key_alone(points):
+def test_the_probe_of_an_example_depends_on_its_key_alone(points):
     keys = jax.random.split(jax.random.key(4), 5)
     run = functools.partial(evaluate, PURE, target=predictions.velocity, n=6)
     one = run(points, key=keys).log_prob
@@ -181,7 +181,7 @@ def test_an_examples_probe_depends_on_its_key_alone(points):
     assert jnp.abs(one - other).max() > 1e-3
 
 
-def test_the_latent_is_the_noise_that_samples_x(points):
+def test_sampling_from_the_latent_recovers_x(points):
     target = predictions.velocity
     latent = evaluate(PURE, points, target).latent
     expected = np.linalg.solve(np.linalg.cholesky(COVARIANCE), (np.asarray(points) - MEAN).T).T
@@ -213,11 +213,11 @@ def test_pmap_and_bfloat16(points):
         )
 
     split = jax.pmap(log_prob)(x.reshape(8, 1, 3))
-    whole = jax.jit(log_prob)(x)
-    np.testing.assert_allclose(split.log_prob.reshape(8), whole.log_prob, rtol=1e-4)
+    full = jax.jit(log_prob)(x)
+    np.testing.assert_allclose(split.log_prob.reshape(8), full.log_prob, rtol=1e-4)
     coarse = jax.jit(log_prob)(x.astype(jnp.bfloat16))
     assert (coarse.latent.dtype, coarse.log_prob.dtype) == (jnp.bfloat16, jnp.float32)
-    np.testing.assert_allclose(coarse.log_prob, whole.log_prob, atol=0.3)
+    np.testing.assert_allclose(coarse.log_prob, full.log_prob, atol=0.3)
 
 
 def test_rk4_is_of_fourth_order_on_trees_in_both_directions():
@@ -256,7 +256,7 @@ def test_the_network_is_traced_once(points):
     assert calls == [(5,)]
 
 
-def test_a_prediction_of_another_shape_is_refused(points):
+def test_a_prediction_of_another_shape_raises(points):
     with pytest.raises(ValueError, match=r"\(5, 1\).*\(5, 3\)"):
         likelihood.log_likelihood(
             lambda z, t: z[:, :1],
@@ -267,7 +267,7 @@ def test_a_prediction_of_another_shape_is_refused(points):
         )
 
 
-def test_diffrax_integrates_it_adaptively(points):
+def test_log_likelihood_matches_diffrax_with_adaptive_steps(points):
     diffrax = pytest.importorskip("diffrax")
 
     def odeint(f, state, times):

@@ -127,7 +127,7 @@ def test_unipc_solves_the_linear_systems_of_the_paper(x64, schedule, order):
     np.testing.assert_allclose(result, unified(order, start, alpha, sigma, ell), rtol=1e-9)
 
 
-def test_unipc_of_order_1_and_dpm_solver_start_alike(x64):
+def test_unipc_of_order_1_and_dpm_solver_take_the_same_first_step(x64):
     # A single step has no history and no correction: both are DDIM.
     start = jnp.array([[0.3, -1.2, 2.0]])
     times = jnp.array([0.9, 0.4])
@@ -156,7 +156,7 @@ MEAN, VARIANCE = 0.7, 0.3
     ],
 )
 @pytest.mark.parametrize("schedule", [schedules.VP(), schedules.EDM(sigma_max=10.0)])
-def test_mean_is_exact_and_variance_of_the_order(
+def test_mean_is_exact_and_variance_converges_at_the_order(
     x64, monkeypatch, schedule, sampler, options, order
 ):
     def predict(z, t):
@@ -184,7 +184,7 @@ def test_mean_is_exact_and_variance_of_the_order(
     assert abs(errors[1]) < 0.1**order
 
 
-def test_pure_noise_at_the_start_leaves_no_nan_behind():
+def test_starting_from_pure_noise_produces_no_nan():
     schedule = schedules.Cosine(log_snr_max=math.inf, log_snr_min=-math.inf)
     start = jnp.linspace(-1.0, 1.0, 5)[:, None]
     for sampler in (multistep.dpm_solver_2m, multistep.unipc):
@@ -194,6 +194,6 @@ def test_pure_noise_at_the_start_leaves_no_nan_behind():
         assert bool((jnp.diff(path, axis=1) > 0).all())
 
 
-def test_an_unknown_order_is_refused():
+def test_an_unknown_order_raises():
     with pytest.raises(ValueError, match="order must be 1, 2 or 3, not 4"):
         run(multistep.unipc, schedules.VP(), steps.linear(4), order=4)

@@ -18,7 +18,7 @@ EVERY = {
     "flow": predictions.flow,
     "edm": predictions.edm,
 }
-# α and σ of VP, rectified flow, EDM and nothing in particular, one per example.
+# α and σ of VP, rectified flow, EDM and arbitrary ones, one per example.
 ALPHA = jnp.array([0.6, 0.75, 1.0, 0.3])
 SIGMA = jnp.array([0.8, 0.25, 5.0, 0.2])
 
@@ -33,7 +33,7 @@ def noisy(x, eps, alpha=ALPHA, sigma=SIGMA):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_data_and_noise_come_back_from_the_target(name, x_and_eps):
+def test_data_and_noise_are_recovered_from_the_target(name, x_and_eps):
     x, eps = x_and_eps
     target = EVERY[name].of(x, eps, ALPHA, SIGMA)
     z = noisy(x, eps)
@@ -83,7 +83,7 @@ def test_flow_is_dz_dt_of_rectified_flow_and_velocity_dz_dangle_of_the_circle(x_
     np.testing.assert_allclose(v, change, atol=1e-6)
 
 
-def test_edm_is_karras_et_als_preconditioning(x_and_eps):
+def test_edm_is_the_preconditioning_of_karras_et_al(x_and_eps):
     x, eps = x_and_eps
     sigma, s = jnp.array([0.01, 0.5, 3.0, 80.0]), 0.5
     one, wide = jnp.ones(4), sigma[:, None, None]
@@ -119,7 +119,7 @@ def test_both_ends_of_the_noise_are_exact(name, x_and_eps):
         np.testing.assert_allclose(prediction.to_noise(target, z, alpha, sigma), eps, atol=1e-6)
 
 
-def test_scales_for_another_batch_are_refused(x_and_eps):
+def test_scales_of_another_batch_size_raise(x_and_eps):
     x, eps = x_and_eps
     with pytest.raises(ValueError, match=r"\(3,\) for \(4, 3, 2\)"):
         predictions.velocity.of(x, eps, ALPHA[:3], SIGMA[:3])

@@ -1,4 +1,4 @@
-"""What every sampler promises: any schedule and prediction, keys, dtypes, transforms, errors."""
+"""The contract of every sampler: any schedule and prediction, keys, dtypes, transforms, errors."""
 
 import functools
 import math
@@ -31,7 +31,7 @@ SAMPLERS = {
     "corrector": correctors.predictor_corrector,
 }
 every_sampler = pytest.mark.parametrize("name", SAMPLERS)
-# One of each loop, where what is tested is the loop.
+# One sampler of each loop, for tests of the loop.
 every_loop = pytest.mark.parametrize(
     "name", ["ddim", "ddim eta", "heun churn", "2m sde", "unipc", "corrector"]
 )
@@ -62,7 +62,7 @@ COUNT, SIZE, STEPS, MEAN, STD = 128, 32, 32, 0.6, 0.4
 
 
 class Chosen:
-    """One of several objects by a traced index, so that one compilation serves them all."""
+    """One of several objects by a traced index, so that one compilation is enough for all."""
 
     def __init__(self, choices, index):
         self.choices, self.index = list(choices.values()), index
@@ -120,13 +120,13 @@ def test_from_pure_noise_to_clean_data_with_every_schedule_and_prediction(name):
     for schedule in SCHEDULES:
         expected, path = map(np.asarray, run(name, keys, schedule, "data"))
         assert np.isfinite(path).all()
-        # 4,096 draws: 1 % of the deviation; the start leaves out at most α(1)/σ(1) = 1/50 of the
+        # 4,096 draws: 1 % of the deviation; the start lacks at most α(1)/σ(1) = 1/50 of the
         # mean, and at 32 steps a method of first order narrows by up to 27 %.
         np.testing.assert_allclose(expected.mean(), MEAN, atol=0.03)
         np.testing.assert_allclose(expected.std(), STD, rtol=0.3)
         silent = SILENT_AT_ZERO_SNR if schedule in ENDS_WITHOUT_SIGNAL else ()
         others = [target for target in TARGETS if target not in ("data", *silent)]
-        # Two a sampler, so that all the samplers together meet every pair.
+        # Two per sampler, so that together all pairs are covered.
         turn = list(SAMPLERS).index(name)
         for target in (others[turn % len(others)], others[(turn + 1) % len(others)]):
             x, path = map(np.asarray, run(name, keys, schedule, target))
@@ -190,7 +190,7 @@ def test_the_trajectory_ends_at_the_result(name):
 
 
 @every_sampler
-def test_the_network_is_traced_once_whatever_the_number_of_steps(name):
+def test_the_network_is_traced_once_for_any_number_of_steps(name):
     calls = []
 
     def predict(z, t):
@@ -223,7 +223,7 @@ def test_the_sample_lies_within_the_clip(name):
 
 
 @pytest.mark.parametrize("name", ["ddim eta", "2m sde", "corrector"])
-def test_one_key_and_old_style_keys_serve_as_well(name):
+def test_one_key_and_raw_keys_are_accepted(name):
     keys = jax.random.split(jax.random.key(0), 4)
 
     def all_three():
@@ -238,15 +238,15 @@ def test_one_key_and_old_style_keys_serve_as_well(name):
 
 
 @every_sampler
-def test_wrong_shapes_are_refused_by_name(name):
+def test_wrong_shapes_raise_with_their_names(name):
     key = jax.random.key(0)
 
-    def refuses(match, keys=key, **options):
+    def rejects(match, keys=key, **options):
         with pytest.raises(ValueError, match=match):
             jax.eval_shape(lambda: sample(name, keys, (4, 3), **options))
 
-    refuses(r"\(4, 2\).*\(4, 3\)", start=jnp.zeros((4, 2)))
-    refuses(r"\(4, 1\).*\(4, 3\)", predict=lambda z, t: z[:, :1])
-    refuses("give it a key", keys=None)
-    refuses("3 keys for 4", keys=jax.random.split(key, 3))
-    refuses(r"steps.*\(1,\)", n=0)
+    rejects(r"\(4, 2\).*\(4, 3\)", start=jnp.zeros((4, 2)))
+    rejects(r"\(4, 1\).*\(4, 3\)", predict=lambda z, t: z[:, :1])
+    rejects("give it a key", keys=None)
+    rejects("3 keys for 4", keys=jax.random.split(key, 3))
+    rejects(r"steps.*\(1,\)", n=0)

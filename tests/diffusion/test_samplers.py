@@ -120,7 +120,7 @@ def test_ddim_with_eta_1_is_the_ancestral_sampler():
         )
 
     one, other = jax.jit(lambda: (run(samplers.ddim, eta=1.0), run(samplers.ancestral)))()
-    # Rounding: ten float32 steps on numbers of size 1, amplified by 1/α of up to e^2 a step.
+    # Rounding: ten float32 steps on numbers of size 1, amplified by 1/α of up to e^2 per step.
     np.testing.assert_allclose(one, other, atol=2e-5)
 
 
@@ -157,7 +157,7 @@ def test_heun_is_algorithm_2_of_edm(x64, given_noise, second_order, amount):
     np.testing.assert_allclose(result, x, rtol=1e-8)
 
 
-def test_a_churn_of_nothing_is_no_churn():
+def test_zero_churn_is_the_deterministic_sampler():
     schedule = schedules.RectifiedFlow()
 
     def run(churn):
@@ -206,7 +206,7 @@ def test_churn_adds_no_more_noise_than_the_schedule_has_a_time_for(x64):
 
 
 @pytest.mark.parametrize("sampler", [samplers.euler, samplers.ddim, samplers.heun])
-def test_on_a_rectified_flow_they_are_the_textbook_methods_in_time(x64, sampler):
+def test_on_a_rectified_flow_euler_and_heun_are_the_textbook_methods(x64, sampler):
     schedule, n = schedules.RectifiedFlow(), 8
     start = np.random.default_rng(1).standard_normal((2, 3))
     result = sampler(
@@ -280,7 +280,7 @@ def moments_of(sampler, schedule, times, **options):
         (samplers.heun, {"churn": samplers.Churn(4.0)}, 2),
     ],
 )
-def test_mean_is_exact_and_variance_of_the_order(
+def test_mean_is_exact_and_variance_converges_at_the_order(
     x64, monkeypatch, schedule, sampler, options, order
 ):
     def unit(key, index, shape, dtype):
@@ -323,7 +323,7 @@ def test_heun_carries_every_quantile_of_noise_to_that_of_a_mixture(schedule):
 
 
 @pytest.mark.parametrize(("sampler", "order"), [(samplers.ddim, 1), (samplers.heun, 2)])
-def test_encoding_then_sampling_gives_the_data_back_at_the_order(x64, sampler, order):
+def test_encoding_then_sampling_recovers_the_data_at_the_order(x64, sampler, order):
     schedule = schedules.RectifiedFlow()
     x = jnp.linspace(-1.5, 1.5, 7)[:, None]
     predict = predict_mixture(schedule)
@@ -374,7 +374,7 @@ def test_clip_bounds_the_data_and_the_noise_follows(x64, clip):
     assert result.max() <= 0.3
 
 
-def test_heun_leaves_out_the_last_correction():
+def test_heun_skips_the_last_correction():
     calls = []
 
     def predict(z, t):

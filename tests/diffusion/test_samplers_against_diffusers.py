@@ -11,7 +11,7 @@ from genjax.diffusion import discrete_schedules, multistep, predictions, sampler
 diffusers = pytest.importorskip("diffusers")
 torch = pytest.importorskip("torch")
 
-# Its schedulers hand torch tensors to NumPy in a way that NumPy 2 deprecates.
+# Its schedulers pass torch tensors to NumPy in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 SHAPE, N = (2, 3), 10
@@ -20,7 +20,7 @@ TOLERANCE = {"rtol": 2e-3, "atol": 2e-3}
 
 
 def denoise(z, alpha, sigma):
-    """A denoiser of no special form; NumPy, JAX and torch arrays alike."""
+    """An arbitrary denoiser, for NumPy, JAX and torch arrays."""
     y = z / (alpha**2 + sigma**2) ** 0.5
     return 0.8 * y * alpha - 0.3 * y * y * alpha / (1 + y * y) + 0.1
 
@@ -90,7 +90,7 @@ DDPM = discrete_schedules.DiscreteLinear()
 
 
 @pytest.mark.parametrize(("kind", "variance"), [("fixed_small", 0.0), ("fixed_large", 1.0)])
-def test_ancestral_is_ddpm(draws, monkeypatch, kind, variance):
+def test_ancestral_matches_the_ddpm_scheduler(draws, monkeypatch, kind, variance):
     scheduler = linear(
         diffusers.DDPMScheduler, "leading", variance_type=kind, clip_sample=False, steps_offset=0
     )
@@ -100,7 +100,7 @@ def test_ancestral_is_ddpm(draws, monkeypatch, kind, variance):
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.7])
-def test_ddim(draws, monkeypatch, eta):
+def test_ddim_matches_the_ddim_scheduler(draws, monkeypatch, eta):
     scheduler = linear(diffusers.DDIMScheduler, clip_sample=False)
     path = ours(samplers.ddim, DDPM, times_of(scheduler), eta=eta)
     theirs = play(
@@ -110,7 +110,7 @@ def test_ddim(draws, monkeypatch, eta):
 
 
 @pytest.mark.parametrize(("algorithm", "eta"), [("dpmsolver++", 0.0), ("sde-dpmsolver++", 1.0)])
-def test_dpm_solver_2m(draws, monkeypatch, algorithm, eta):
+def test_dpm_solver_2m_matches_the_multistep_scheduler(draws, monkeypatch, algorithm, eta):
     scheduler = linear(
         diffusers.DPMSolverMultistepScheduler, algorithm_type=algorithm, solver_order=2
     )
@@ -120,7 +120,7 @@ def test_dpm_solver_2m(draws, monkeypatch, algorithm, eta):
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_unipc(draws, monkeypatch, order):
+def test_unipc_matches_the_unipc_scheduler(draws, monkeypatch, order):
     scheduler = linear(
         diffusers.UniPCMultistepScheduler, solver_order=order, solver_type="bh2", predict_x0=True
     )
@@ -130,7 +130,7 @@ def test_unipc(draws, monkeypatch, order):
     np.testing.assert_allclose(path[-1], theirs[-1], **TOLERANCE)
 
 
-def test_euler_is_edms(draws, monkeypatch):
+def test_euler_matches_the_edm_euler_scheduler(draws, monkeypatch):
     scheduler = diffusers.EDMEulerScheduler(sigma_data=0.5)
     scheduler.set_timesteps(N)
     path = ours(samplers.euler, schedules.EDM(), steps.karras(N, schedule=schedules.EDM()))
@@ -144,11 +144,11 @@ def test_euler_is_edms(draws, monkeypatch):
     np.testing.assert_allclose(path, theirs, **TOLERANCE)
 
 
-def test_heun(draws, monkeypatch):
+def test_heun_matches_the_heun_scheduler(draws, monkeypatch):
     scheduler = diffusers.HeunDiscreteScheduler(use_karras_sigmas=True)
     scheduler.set_timesteps(N)
     schedule = schedules.EDM()
-    # Every level but the first and the last is listed twice, as an end and as a beginning.
+    # Every level but the first and the last is listed twice, as an end and as a start.
     levels = jnp.asarray(scheduler.sigmas)[jnp.array([0, *range(1, 2 * N - 2, 2)])]
     times = jnp.append(schedule.time(-2 * jnp.log(levels)), 0.0)
     path = ours(samplers.heun, schedule, times)
@@ -162,7 +162,7 @@ def test_heun(draws, monkeypatch):
     np.testing.assert_allclose(path, [*theirs[::2], theirs[-1]], **TOLERANCE)
 
 
-def test_euler_is_flow_matchings(draws, monkeypatch):
+def test_euler_matches_the_flow_match_euler_scheduler(draws, monkeypatch):
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(N)
     path = ours(samplers.euler, schedules.RectifiedFlow(), jnp.asarray(scheduler.sigmas))
@@ -180,7 +180,7 @@ def test_encode_is_ddim_inversion(draws, monkeypatch):
 
     def predict(x, t):
         level = int(t) - 1000 // N
-        # Clean data hold no noise; at 0 the scheduler asks the network all the same.
+        # Clean data have no noise, but at 0 the scheduler calls the network nevertheless.
         return predict_noise(scheduler)(x, level) if level > 0 else torch.zeros_like(x)
 
     def ideal(z, t):

@@ -124,7 +124,7 @@ def test_time_inverts_log_snr(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_log_snr_falls_and_agrees_with_alpha_and_sigma(name):
+def test_log_snr_decreases_and_agrees_with_alpha_and_sigma(name):
     schedule = ALL[name]
     log_snr = np.asarray(schedule.log_snr(TIMES))
     assert (np.diff(log_snr) < 0).all()

@@ -51,7 +51,7 @@ def test_grids_decrease_to_the_data_within_the_schedule(schedule, grid):
     assert bool(jnp.isfinite(schedule.log_snr(times[:-1])).all())
 
 
-def test_karras_levels_outside_the_schedule_are_moved_to_its_ends():
+def test_karras_levels_outside_the_schedule_are_clipped_to_its_ends():
     schedule = schedules.VE(sigma_min=0.1, sigma_max=10.0)
     times = steps.karras(5, schedule=schedule, sigma_min=1e-3, sigma_max=1e3)
     np.testing.assert_allclose(schedule.sigma(times[:-1])[jnp.array([0, 4])], [10, 0.1], rtol=1e-4)

@@ -27,7 +27,7 @@ def test_dynamic_thresholding_scales_by_the_quantile_of_each_example(limit):
     np.testing.assert_allclose(result[0], np.clip(data[0], -limit, limit), rtol=1e-6)
 
 
-def test_dynamic_thresholding_keeps_bfloat16_and_serves_a_sampler():
+def test_dynamic_thresholding_keeps_bfloat16_and_works_in_a_sampler():
     clip = thresholding.dynamic(0.5)
     assert clip(jnp.ones((2, 3), jnp.bfloat16)).dtype == jnp.bfloat16
     x = samplers.ddim(

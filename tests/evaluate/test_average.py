@@ -1,4 +1,4 @@
-"""Averages: the textbook's mean and error, whatever the batches."""
+"""Averages: mean and standard error, for any batches."""
 
 import math
 
@@ -23,14 +23,14 @@ def noisy(keys, batch):
     return {"noisy": batch["x"] + jax.vmap(jax.random.normal)(keys), "x": batch["x"]}
 
 
-def test_mean_and_error_are_those_of_the_textbook():
+def test_mean_and_standard_error_match_their_formulas():
     found = average(noisy, batches(5), jax.random.key(0))["x"]
     assert found.n == len(DATA)
     np.testing.assert_allclose(found.mean, DATA.mean(dtype=np.float64), rtol=1e-12)
     np.testing.assert_allclose(found.error, stats.sem(DATA.astype(np.float64)), rtol=1e-12)
 
 
-def test_the_mean_lies_within_two_errors_of_the_truth_nineteen_times_in_twenty():
+def test_two_standard_errors_cover_the_true_mean_95_percent_of_the_time():
     draws = np.random.default_rng(1).exponential(size=(2000, 100))
     found = [Average(row) for row in draws]
     inside = np.mean([abs(a.mean - 1) < 1.96 * a.error for a in found])
@@ -38,18 +38,18 @@ def test_the_mean_lies_within_two_errors_of_the_truth_nineteen_times_in_twenty()
     assert 0.95 - 0.015 - 4 * (0.95 * 0.05 / 2000) ** 0.5 < inside < 0.97
 
 
-def test_a_score_and_its_noise_do_not_depend_on_the_size_of_the_batches():
+def test_scores_and_their_noise_do_not_depend_on_the_batch_size():
     a, b = (average(noisy, batches(n), jax.random.key(0))["noisy"].values for n in (5, 8))
     np.testing.assert_array_equal(a, b)
 
 
-def test_progress_counts_the_examples_and_not_the_filling():
+def test_progress_counts_examples_without_padding():
     done = []
     average(noisy, batches(8), jax.random.key(0), progress=done.append)
     assert done == [8, 16, len(DATA)]
 
 
-def test_one_example_has_no_error_and_none_is_refused():
+def test_one_example_has_no_standard_error_and_an_empty_set_raises():
     one = average(noisy, [{"x": DATA[:1]}], jax.random.key(0))["x"]
     assert one.mean == DATA[0]
     assert math.isnan(one.error)
@@ -57,16 +57,16 @@ def test_one_example_has_no_error_and_none_is_refused():
         average(noisy, [], jax.random.key(0))
 
 
-def test_a_score_that_is_no_number_an_example_is_refused():
+def test_a_score_without_one_value_per_example_raises():
     with pytest.raises(ValueError, match=r"give one mean per example: \(\) for a batch of 5"):
         average(lambda keys, batch: {"mean": jnp.mean(batch["x"])}, batches(5), jax.random.key(0))
 
 
-def test_the_share_below_a_bound():
+def test_below_is_the_share_of_examples_under_a_bound():
     assert Average(np.arange(10.0)).below(3) == 3 / 10
 
 
-def test_the_names_keep_the_order_that_jit_sorts_away():
+def test_ordered_jit_keeps_the_order_of_names():
     def score(keys, batch):
         return {"z": batch["x"], "a": batch["x"] + 1, "m": batch["x"] * 2}
 

@@ -48,7 +48,7 @@ def test_the_uniform_density_costs_eight_bits():
     np.testing.assert_allclose(bits, 8, rtol=1e-6)
 
 
-def test_its_mean_is_above_the_exact_probability(draws):
+def test_the_mean_is_an_upper_bound_of_the_exact_bits(draws):
     error = draws.std() / DRAWS**0.5
     assert draws.mean() - exact() > 10 * error  # a Gaussian of half a bin: the gap is seen
 
@@ -84,7 +84,7 @@ def test_the_scale_of_training_does_not_matter():
     np.testing.assert_allclose(one, other, rtol=1e-4)
 
 
-def test_an_image_has_its_own_noise_and_floats_are_refused():
+def test_noise_is_keyed_per_image_and_float_images_raise():
     image = jnp.broadcast_to(jnp.asarray(X), (3, *X.shape[1:]))
     keys = jax.random.split(jax.random.key(0), 3)
     bits = dequantized_bits_per_dim(gaussian, image, keys)

@@ -10,12 +10,12 @@ from genjax.evaluate.sliced_wasserstein import sliced_wasserstein
 KEY = jax.random.key(0)
 
 
-def test_a_set_has_no_distance_to_itself_in_another_order():
+def test_the_distance_to_a_permutation_of_the_same_set_is_zero():
     x = jax.random.normal(KEY, (50, 4, 4, 1))
     assert sliced_wasserstein(x, x[::-1], KEY) == 0
 
 
-def test_a_shift_is_the_root_mean_square_of_its_elements():
+def test_the_distance_of_a_shifted_set_is_the_rms_of_the_shift():
     x = jax.random.normal(KEY, (50, 16))
     shift = jnp.linspace(0, 1, 16)
     # E (θ·s)² = |s|²/d over unit θ; 4,000 directions leave about 2 % of error.
@@ -31,6 +31,6 @@ def test_two_gaussians_differ_by_their_standard_deviations():
     np.testing.assert_allclose(found, 2, rtol=0.05)
 
 
-def test_sets_of_two_shapes_are_refused():
+def test_sets_of_different_shapes_raise():
     with pytest.raises(ValueError, match=r"x has \(2, 3\), y has \(2, 4\)"):
         sliced_wasserstein(jnp.zeros((2, 3)), jnp.zeros((2, 4)), KEY)

@@ -44,7 +44,7 @@ EXPERIMENTS = {
     ),
 }
 MEASURED = {"vae_fashion", "ddpm_fashion"}
-# Of these only the training and the evaluation: what uses a run is the same for all.
+# Only training and evaluation of these: the commands that use a run are the same for all.
 BRIEF = {
     "iwae_mnist": (iwae_mnist, "--data.name fashion_mnist_6k --dynamic --layers 2 --k 2"),
     "vae_cifar10": (
@@ -75,27 +75,27 @@ def flags(directory, own_sets, steps):
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_trains_resumes_exactly_and_can_be_used(
+def test_an_experiment_trains_resumes_exactly_and_runs_all_commands(
     experiment, tmp_path, own_sets, monkeypatch, capsys
 ):
     module, small = EXPERIMENTS[experiment]
     small = small.split()
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    command(monkeypatch, module, *flags(whole, own_sets, 4), *small)
+    uninterrupted, parts = tmp_path / "uninterrupted", tmp_path / "parts"
+    command(monkeypatch, module, *flags(uninterrupted, own_sets, 4), *small)
     command(monkeypatch, module, *flags(parts, own_sets, 2), *small)
     capsys.readouterr()
     command(monkeypatch, module, *flags(parts, own_sets, 4), *small)
     assert "resumed at step 2 of 4" in capsys.readouterr().out
 
-    jax.tree.map(np.testing.assert_array_equal, arrays(whole), arrays(parts))
-    assert (whole / "metrics.jsonl").read_text() == (parts / "metrics.jsonl").read_text()
-    rows = read_rows(whole / "metrics.jsonl")
+    jax.tree.map(np.testing.assert_array_equal, arrays(uninterrupted), arrays(parts))
+    assert (uninterrupted / "metrics.jsonl").read_text() == (parts / "metrics.jsonl").read_text()
+    rows = read_rows(uninterrupted / "metrics.jsonl")
     assert rows[-1]["step"] == 4
     assert any(name.startswith("test/") for name in rows[-1])
     assert list((parts / "tensorboard").glob("events*"))
-    picture = np.asarray(Image.open(parts / "samples" / "step_4.png"))
-    assert picture.ndim == 3
-    assert len(np.unique(picture)) > 2
+    grid = np.asarray(Image.open(parts / "samples" / "step_4.png"))
+    assert grid.ndim == 3
+    assert len(np.unique(grid)) > 2
 
     command(monkeypatch, module, "sample", parts, "--n", "5", "--seed", "1")
     drawn = np.load(parts / "sample_1.npz")["images"]
@@ -121,12 +121,12 @@ def test_an_experiment_trains_resumes_exactly_and_can_be_used(
 
 def check_evaluation(monkeypatch, capsys, module, directory, step):
     command(monkeypatch, module, "evaluate", directory, "--n", "3", "--seed", "1")
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     evaluation = json.loads((directory / "evaluation.json").read_text())
     assert (evaluation["n"], evaluation["seed"], evaluation["step"]) == (3, 1, step)
     for name, score in evaluation["scores"].items():
         assert np.isfinite([score["value"], score["error"]]).all()
-        assert f"\n{name} " in said
+        assert f"\n{name} " in output
 
 
 @pytest.mark.parametrize("experiment", BRIEF)
@@ -139,9 +139,9 @@ def test_an_experiment_trains_and_can_be_evaluated(
 
 
 @pytest.mark.parametrize("experiment", [ddpm_cifar10, flow_cifar10])
-def test_the_network_for_cifar10_is_as_large_as_the_paper_says(experiment):
-    system = experiment.build(experiment.Config(), ImageSpec((32, 32, 3), 10, 50_000))
-    params, _ = jax.eval_shape(lambda key: system.init(key, None), jax.random.key(0))
+def test_the_cifar10_network_has_the_size_of_the_paper(experiment):
+    family = experiment.build(experiment.Config(), ImageSpec((32, 32, 3), 10, 50_000))
+    params, _ = jax.eval_shape(lambda key: family.init(key, None), jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert round(count / 1e6, 1) == 35.7  # Ho et al. 2020, section 4
 
@@ -149,12 +149,12 @@ def test_the_network_for_cifar10_is_as_large_as_the_paper_says(experiment):
 @pytest.mark.parametrize(
     ("experiment", "shape"), [(ddpm_mnist, (28, 28, 1)), (ddpm_cifar10, (32, 32, 3))]
 )
-def test_the_loss_of_the_full_size_takes_the_images_of_its_set(experiment, shape):
-    system = experiment.build(experiment.Config(), ImageSpec(shape, 10, 50_000))
+def test_the_full_size_loss_accepts_the_images_of_its_data_set(experiment, shape):
+    family = experiment.build(experiment.Config(), ImageSpec(shape, 10, 50_000))
     key = jax.random.key(0)
-    params, _ = jax.eval_shape(lambda key: system.init(key, None), key)
+    params, _ = jax.eval_shape(lambda key: family.init(key, None), key)
     batch = {"image": jax.ShapeDtypeStruct((4, *shape), np.uint8)}
-    loss = system.game["unet"].loss
+    loss = family.game["unet"].loss
     value, _ = jax.eval_shape(
         lambda params, batch: loss(params, None, jax.random.split(key, 4), batch), params, batch
     )
@@ -176,7 +176,7 @@ LEARNT = {
 }
 
 
-def test_a_run_of_no_steps_ends_well(tmp_path, own_sets, capsys):
+def test_a_run_of_zero_steps_succeeds(tmp_path, own_sets, capsys):
     tiny.trained(vae_fashion, vae_fashion.Config(), tmp_path / "run", own_sets, steps=0)
     assert "already at step 0 of 0" in capsys.readouterr().out
 

@@ -24,36 +24,36 @@ def built(spec=SPEC, **settings):
     return iwae_mnist.build(replace(iwae_mnist.Config(), **settings), spec)
 
 
-def random_state(system):
+def random_state(family):
     """A state whose parameters are all drawn, biases too; no data are read.
 
     The image depends on the latents, the latents depend little on what is below and above them, so
     that importance sampling has an easy task.
     """
-    shapes = jax.eval_shape(lambda key: system.init(key, None), jax.random.key(0))[0]
+    shapes = jax.eval_shape(lambda key: family.init(key, None), jax.random.key(0))[0]
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
         image = "p1" in jax.tree_util.keystr(path)
         drawn = rng.standard_normal(leaf.shape) / leaf.shape[0] ** 0.5
-        # Biases of one sign: wrong sums over 50 latents would be seen.
+        # Biases of one sign: wrong sums over 50 latents would show.
         drawn = drawn if image else 0.1 if leaf.ndim == 1 else 0.3 * drawn
         return jnp.broadcast_to(jnp.asarray(drawn, leaf.dtype), leaf.shape)
 
-    return initial_state(system.game, jax.tree_util.tree_map_with_path(draw, shapes), {})
+    return initial_state(family.game, jax.tree_util.tree_map_with_path(draw, shapes), {})
 
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_the_log_likelihood_is_that_of_the_generator_by_brute_force(layers):
-    system = built(layers=layers)
-    state = random_state(system)
+    family = built(layers=layers)
+    state = random_state(family)
     keys = jax.random.split(jax.random.key(2), 2)
-    scores = jax.jit(system.measure.scores)(state, keys, {"image": X})
+    scores = jax.jit(family.measure.scores)(state, keys, {"image": X})
 
-    # p(x) = E_p(h)[p(x|h)]: the generator knows nothing of the encoder.
+    # p(x) = E_p(h)[p(x|h)]: the generator does not depend on the encoder.
     n = 100_000
     z = jax.random.normal(jax.random.key(3), (n, 50))
-    p = jax.jit(system.generate)(state, jax.random.split(jax.random.key(4), n), z, None)
+    p = jax.jit(family.generate)(state, jax.random.split(jax.random.key(4), n), z, None)
     x = X[:, None] / 255
     likelihood = np.where(x == 1, p[None], 1 - p[None]).prod((2, 3, 4), dtype=np.float64)
     expected = -np.log(likelihood.mean(1))
@@ -65,9 +65,9 @@ def test_the_log_likelihood_is_that_of_the_generator_by_brute_force(layers):
     )
 
 
-def test_one_layer_is_the_vae_of_the_losses_room():
-    system = built()
-    state = random_state(system)
+def test_one_layer_is_the_vae_of_genjax_losses():
+    family = built()
+    state = random_state(family)
     params = state.params["vae"]
     encoder = GaussianEncoder(DenseEncoder((200, 200), 100, nn.tanh))
     decoder = DenseDecoder(SPEC.shape, (200, 200), nn.tanh)
@@ -85,23 +85,23 @@ def test_one_layer_is_the_vae_of_the_losses_room():
         nll=likelihoods.bernoulli_nll,
         samples=50,
     )
-    found = system.validate(state, keys, {"image": X})["negative_iwae_50"]
+    found = family.validate(state, keys, {"image": X})["negative_iwae_50"]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_the_output_starts_at_the_mean_of_the_training_pixels(own_sets):
     data = DataSettings("fashion_mnist_6k", dir=str(own_sets))
     images = open_images(data.name, data_dir=own_sets).source.image
-    system = built(ImageSpec((28, 28, 1), 0, 6000), data=data)
-    params = jax.jit(lambda key: system.init(key, None)[0])(jax.random.key(0))
+    family = built(ImageSpec((28, 28, 1), 0, 6000), data=data)
+    params = jax.jit(lambda key: family.init(key, None)[0])(jax.random.key(0))
     bias = params["vae"]["p1"]["params"]["Dense_2"]["bias"]
     mean = np.clip(images.mean(0) / 255, 0.001, 0.999).ravel()
     np.testing.assert_allclose(jax.nn.sigmoid(bias), mean, rtol=1e-4)
 
 
 def test_the_rate_falls_by_a_seventh_of_a_decade_after_each_power_of_three_epochs():
-    system = built(run=Settings(steps=1, batch=20))  # 5 steps an epoch
-    optimizer = system.game["vae"].optimizer
+    family = built(run=Settings(steps=1, batch=20))  # 5 steps per epoch
+    optimizer = family.game["vae"].optimizer
     one = {"w": jnp.ones(())}
     ends = np.cumsum([5 * 3**i for i in range(8)])
     for stage, end in enumerate(ends):

@@ -1,4 +1,4 @@
-"""The ledger: current with its rows, runnable, and a miss is a miss."""
+"""The ledger: current with its rows, runnable, and a miss is reported."""
 
 import importlib
 import json
@@ -50,12 +50,12 @@ def add(**changes):
     (ledger.ROWS / "row.json").write_text(json.dumps(ROW | changes))
 
 
-def test_the_page_is_what_the_rows_say():
+def test_the_page_is_current_with_the_rows():
     assert ledger.PAGE.read_text() == ledger.page(ROWS), "run python -m experiments.ledger"
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_the_commands_of_a_row_are_understood(name):
+def test_the_commands_of_a_row_parse(name):
     row = ROWS[name]
     words = shlex.split(row["train"])
     module = importlib.import_module(words[2])
@@ -102,7 +102,7 @@ def test_a_row_runs_from_scratch_and_a_miss_exits_with_1(
     assert (ours["n"], ours["steps"], ours["split"]) == (2, 2, "test")
     assert ours["seeds"] == {"training": 0, "evaluation": 1}
     assert "**miss** by" in ledger.PAGE.read_text()
-    assert book("run", "row", "--dir", directory) == 2  # never into a run that is there
+    assert book("run", "row", "--dir", directory) == 2  # never into an existing run
 
     add(published={"value": 1e6, "source": "table"})
     assert book("record", "row", directory, "--seconds", 3, "--commit", "abc") == 0
@@ -115,7 +115,7 @@ def test_a_row_runs_from_scratch_and_a_miss_exits_with_1(
     assert "--hidden 8, and the row 9" in capsys.readouterr().err
 
 
-def test_an_unknown_row_is_answered_with_those_there_are(book, capsys):
+def test_an_unknown_row_lists_the_rows(book, capsys):
     add()
     assert book("run", "roww") == 2
     assert "there are: row" in capsys.readouterr().err

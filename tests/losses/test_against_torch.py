@@ -21,7 +21,7 @@ def normal(mean, log_var):
     return torch.distributions.Normal(mean, torch.exp(log_var / 2))
 
 
-# Of the arrays A and B: ours, and theirs summed or not over an example's elements.
+# Functions of the arrays A and B: ours, and theirs, summed over the elements of an example or not.
 CASES = {
     "bernoulli": (
         lambda a, b: likelihoods.bernoulli_nll(a, jnp.asarray(SHARE)),
@@ -83,7 +83,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_value_and_gradient_are_torchs(name):
+def test_value_and_gradient_match_torch(name):
     ours, theirs = CASES[name]
     wanted = [torch.tensor(v, requires_grad=True) for v in (A, B)]
     values = theirs(*wanted)

@@ -1,4 +1,4 @@
-"""The augmentations against every picture that each may give, and how often it should."""
+"""The augmentations against every possible result, and its frequency."""
 
 from functools import partial
 
@@ -41,16 +41,16 @@ OFF = {
 }
 
 
-def many_of_one_picture(height=SIDE, width=SIDE):
-    """One picture of distinct positive numbers, MANY times over."""
-    picture = np.arange(1, height * width + 1, dtype=np.float32).reshape(1, height, width, 1)
-    return picture[0], np.repeat(picture, MANY, axis=0)
+def many_copies(height=SIDE, width=SIDE):
+    """One image of distinct positive numbers, MANY times over."""
+    image = np.arange(1, height * width + 1, dtype=np.float32).reshape(1, height, width, 1)
+    return image[0], np.repeat(image, MANY, axis=0)
 
 
-def which(outcomes, pictures):
-    """For each picture the index of the outcome it equals; raises if it equals none."""
+def which(outcomes, results):
+    """For each image the index of the outcome it equals; raises if it equals none."""
     index = {np.asarray(outcome).tobytes(): i for i, outcome in enumerate(outcomes)}
-    return np.array([index[picture.tobytes()] for picture in np.asarray(pictures)])
+    return np.array([index[image.tobytes()] for image in np.asarray(results)])
 
 
 def assert_uniform(samples, low, high):
@@ -89,32 +89,34 @@ def test_grey_images_have_no_saturation_to_change():
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 8)])
-def test_translation_gives_every_shift_equally_often_with_zeros_moving_in(height, width):
+def test_translation_draws_every_shift_equally_often_and_pads_with_zeros(height, width):
     ratio = 0.25
-    picture, images = many_of_one_picture(height, width)
+    image, images = many_copies(height, width)
     rows, columns = (int(size * ratio + 0.5) for size in (height, width))
     outcomes = []
     for down in range(-rows, rows + 1):
         for right in range(-columns, columns + 1):
-            shifted = np.zeros_like(picture)
+            shifted = np.zeros_like(image)
             for i in range(height):
                 for j in range(width):
                     if 0 <= i - down < height and 0 <= j - right < width:
-                        shifted[i, j] = picture[i - down, j - right]
+                        shifted[i, j] = image[i - down, j - right]
             outcomes.append(shifted)
     found = which(outcomes, aug.translation(images, KEY, ratio=ratio))
     assert chisquare(np.bincount(found, minlength=len(outcomes))).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(("height", "width", "ratio"), [(4, 4, 0.5), (6, 5, 0.5), (3, 3, 1.0)])
-def test_cutout_zeroes_the_paper_codes_rectangles_as_often(height, width, ratio):
-    picture, images = many_of_one_picture(height, width)
+def test_cutout_zeroes_the_rectangles_of_the_reference_code_with_their_frequencies(
+    height, width, ratio
+):
+    image, images = many_copies(height, width)
     sizes = [int(size * ratio + 0.5) for size in (height, width)]
     counts = {}
-    # As the authors place it: a corner from a range of centres, indices clamped to the image.
+    # As in the reference code: a corner from a range of centres, indices clamped to the image.
     for top in range(height + 1 - sizes[0] % 2):
         for left in range(width + 1 - sizes[1] % 2):
-            cut = picture.copy()
+            cut = image.copy()
             i = np.clip(np.arange(sizes[0]) + top - sizes[0] // 2, 0, height - 1)
             j = np.clip(np.arange(sizes[1]) + left - sizes[1] // 2, 0, width - 1)
             cut[np.ix_(i, j)] = 0
@@ -126,18 +128,18 @@ def test_cutout_zeroes_the_paper_codes_rectangles_as_often(height, width, ratio)
 
 
 @pytest.mark.parametrize("probability", [0.25, 1.0])
-def test_flips_come_with_their_probability(probability):
-    picture, images = many_of_one_picture()
+def test_flips_have_the_given_probability(probability):
+    image, images = many_copies()
     ours = aug.horizontal_flip(images, KEY, probability=probability)
-    flipped = which([picture, picture[:, ::-1]], ours)
+    flipped = which([image, image[:, ::-1]], ours)
     error = np.sqrt(probability * (1 - probability) / MANY)
     assert abs(flipped.mean() - probability) <= 4 * error
 
 
 @pytest.mark.parametrize("probability", [0.5, 1.0])
-def test_quarter_turns_come_equally_often(probability):
-    picture, images = many_of_one_picture()
-    outcomes = [np.rot90(picture, k) for k in range(4)]
+def test_quarter_turns_are_equally_frequent(probability):
+    image, images = many_copies()
+    outcomes = [np.rot90(image, k) for k in range(4)]
     turns = which(outcomes, aug.rotate90(images, KEY, probability=probability))
     share = np.full(4, probability / 4)
     share[0] += 1 - probability
@@ -157,12 +159,12 @@ def test_diff_augment_is_its_parts_in_turn_each_with_its_own_key():
 
 
 @pytest.mark.parametrize("name", OFF)
-def test_zero_strength_changes_no_bit(name):
+def test_zero_strength_is_the_identity_bit_for_bit(name):
     np.testing.assert_array_equal(OFF[name](IMAGES, KEY), IMAGES)
 
 
 @EACH
-def test_one_key_gives_one_picture_and_another_key_another(name):
+def test_augmentation_is_a_function_of_the_key(name):
     augment = AUGMENTATIONS[name]
     ours = augment(IMAGES, KEY)
     assert ours.shape == IMAGES.shape
@@ -178,7 +180,7 @@ def every_picture(images, key):
     return {name: augment(images, key) for name, augment in AUGMENTATIONS.items()}
 
 
-def test_jit_vmap_pmap_and_permutation_keep_each_examples_picture():
+def test_augmentation_is_per_example_under_jit_vmap_pmap_and_permutation():
     keys = jax.random.split(KEY, BATCH)
     jitted = jax.jit(every_picture)
     forward, backward = jitted(IMAGES, keys), jitted(IMAGES[::-1], keys[::-1])
@@ -191,7 +193,7 @@ def test_jit_vmap_pmap_and_permutation_keep_each_examples_picture():
         np.testing.assert_allclose(backward[name], plain[::-1], **close)
 
 
-def test_old_style_keys_are_keys():
+def test_raw_keys_are_accepted():
     keys = jax.random.split(KEY, BATCH)
     for key in (KEY, keys):
         old = aug.diff_augment(IMAGES, jax.random.key_data(key))
@@ -244,7 +246,7 @@ def test_bfloat16_images_are_rounded_once_at_the_end(name):
 @pytest.mark.parametrize(
     "images", [np.zeros((4, 4, 3), np.float32), np.zeros((2, 4, 4, 3), np.uint8)]
 )
-def test_what_is_no_batch_of_float_images_raises(name, images):
+def test_anything_but_a_batch_of_float_images_raises(name, images):
     with pytest.raises(ValueError, match="floats") as error:
         AUGMENTATIONS[name](images, KEY)
     assert str(images.shape) in str(error.value)
@@ -256,6 +258,16 @@ def test_a_wrong_number_of_keys_raises_naming_both(name):
         AUGMENTATIONS[name](IMAGES, jax.random.split(KEY, 3))
 
 
-def test_images_that_are_not_square_cannot_turn():
+def test_quarter_turns_of_non_square_images_raise():
     with pytest.raises(ValueError, match=r"\(8, 5, 6, 3\)"):
         aug.rotate90(IMAGES[:, 1:], KEY)
+
+
+def test_binarized_pixels_are_bernoulli_of_their_grey_value():
+    grey = jnp.tile(jnp.array([0.0, 0.2, 0.7, 1.0]), (1000, 1)).reshape(1000, 2, 2, 1)
+    keys = jax.random.split(jax.random.key(0), 1000)
+    drawn = aug.binarize(grey, keys)
+    assert jnp.all((drawn == 0) | (drawn == 1))
+    mean, error = drawn.mean(0).ravel(), jnp.sqrt(grey[0] * (1 - grey[0]) / 1000).ravel()
+    assert jnp.all(jnp.abs(mean - grey[0].ravel()) <= 4 * error)
+    np.testing.assert_array_equal(aug.binarize(grey[:1], keys[0])[0], drawn[0])

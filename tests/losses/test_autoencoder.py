@@ -50,7 +50,7 @@ def test_the_parts_are_the_float64_reference():
     )
 
 
-def test_the_penaltys_gradient_by_the_decoders_parameters_is_that_of_finite_differences():
+def test_the_gradient_of_the_penalty_by_decoder_parameters_matches_finite_differences():
     z = np.float64(encode(X))
 
     def penalty(w):
@@ -67,7 +67,7 @@ def test_the_penaltys_gradient_by_the_decoders_parameters_is_that_of_finite_diff
         np.testing.assert_allclose(ours[at], (penalty(up) - penalty(down)) / 2e-5, rtol=1e-3)
 
 
-def test_one_random_projection_has_the_exact_penalty_as_its_mean():
+def test_one_random_projection_estimates_the_penalty_without_bias():
     z, n = encode(X), 4000
     keys = jax.random.split(jax.random.key(0), n)
     estimates = jax.jit(jax.vmap(partial(autoencoder.gradient_penalty, decode, z)))(keys)
@@ -104,19 +104,19 @@ def test_l2_sums_the_squares_of_a_tree_in_float32():
 
 
 def test_vmap_pmap_per_example_keys_and_bfloat16():
-    whole = rae(X)
+    full = rae(X)
     close = partial(np.testing.assert_allclose, rtol=1e-4)
     one = jax.jit(jax.vmap(lambda x: jax.tree.map(lambda a: a[0], rae(x[None]))))(X)
-    jax.tree.map(close, one, whole)
+    jax.tree.map(close, one, full)
     shards = jax.pmap(rae)(X.reshape(8, 2, 2, 3))
-    jax.tree.map(lambda a, b: close(a.reshape(16), b), shards, whole)
+    jax.tree.map(lambda a, b: close(a.reshape(16), b), shards, full)
     keys = jax.random.split(jax.random.key(0), 16)
     penalty = jax.jit(partial(autoencoder.gradient_penalty, decode))
     close(penalty(encode(X)[::-1], keys[::-1])[::-1], penalty(encode(X), keys))
     rounded = rae(jnp.bfloat16(X))
     assert all(part.dtype == jnp.float32 for part in rounded)
-    np.testing.assert_allclose(rounded.error, whole.error, rtol=0.1)
-    np.testing.assert_allclose(rounded.code, whole.code, rtol=0.1)
+    np.testing.assert_allclose(rounded.error, full.error, rtol=0.1)
+    np.testing.assert_allclose(rounded.code, full.code, rtol=0.1)
 
 
 def test_mismatched_shapes_raise_naming_both():

@@ -51,7 +51,7 @@ def test_parts_and_gradients_are_the_float64_reference(estimator):
     parts = np.stack(decompose(*inputs, log_weights))
     np.testing.assert_allclose(parts, reference(*inputs, weights), rtol=1e-5, atol=1e-5)
 
-    # An arbitrary mix of the 3·B numbers, so that no part's gradient hides another's.
+    # An arbitrary mix of the 3·B numbers, so that no gradient hides another.
     mix = RNG.standard_normal((3, B)).astype(np.float32)
     slopes = jax.jit(
         jax.grad(lambda m, v: jnp.sum(mix * jnp.stack(decompose(m, v, NOISE, log_weights))), (0, 1))
@@ -67,7 +67,7 @@ def test_parts_and_gradients_are_the_float64_reference(estimator):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_the_parts_add_up_to_the_sampled_kl_whatever_the_weights(estimator):
+def test_the_parts_add_up_to_the_sampled_kl_for_any_weights(estimator):
     q, log_p = densities(MEAN, LOG_VAR, NOISE)
     sampled = np.log(np.einsum("iid->id", q)).sum(1) - log_p.sum(1)
     parts = decompose(MEAN, LOG_VAR, NOISE, estimator(B, N))
@@ -86,14 +86,14 @@ def test_stratified_weights_estimate_q_without_bias():
     assert weighted < 0.5  # minibatch-weighted sampling has not even the mass of a density
 
 
-def test_of_the_whole_data_set_the_parts_are_the_exact_ones():
-    whole = decompose(MEAN, LOG_VAR, NOISE, beta_tc.minibatch_stratified(B, B))
+def test_over_the_complete_data_set_the_parts_are_exact():
+    full = decompose(MEAN, LOG_VAR, NOISE, beta_tc.minibatch_stratified(B, B))
     exact = reference(MEAN, LOG_VAR, NOISE, np.full((B, B), 1 / B))
-    np.testing.assert_allclose(np.stack(whole), exact, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.stack(full), exact, rtol=1e-5, atol=1e-5)
 
 
-def test_codes_told_apart_carry_log_n_nats_and_tied_latents_correlate():
-    # Ten far apart codes whose three latents all say the same: I = log N, TC = (D−1)·log N.
+def test_distinguishable_codes_carry_log_n_nats_and_tied_latents_correlate():
+    # Ten distant codes whose three latents are equal: I = log N, TC = (D−1)·log N.
     n = 10
     mean = np.repeat(np.arange(n, dtype=np.float32)[:, None] * 100, D, 1)
     noise = RNG.standard_normal((n, D)).astype(np.float32)

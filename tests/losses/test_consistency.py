@@ -38,7 +38,7 @@ def x():
     return STD * jax.random.normal(jax.random.key(0), (512, 2))
 
 
-def test_exact_consistency_function_has_no_distillation_loss_and_another_has(x):
+def test_the_exact_consistency_function_has_zero_loss_and_another_has_not(x):
     arguments = {"schedule": SCHEDULE, "times": consistency.uniform_pairs(18)}
     key = jax.random.key(1)
     loss = consistency.distillation(exact, exact, exact_flow, x, key, **arguments)
@@ -90,7 +90,7 @@ def test_teacher_and_solver_get_no_gradient(x):
     assert student > 0
 
 
-def test_training_is_song_and_dhariwals_formula():
+def test_training_is_the_formula_of_song_and_dhariwal():
     x, key = jax.random.normal(jax.random.key(0), (4, 3, 2)), jax.random.key(1)
     s, t = jnp.array([0.0, 0.2, 0.5, 0.9]), jnp.array([0.1, 0.3, 0.7, 1.0])
     seen = []
@@ -144,7 +144,7 @@ def test_heun_is_of_second_order():
     assert math.log2(error(2) / error(4)) == pytest.approx(2, abs=0.35)
 
 
-def test_heun_follows_every_schedule_the_same():
+def test_heun_is_the_same_on_every_schedule():
     # In z/α and σ/α all schedules are one ODE: the same levels give the same step.
     levels = jnp.array([2.0]), jnp.array([1.0])
     results = []
@@ -161,7 +161,7 @@ def test_heun_follows_every_schedule_the_same():
     np.testing.assert_allclose(results, results[0], rtol=1e-4)
 
 
-def test_pseudo_huber_is_exact_near_zero_and_far_out_with_a_finite_gradient():
+def test_pseudo_huber_is_exact_near_zero_and_far_away_with_a_finite_gradient():
     c = 0.00054 * math.sqrt(6)
     for size in (0.0, 1e-12, 1e-6, 1e-3, 1.0, 1e6):
         a, b = jnp.full((1, 3, 2), size), jnp.zeros((1, 3, 2))
@@ -200,7 +200,7 @@ def test_uniform_pairs_are_neighbours(keys):
 
 
 @pytest.mark.parametrize("end", [0, 1])
-def test_lognormal_pairs_stay_on_the_grid_where_the_level_is_at_an_end(end, monkeypatch):
+def test_lognormal_pairs_stay_on_the_grid_at_its_ends(end, monkeypatch):
     # One unit in the last place beyond the end, as rounding may have it.
     def truncated_normal(key, low, high, shape):
         return jnp.full(shape, jnp.nextafter(high, jnp.inf) if end else low - 1e-6)
@@ -211,7 +211,7 @@ def test_lognormal_pairs_stay_on_the_grid_where_the_level_is_at_an_end(end, monk
     np.testing.assert_allclose(t, 1.0 if end else 0.1, rtol=1e-6)
 
 
-def test_doubling_is_song_and_dhariwals_curriculum():
+def test_doubling_is_the_curriculum_of_song_and_dhariwal():
     total, first, last = 400_000, 10, 1280
     period = math.floor(total / (math.log2(last // first) + 1))
     for step in (0, period - 1, period, 3 * period, total - 1, total, 10 * total):
@@ -227,7 +227,7 @@ def test_doubling_reaches_an_end_that_is_no_power_of_two_away():
     assert int(consistency.doubling(2, 3)) == 40
 
 
-def test_square_root_curriculum_and_its_teacher_are_song_et_als():
+def test_square_root_curriculum_and_its_teacher_are_those_of_song_et_al():
     total, s_0, s_1 = 800_000, 2, 150
     steps = np.array([0, 1, 1000, 123_456, total])
     n = np.ceil(np.sqrt(steps / total * ((s_1 + 1) ** 2 - s_0**2) + s_0**2) - 1) + 1
@@ -243,7 +243,7 @@ def test_square_root_curriculum_and_its_teacher_are_song_et_als():
     np.testing.assert_allclose(decay, np.exp(s_0 * np.log(0.9) / n), rtol=1e-6)
 
 
-def test_mistakes_are_told_in_one_line(x):
+def test_invalid_arguments_raise_with_one_line(x):
     times = consistency.uniform_pairs(18)
     with pytest.raises(ValueError, match=r"\(512, 2\), got \(512, 1\) and \(512, 2\)"):
         consistency.training(

@@ -13,7 +13,7 @@ assign = jax.jit(couplings.assignment)
 
 
 @pytest.mark.parametrize("kind", ["normal", "ties", "huge", "constant", "ordered"])
-def test_assignment_is_as_cheap_as_scipys(kind):
+def test_assignment_has_the_cost_of_scipys(kind):
     for seed in range(8):
         rng = np.random.default_rng(seed)
         cost = {
@@ -36,7 +36,7 @@ def test_assignment_of_the_smallest_sizes(n):
     np.testing.assert_array_equal(couplings.assignment(cost), linear_sum_assignment(cost)[1])
 
 
-def test_a_cost_that_is_not_finite_still_ends():
+def test_a_cost_that_is_not_finite_terminates():
     assert assign(np.full((24, 24), np.nan, np.float32)).shape == (24,)
     with pytest.raises(ValueError, match=r"got \(2, 3\)"):
         couplings.assignment(jnp.zeros((2, 3)))
@@ -96,7 +96,7 @@ def test_shapes_must_agree():
         couplings.optimal_transport(jnp.zeros((4, 2)), jnp.zeros((3, 2)), None)
 
 
-def test_independent_noise_stays_where_it_was_drawn():
+def test_independent_coupling_does_not_permute_the_noise():
     x, eps = jnp.zeros((5, 2)), jax.random.normal(jax.random.key(1), (5, 2))
     np.testing.assert_array_equal(couplings.independent(x, eps, jax.random.key(2)), eps)
 
@@ -108,7 +108,7 @@ COUPLE = {"optimal": couplings.optimal_transport, "sinkhorn": couplings.sinkhorn
 @pytest.mark.parametrize("layout", ["pmap", "jit"])
 @pytest.mark.parametrize("kind", ["one key", "a key per example", "raw keys"])
 @pytest.mark.parametrize("name", COUPLE)
-def test_devices_that_share_a_batch_couple_it_as_one(name, kind, layout, devices):
+def test_devices_that_share_a_batch_couple_the_global_batch(name, kind, layout, devices):
     couple = COUPLE[name]
     rng = np.random.default_rng(0)
     x, eps = jnp.asarray(rng.normal(size=(2, 16, 3)), jnp.float32)
@@ -123,7 +123,7 @@ def test_devices_that_share_a_batch_couple_it_as_one(name, kind, layout, devices
 
 
 @pytest.mark.parametrize("name", COUPLE)
-def test_an_axis_of_another_name_splits_batches_that_do_not_know_of_each_other(name):
+def test_an_axis_of_another_name_couples_each_share_on_its_own(name):
     x, eps = jax.random.normal(jax.random.key(3), (2, 2, 8, 3))
     key = jax.random.split(jax.random.key(0), (2, 8))
     couple = COUPLE[name]

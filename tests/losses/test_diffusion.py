@@ -1,4 +1,4 @@
-"""The denoising loss: its formula, the known conditional variances, and all of its guises."""
+"""The denoising loss: its formula, the known conditional variances, and its equivalent forms."""
 
 import itertools
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ SCHEDULES = {
 
 @dataclass
 class Recorded:
-    """A prediction that keeps what it was asked, to let NumPy see the noise that was drawn."""
+    """A prediction that records its inputs, so that NumPy can recompute the noise."""
 
     of_what: Any
 
@@ -41,7 +41,7 @@ class Recorded:
 
 
 def network(z, t):
-    """Any smooth function of both."""
+    """An arbitrary smooth function of both."""
     return jnp.tanh(z) * jnp.cos(3 * t)[:, None, None]
 
 
@@ -61,7 +61,7 @@ COEFFICIENTS = {
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("target", EVERY)
-def test_value_is_the_papers_in_float64_numpy(schedule, target):
+def test_value_is_the_formula_of_the_paper_in_float64(schedule, target):
     x = jax.random.normal(jax.random.key(1), (5, 3, 2))
     t = jnp.array([1e-3, 0.2, 0.5, 0.9, 0.999])
     recorded, given = Recorded(EVERY[target]), []
@@ -168,13 +168,13 @@ def test_ideal_denoiser_of_a_mixture_has_the_conditional_variance_and_is_a_minim
     sampled = np.asarray(loss(0.0))
     error = 5 * sampled.std() / np.sqrt(n)
     assert abs(sampled.mean() - exact) < error
-    # A wrong denoiser pays its squared distance on top.
+    # A wrong denoiser has its squared distance as additional loss.
     assert abs(np.asarray(loss(0.3)).mean() - exact - 0.09) < 2 * error
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize(("source", "target"), list(itertools.combinations(EVERY, 2)))
-def test_every_predictions_loss_is_every_others_reweighted(schedule, source, target):
+def test_the_loss_of_each_prediction_is_a_reweighting_of_every_other(schedule, source, target):
     process, given, wanted = SCHEDULES[schedule], EVERY[source], EVERY[target]
     x = jax.random.normal(jax.random.key(1), (4, 3, 2))
     t = jnp.array([0.05, 0.3, 0.7, 0.95])
@@ -216,7 +216,7 @@ def test_flow_matching_is_velocity_prediction_reweighted():
     np.testing.assert_allclose(flow, v / (t**2 + (1 - t) ** 2) ** 2, rtol=1e-4)
 
 
-def test_edm_loss_is_karras_et_als_on_the_denoiser():
+def test_edm_loss_is_that_of_karras_et_al_on_the_denoiser():
     schedule, s = schedules.EDM(), 0.5
     x = s * jax.random.normal(jax.random.key(1), (6, 3, 2))
     key = jax.random.key(0)

@@ -131,13 +131,13 @@ def test_example_depends_on_its_own_key_alone_on_any_number_of_devices(loss):
 
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
 @pytest.mark.parametrize("layout", ["pmap", "jit"])
-def test_a_coupled_batch_costs_the_same_on_any_number_of_devices(layout, devices):
+def test_a_coupled_batch_has_the_same_loss_on_any_number_of_devices(layout, devices):
     keys, scale = jax.random.split(jax.random.key(0), 8), jnp.float32(0.7)
     found = on_devices(lambda x, k: transported(scale, x, k), devices, layout, jnp.asarray(X), keys)
     np.testing.assert_allclose(found, transported(scale, X, keys), rtol=1e-6)
 
 
-# The whole bound is a sum of terms, and a loop: long to compile. `hybrid` holds such a term.
+# The complete bound is a loop over terms and slow to compile; `hybrid` has such a term.
 SHORT = [loss for loss in ALONE if loss not in (vlb_term, whole_vlb)]
 
 
@@ -156,10 +156,10 @@ def test_one_key_bfloat16_and_vmap(loss):
 
 
 # The others stop gradients: a difference of values is not their gradient.
-WHOLE = [denoising, vdm_elbo, flow_matching, interpolant_velocity, interpolant_denoiser]
+COMPLETE = [denoising, vdm_elbo, flow_matching, interpolant_velocity, interpolant_denoiser]
 
 
-@pytest.mark.parametrize("loss", [vlb_term, *WHOLE], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("loss", [vlb_term, *COMPLETE], ids=lambda f: f.__name__)
 def test_gradient_is_that_of_float64_differences(loss):
     with jax.enable_x64(True):
         x, key, h = jnp.float64(X), jax.random.key(0), 1e-4
@@ -177,12 +177,12 @@ def test_gradient_is_that_of_float64_differences(loss):
 
 
 @pytest.mark.parametrize("loss", [*ALONE, transported], ids=lambda f: f.__name__)
-def test_keys_of_another_batch_are_refused(loss):
+def test_keys_of_another_batch_size_raise(loss):
     with pytest.raises(ValueError, match="7 keys for 8"):
         jax.eval_shape(loss, jnp.float32(0.7), X, jax.random.split(jax.random.key(0), 7))
 
 
-def test_old_style_keys_do_as_well():
+def test_raw_keys_are_accepted():
     keys = jax.random.split(jax.random.key(0), 8)
     old = denoising(jnp.float32(0.7), X, jax.random.key_data(keys))
     np.testing.assert_array_equal(old, denoising(jnp.float32(0.7), X, keys))

@@ -42,7 +42,7 @@ def test_flow_matching_is_denoising_of_flow_on_rectified_flow():
     assert abs(float(one.mean() - other.mean())) < error
 
 
-def test_sigma_min_is_lipman_et_als_path():
+def test_sigma_min_is_the_path_of_lipman_et_al():
     x, s = jax.random.normal(jax.random.key(1), (N, 1)), 0.1
     # At t = 0, z = x + s·ε; predicting 0 costs E|(1 − s)·ε − x|².
     seen = []
@@ -93,7 +93,7 @@ INTERPOLANTS = {
 
 
 @pytest.mark.parametrize("name", INTERPOLANTS)
-def test_interpolant_begins_at_x_and_ends_at_y(name):
+def test_interpolant_starts_at_x_and_ends_at_y(name):
     interpolant = INTERPOLANTS[name]
     x, y = jax.random.normal(jax.random.key(0), (2, 2, 3))
     seen = []
@@ -143,7 +143,7 @@ def test_ideal_velocity_and_denoiser_between_gaussians_have_the_conditional_vari
         assert sampled.mean() == pytest.approx(variance, rel=5 * np.sqrt(2 / N), abs=1e-6)
 
 
-def test_mistakes_are_told_in_one_line():
+def test_invalid_arguments_raise_with_one_line():
     x, key = jnp.zeros((4, 2)), jax.random.key(0)
     with pytest.raises(ValueError, match=r"x has \(4, 2\), y has \(3, 2\)"):
         flow.interpolant_velocity(network, x, x[:3], key)
@@ -153,7 +153,7 @@ def test_mistakes_are_told_in_one_line():
         flow.flow_matching(lambda z, t: z[:, :1], x, key)
 
 
-def test_a_coupling_gets_the_data_the_noise_and_a_key_and_none_is_independent_noise():
+def test_a_coupling_takes_data_noise_and_key_and_the_default_is_independent():
     x, t, seen = jax.random.normal(jax.random.key(1), (5, 2)), jnp.full(5, 0.5), []
 
     def couple(x, eps, key):

@@ -16,7 +16,7 @@ def softplus(x):
     return -log_expit(-x)
 
 
-# Each game as the paper writes it: the value and slope of the critic's loss at real, at fake, and
+# Each game as in its paper: the value and slope of the critic's loss at real, at fake, and
 # of the generator's loss at fake, in float64.
 SMOOTH_REAL, SMOOTH_FAKE = 0.9, 0.2
 A, B, C = -1.0, 1.0, 0.0
@@ -231,7 +231,7 @@ def test_hinge_at_its_optimal_critic_is_two_minus_twice_the_total_variation():
     critic = np.sign(p - q).astype(np.float32)
     best = expected(gan.hinge.discriminator, p, q, critic)
     np.testing.assert_allclose(best, 2 - np.abs(p - q).sum(), rtol=16 * EPS32)
-    # The loss is convex in the critic, so that no nearby one being better makes it the best.
+    # The loss is convex in the critic, so that it is the best if no nearby one is better.
     nearby = critic + np.random.default_rng(6).normal(0, 0.1, (200, len(p))).astype(np.float32)
     others = jax.vmap(lambda other: expected(gan.hinge.discriminator, p, q, other))(nearby)
     assert np.all(others > best)
@@ -256,7 +256,7 @@ def test_smoothed_labels_move_the_optimal_critic_as_derived(real, fake):
     assert_optimal(gan.label_smoothing(real, fake).discriminator, p, q, critic)
 
 
-def test_labels_of_one_and_zero_smooth_nothing():
+def test_labels_of_one_and_zero_are_without_smoothing():
     real, fake = logits()
     plain, smoothed = gan.non_saturating, gan.label_smoothing(1.0, 0.0)
     np.testing.assert_array_equal(
@@ -282,15 +282,15 @@ def test_the_best_unit_linear_wasserstein_critic_reaches_the_shift_of_gaussians(
     np.testing.assert_allclose(-loss(direction), np.linalg.norm(shift), rtol=1e-5)
 
 
-# What the games differ in
+# Differences between the games
 
 
-def test_non_saturating_generator_keeps_its_gradient_where_minimax_loses_it():
+def test_non_saturating_generator_has_a_gradient_where_minimax_vanishes():
     rejected = jnp.array([-20.0, -1e4])
     minimax = jax.grad(lambda fake: gan.minimax.generator(None, fake).sum())(rejected)
-    kept = jax.grad(lambda fake: gan.non_saturating.generator(None, fake).sum())(rejected)
+    unsaturated = jax.grad(lambda fake: gan.non_saturating.generator(None, fake).sum())(rejected)
     np.testing.assert_allclose(minimax, -expit(np.array([-20.0, -1e4])), rtol=8 * EPS32)
-    np.testing.assert_allclose(kept, -1, rtol=8 * EPS32)
+    np.testing.assert_allclose(unsaturated, -1, rtol=8 * EPS32)
 
 
 @pytest.mark.parametrize("name", COUPLED)
@@ -320,7 +320,7 @@ def spread(x):
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_jit_vmap_and_bfloat16_give_the_plain_loss(name):
+def test_jit_vmap_and_bfloat16_agree_with_the_plain_loss(name):
     game = GAMES[name]
     real, fake = np.random.default_rng(10).normal(0, 3, (2, 4, 16)).astype(np.float32)
     for loss in (game.discriminator, game.generator):
@@ -336,7 +336,7 @@ def test_jit_vmap_and_bfloat16_give_the_plain_loss(name):
         )
 
 
-def test_eight_devices_give_the_losses_of_one():
+def test_losses_on_eight_devices_equal_those_on_one():
     real, fake = np.random.default_rng(11).normal(size=(2, 32)).astype(np.float32)
     everywhere = {n: g for n, g in GAMES.items() if n != "relativistic_average"} | {
         "relativistic_average": gan.relativistic_average(axis_name="devices")

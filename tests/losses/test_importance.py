@@ -64,7 +64,7 @@ def mean_and_error(samples):
     return np.mean(samples, 0), np.std(samples, 0) / math.sqrt(len(samples))
 
 
-def test_the_bounds_fall_with_k_to_minus_log_p():
+def test_the_bounds_decrease_with_k_to_minus_log_p():
     means, errors = zip(*(mean_and_error(draws_of_iwae(k, 2000)) for k in (1, 5, 50)), strict=True)
     for k in range(2):
         assert (means[k] - means[k + 1] > 3 * (errors[k] + errors[k + 1])).all()
@@ -72,7 +72,7 @@ def test_the_bounds_fall_with_k_to_minus_log_p():
     assert np.abs(means[-1] + LOG_P).max() < 0.1 * np.abs(means[0] + LOG_P).max()
 
 
-def test_at_k_1_it_is_the_elbo():
+def test_iwae_with_k_1_is_the_elbo():
     mean, error = mean_and_error(draws_of_iwae(1, 2000))
     code, std = X @ ROUGH["V"].T, np.exp(ROUGH["log_var"] / 2)
     squares = np.sum((X - code @ W.T) ** 2, 1) + np.sum((W * std) ** 2)
@@ -97,7 +97,7 @@ def test_log_weights_are_the_float64_densities():
         def weights(decode, nll):
             return importance.log_weights(encode, decode, X, key, nll=nll, samples=3)
 
-        # An "nll" that is a code's own coordinate, against none, gives the codes away.
+        # The codes, from an "nll" that is a coordinate of the code, minus one without.
         none = weights(lambda z: z, lambda z, x: jnp.zeros(4))
         codes = [none - weights(lambda z: z, lambda z, x, i=i: z[:, i]) for i in (0, 1)]
         return jnp.stack(codes, -1), weights(decode, nll)
@@ -109,14 +109,14 @@ def test_log_weights_are_the_float64_densities():
     np.testing.assert_allclose(log_w, log_joint - log_q, rtol=1e-4, atol=1e-4)
 
 
-def test_the_likelihood_in_chunks_is_iwae_whatever_the_chunk():
+def test_the_likelihood_in_chunks_is_iwae_for_any_chunk():
     log_w = run(importance.log_weights, ROUGH, W, KEY, 6)
-    whole = special.logsumexp(log_w, 0) - math.log(6)
-    np.testing.assert_allclose(run(importance.iwae, ROUGH, W, KEY, 6), -whole, rtol=1e-5)
+    full = special.logsumexp(log_w, 0) - math.log(6)
+    np.testing.assert_allclose(run(importance.iwae, ROUGH, W, KEY, 6), -full, rtol=1e-5)
     effective = np.sum(np.exp(log_w), 0) ** 2 / np.sum(np.exp(2 * log_w), 0)
     for chunk in (1, 4, 50):
         estimate = likelihood(KEY, 6, chunk)
-        np.testing.assert_allclose(estimate.log_likelihood, whole, rtol=1e-5)
+        np.testing.assert_allclose(estimate.log_likelihood, full, rtol=1e-5)
         np.testing.assert_allclose(estimate.effective_samples, effective, rtol=1e-4)
 
 
@@ -183,7 +183,7 @@ def test_both_gradients_are_unbiased_for_encoder_and_decoder(samples):
             assert abs(mean - (up - down) / 2e-5) < 4 * error, name
 
 
-def test_dregs_encoder_gradient_is_less_noisy_and_the_more_so_with_k():
+def test_the_encoder_gradient_of_dreg_is_less_noisy_increasingly_with_k():
     ratios = []
     for samples, n in ((2, 50_000), (32, 2000)):
         ours, plain = (np.var(slopes["a"]) for slopes in scalar_slopes(samples, n))
@@ -198,7 +198,7 @@ def test_dreg_has_iwaes_value_and_decoder_gradient_and_an_encoder_gradient_of_it
     assert np.abs(ours[1][0]["V"] - plain[1][0]["V"]).max() > 0.1
 
 
-def test_at_the_exact_posterior_dregs_encoder_gradient_is_zero_without_noise():
+def test_at_the_exact_posterior_the_encoder_gradient_of_dreg_is_exactly_zero():
     ours, plain = (
         slopes_of(f, EXACT, ORTHOGONAL, KEY, 6)[1][0] for f in (importance.dreg, importance.iwae)
     )
@@ -207,7 +207,7 @@ def test_at_the_exact_posterior_dregs_encoder_gradient_is_zero_without_noise():
         assert np.abs(plain[name]).max() > 0.01
 
 
-def test_dregs_second_look_at_the_decoder_is_merged_away():
+def test_the_second_decoder_evaluation_of_dreg_is_merged_by_xla():
     big, x = jnp.ones((256, 64)), jnp.ones((32, 256))
     q = {"V": jnp.ones((64, 256)), "log_var": jnp.zeros(64)}
 
@@ -232,16 +232,16 @@ def test_extreme_weights_and_variances_give_finite_values_and_gradients(f, size)
 @pytest.mark.parametrize("f", [importance.iwae, importance.dreg, importance.log_likelihood])
 def test_per_example_keys_vmap_and_pmap_agree_with_the_batch(f):
     keys = jax.random.split(KEY, 4)
-    whole = run(f, ROUGH, W, keys, 3)
+    full = run(f, ROUGH, W, keys, 3)
 
     def one(x, key):
         return jax.tree.map(lambda a: a[0], run(f, ROUGH, W, key[None], 3, x[None]))
 
     for mapped in (jax.jit(jax.vmap(one)), jax.pmap(one, devices=jax.devices()[:4])):
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), mapped(X, keys), whole)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), mapped(X, keys), full)
 
 
-def test_raw_uint32_keys_give_what_typed_keys_give():
+def test_raw_uint32_keys_equal_typed_keys():
     raw = run(importance.log_weights, ROUGH, W, jax.random.key_data(KEY), 6)
     np.testing.assert_array_equal(raw, run(importance.log_weights, ROUGH, W, KEY, 6))
 
@@ -270,3 +270,27 @@ def test_mismatched_shapes_raise_naming_both():
             f(bad, lambda z: z @ W.T, X, KEY, nll=nll, samples=2)
         with pytest.raises(ValueError, match="3 keys for 4"):
             f(*model(ROUGH, W), X, three, nll=nll, samples=2)
+
+
+def test_with_the_true_posterior_the_mean_elbo_and_iwae_over_noise_are_the_likelihood():
+    # x|z ~ N(z, 1/2), z ~ N(0, 1): x ~ N(0, 3/2), z|x ~ N(2x/3, 1/3).
+    x = jnp.array([[-1.5], [0.2], [2.0]])
+    exact = 0.5 * (x[:, 0] ** 2 / 1.5 + jnp.log(2 * jnp.pi * 1.5))
+
+    def nll(z, x):
+        return jnp.sum((x - z) ** 2 + 0.5 * jnp.log(jnp.pi), axis=1)
+
+    def encode(x):
+        return 2 * x / 3, jnp.full_like(x, -jnp.log(3.0))
+
+    def parts(noise, x):
+        z = 2 * x / 3 + noise / 3**0.5
+        kl = 0.5 * (z**2 - noise**2 + jnp.log(3.0))
+        return nll(z, x), kl.sum(1)
+
+    key = jax.random.key(0)
+    found = importance.mean_elbo(encode, lambda z: z, x, key, nll=nll, samples=3)
+    np.testing.assert_allclose(found, exact, rtol=1e-5)
+    for estimate in (importance.mean_elbo, importance.iwae):
+        found = importance.over_noise(estimate, parts, x, key, size=1, samples=3)
+        np.testing.assert_allclose(found, exact, rtol=1e-5)

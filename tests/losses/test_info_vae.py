@@ -85,7 +85,7 @@ def test_alpha_0_scale_1_is_the_elbo_and_alpha_1_has_no_kl():
     )
 
 
-def test_the_mmd_sees_codes_that_are_not_the_priors():
+def test_the_mmd_detects_codes_that_do_not_follow_the_prior():
     @jax.jit
     @jax.vmap
     def draws(key):
@@ -94,7 +94,7 @@ def test_the_mmd_sees_codes_that_are_not_the_priors():
         return [f(e).mmd for e in encoders]
 
     matched, shifted = draws(jax.random.split(jax.random.key(0), 200))
-    # Codes that are N(0, I) have nothing to see: exactly 0 on average, as the estimate is unbiased.
+    # For codes ~ N(0, I) the unbiased estimate is 0 on average.
     assert abs(matched.mean()) < 4 * matched.std() / math.sqrt(200)
     assert shifted.mean() > 10 * shifted.std() / math.sqrt(200)
 
@@ -104,13 +104,13 @@ def test_pmap_vmap_per_example_keys_and_bfloat16():
     shards, split = X.reshape(8, 2, 4), keys.reshape(8, 2)
     close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
     jax.tree.map(close, jax.pmap(call)(shards, split), jax.jit(jax.vmap(call))(shards, split))
-    whole = call(X, keys)
+    full = call(X, keys)
     shuffled = call(X[::-1], keys[::-1])
-    close(shuffled.nll[::-1], whole.nll)
-    close(shuffled.mmd, whole.mmd)  # each image's code and prior draw go with its key
+    close(shuffled.nll[::-1], full.nll)
+    close(shuffled.mmd, full.mmd)  # each image's code and prior draw go with its key
     rounded = call(jnp.bfloat16(X), keys)
     assert all(part.dtype == jnp.float32 for part in rounded)
-    np.testing.assert_allclose(rounded.loss(0.5, 2), whole.loss(0.5, 2), rtol=0.05, atol=0.05)
+    np.testing.assert_allclose(rounded.loss(0.5, 2), full.loss(0.5, 2), rtol=0.05, atol=0.05)
 
 
 def test_extreme_encoders_give_finite_losses_and_gradients():

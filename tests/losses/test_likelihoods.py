@@ -38,7 +38,7 @@ def reference_learned_variance(parameters, x):
 
 
 def exact_logistic_bin(mean, log_scale, x, low=0.0, high=1.0, bins=256):
-    """log P of one value, straight from the difference of two sigmoids, in digits enough for it."""
+    """log P of one value, straight from the difference of two sigmoids, with enough digits."""
     digits = 60 + max(0, int(log_scale))
     with localcontext(prec=digits, Emin=-(10**12), Emax=10**12):
         D = Decimal
@@ -76,7 +76,7 @@ def reference_categorical(logits, x):
     return -np.sum(np.take_along_axis(special.log_softmax(logits, -1), x[..., None], -1))
 
 
-# One element an image, so that an extreme one cannot hide the others in a sum.
+# One element per image, so that an extreme one cannot hide the others in a sum.
 
 
 def normal(*shape, scale=1.0):
@@ -197,7 +197,7 @@ def test_value_and_gradient_are_the_float64_reference(case):
 @pytest.mark.parametrize(
     ("value", "variance"), [(-1e4, 0.5), (-200, 0.5), (200, -0.5), (1e4, -0.5)]
 )
-def test_a_variance_past_float32_is_finite_and_its_gradient_leads_home(value, variance):
+def test_a_variance_beyond_float32_is_finite_and_its_gradient_points_back(value, variance):
     x, log_var = jnp.array([[0.5]]), jnp.array([[float(value)]])
     nll, (mean_slope, slope) = jax.value_and_grad(
         lambda p: likelihoods.gaussian_learned_variance_nll(p, x)[0]
@@ -231,7 +231,7 @@ def test_a_discretized_logistic_sums_to_one_over_its_values(low, high, bins):
         return jnp.exp(-nll).sum()
 
     totals = jax.jit(total)(means[:, None], log_scales[None])
-    # Where the scale is far under a bin, one value has it all; 256 roundings otherwise.
+    # Where the scale is far under a bin, one value has all the mass; 256 roundings otherwise.
     np.testing.assert_allclose(totals, np.ones((8, 11)), atol=3e-5)
 
 
@@ -255,7 +255,7 @@ def test_one_component_without_coupling_is_the_plain_discretized_logistic():
     )
 
 
-def test_a_grey_mixture_takes_three_numbers_a_component():
+def test_a_grey_mixture_takes_three_numbers_per_component():
     weights, means, scales = normal(3, 4, 4, 2), normal(3, 4, 4, 2), normal(3, 4, 4, 2)
     x = bytes_(3, 4, 4, 1)
     parameters = np.concatenate([weights, means, scales], -1)
@@ -269,7 +269,7 @@ def test_a_grey_mixture_takes_three_numbers_a_component():
     np.testing.assert_allclose(mixture(parameters, x), -log_p.sum((1, 2)), rtol=1e-6)
 
 
-def test_bytes_through_bfloat16_stay_in_reach_of_their_bins():
+def test_bytes_cast_to_bfloat16_hardly_change_the_likelihood():
     # 7 bits of mantissa move a pixel by less than a bin, and never out of the range of bins.
     mean, x = np.full((8, 32), 0.5, np.float32), bytes_(8, 32)
     exact = logistic((mean, jnp.float32(0)), x)
@@ -295,7 +295,7 @@ def test_the_optimal_variance_minimises_the_batch_mean_which_is_half_d_log_mse()
         assert likelihoods.gaussian_nll(mean, x, sigma=factor * math.sqrt(mse)).mean() > best
 
 
-def test_one_images_gradient_takes_the_optimal_variance_as_given():
+def test_the_gradient_of_one_image_treats_the_optimal_variance_as_constant():
     mean, x = normal(8, 5), bytes_(8, 5)
     ours = jax.grad(lambda m: likelihoods.gaussian_optimal_variance_nll(m, x)[0])(mean)
     variance = np.mean((np.float64(x) - mean) ** 2)
@@ -303,7 +303,7 @@ def test_one_images_gradient_takes_the_optimal_variance_as_given():
     np.testing.assert_array_equal(ours[1:], 0)
 
 
-def test_a_perfect_reconstruction_meets_the_floor_and_not_log_zero():
+def test_a_perfect_reconstruction_reaches_the_floor_and_not_log_zero():
     x = bytes_(4, 3)
     nll, slope = jax.value_and_grad(
         lambda m: likelihoods.gaussian_optimal_variance_nll(m, x).sum()
@@ -312,13 +312,13 @@ def test_a_perfect_reconstruction_meets_the_floor_and_not_log_zero():
     assert not slope.any()
 
 
-def test_on_eight_devices_the_optimal_variance_is_the_whole_batchs():
+def test_the_optimal_variance_on_eight_devices_is_that_of_the_global_batch():
     mean, x = normal(16, 5), bytes_(16, 5)
     nll = jax.pmap(
         partial(likelihoods.gaussian_optimal_variance_nll, axis_name="data"), axis_name="data"
     )(mean.reshape(8, 2, 5), x.reshape(8, 2, 5))
-    whole = likelihoods.gaussian_optimal_variance_nll(mean, x)
-    np.testing.assert_allclose(nll.reshape(16), whole, rtol=1e-5)
+    full = likelihoods.gaussian_optimal_variance_nll(mean, x)
+    np.testing.assert_allclose(nll.reshape(16), full, rtol=1e-5)
 
 
 TRANSFORMED = [name for name in CASES if "," not in name]
@@ -328,15 +328,15 @@ TRANSFORMED = [name for name in CASES if "," not in name]
 def test_vmap_and_pmap_agree_with_the_batch_and_bfloat16_sums_in_float32(case):
     loss, _, parameters, x = CASES[case]
     loss = jax.jit(loss)
-    whole = loss(parameters, x)
-    assert whole.shape == (16,)
+    full = loss(parameters, x)
+    assert full.shape == (16,)
 
     def one(parameters, x):
         return loss(jax.tree.map(lambda a: a[None], parameters), x[None])[0]
 
-    np.testing.assert_allclose(jax.vmap(one)(parameters, x), whole, rtol=1e-5)
+    np.testing.assert_allclose(jax.vmap(one)(parameters, x), full, rtol=1e-5)
     halves = jax.tree.map(lambda a: a.reshape(8, 2, *a.shape[1:]), (parameters, x))
-    np.testing.assert_allclose(jax.pmap(loss)(*halves).reshape(16), whole, rtol=1e-5)
+    np.testing.assert_allclose(jax.pmap(loss)(*halves).reshape(16), full, rtol=1e-5)
     rounded = jax.tree.map(jnp.bfloat16, parameters)
     wide = jax.tree.map(jnp.float32, rounded)
     assert loss(rounded, x).dtype == jnp.float32

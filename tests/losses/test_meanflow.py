@@ -21,7 +21,7 @@ def velocity(z, t, _):
 
 
 def average(z, r, t):
-    """(z_t − z_r)/(t − r), z_r = z_t·deviation(r)/deviation(t); the velocity where r = t."""
+    """(z_t − z_r)/(t − r), z_r = z_t·deviation(r)/deviation(t); the velocity if r = t."""
     # (1 − d_r/d_t)/(t − r) = (t + r − (2 − t − r)·STD²)/(d_t·(d_t + d_r)), without a 0/0.
     gain = (t + r - (2 - t - r) * STD**2) / (deviation(t) * (deviation(t) + deviation(r)))
     return gain[:, None] * z
@@ -40,7 +40,7 @@ R = jnp.linspace(0.0, 0.5, 64)
 T = jnp.linspace(0.5, 1.0, 64)
 
 
-def test_average_velocity_of_a_known_flow_has_no_loss_and_another_has(x):
+def test_the_exact_average_velocity_has_zero_loss_and_another_has_not(x):
     arguments = {"times": (R, T), "guide": velocity, "power": 0.0}
     loss = meanflow.meanflow(average, x, jax.random.key(1), **arguments)
     # Velocities of order 3, rounded at 1e-7.
@@ -73,7 +73,7 @@ def test_average_velocity_is_a_stationary_point_of_the_unguided_loss():
     assert abs(wrong.mean()) > 10 * wrong.std() / np.sqrt(n)
 
 
-def test_value_and_gradient_are_the_papers_by_float64_differences(x):
+def test_value_and_gradient_match_the_paper_by_float64_differences(x):
     seen = []
 
     def predict(z, r, t, scale=1.0):
@@ -92,12 +92,12 @@ def test_value_and_gradient_are_the_papers_by_float64_differences(x):
         return value, pull(jnp.ones(64)), z_of()
 
     def z_of():
-        kept = []
+        calls = []
         meanflow.meanflow(
-            lambda z, r, t: kept.append(jax.lax.stop_gradient(z)) or 0 * z, x, jax.random.key(1),
-            times=(jnp.zeros(64), jnp.zeros(64)), guide=lambda z, t, v: kept.append(v) or v,
+            lambda z, r, t: calls.append(jax.lax.stop_gradient(z)) or 0 * z, x, jax.random.key(1),
+            times=(jnp.zeros(64), jnp.zeros(64)), guide=lambda z, t, v: calls.append(v) or v,
         )  # fmt: skip
-        return kept[0]
+        return calls[0]
 
     value, (gradient,), v = value_gradient_and_input(1.0)
     r, t, v, clean = (np.float64(u) for u in (R, T, v, x))
@@ -142,7 +142,7 @@ def test_pairs_are_ordered_logit_normals_mostly_equal(keys):
     assert stats.kstest(logits, stats.norm(-0.4, 1).cdf).pvalue > 1e-3
 
 
-def test_mistakes_are_told_in_one_line(x):
+def test_invalid_arguments_raise_with_one_line(x):
     with pytest.raises(ValueError, match=r"\(64,\), \(3,\) for x \(64, 2\)"):
         meanflow.meanflow(network, x, jax.random.key(0), times=(R, jnp.ones(3)))
     with pytest.raises(ValueError, match=r"\(64, 2\), got \(64, 1\)"):

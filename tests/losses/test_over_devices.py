@@ -11,7 +11,7 @@ from genjax.losses import beta_tc, gan, info_vae, likelihoods, penalties, quanti
 B, D = 16, 4
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(2, B, D)).astype(np.float32)
-X[: B // 2] += 1  # so that no device's share looks like the whole batch
+X[: B // 2] += 1  # so that no share of a device resembles the global batch
 W = np.linspace(0.5, 1.5, D, dtype=np.float32)[None]
 KEYS = jax.random.key_data(jax.random.split(jax.random.key(0), B))
 BOOK = quantized.start_codebook(jnp.asarray(RNG.normal(size=(5, D)), jnp.float32))
@@ -108,7 +108,7 @@ def worst(ours, theirs):
 
 @pytest.mark.parametrize("count", DEVICES)
 @pytest.mark.parametrize("layout", ["pmap", "sharded"])
-def test_on_any_number_of_devices_values_and_gradients_are_those_of_one(layout, count):
+def test_values_and_gradients_do_not_depend_on_the_number_of_devices(layout, count):
     values, slopes = sharded(count) if layout == "sharded" else on_devices(count, "data")
     assert values.keys() == ONE[0].keys()
     errors = {name: worst(values[name], ONE[0][name]) for name in values}
@@ -117,8 +117,8 @@ def test_on_any_number_of_devices_values_and_gradients_are_those_of_one(layout, 
     assert max(errors.values()) < 1e-6, errors
 
 
-def test_every_loss_here_couples_the_batch():
-    # Where the mapped axis has another name, each device takes its share for the whole.
+def test_every_loss_in_this_file_couples_the_batch():
+    # Where the mapped axis has another name, each device treats its share as the global batch.
     values, slopes = on_devices(8, "other")
     for name, theirs in ONE[0].items():
         assert worst(values[name], theirs) > 1e-3, name
@@ -128,7 +128,7 @@ def test_every_loss_here_couples_the_batch():
         np.testing.assert_array_equal(ONE[1][name], 0)
 
 
-def test_a_function_compiled_outside_an_axis_is_compiled_once_more_inside():
+def test_a_function_compiled_outside_a_mapped_axis_is_recompiled_inside():
     perplexity = jax.jit(lambda indices: quantized.perplexity(indices, 5))
     indices = np.arange(4)
     assert perplexity(indices[:1]) == 1

@@ -128,7 +128,7 @@ def pinned(table):
     return {(name, p): value for name, row in table.items() for p, (value, _) in row.items()}
 
 
-def test_every_numeric_default_is_the_papers_or_has_a_reason():
+def test_every_numeric_default_is_from_a_paper_or_has_a_reason():
     assert not pinned(PAPERS).keys() & pinned(OURS).keys()
     found, expected = numeric_defaults(), pinned(PAPERS) | pinned(OURS)
     assert {k: v for k, v in found.items() if k not in expected} == {}, "give its paper or a reason"

@@ -82,7 +82,7 @@ def test_penalties_of_a_linear_critic_depend_on_its_slope_alone(norm):
         np.testing.assert_allclose(value, expected, rtol=16 * EPS32, atol=atol, err_msg=name)
 
 
-def test_the_gradient_of_a_linear_critics_penalties_is_the_closed_one():
+def test_the_gradient_of_the_penalties_of_a_linear_critic_is_the_closed_form():
     norm = np.linalg.norm(WEIGHTS.astype(float))
     assert norm > 1
     two_sided = 2 * (norm - 1) * WEIGHTS / norm
@@ -99,7 +99,7 @@ def test_the_gradient_of_a_linear_critics_penalties_is_the_closed_one():
         np.testing.assert_allclose(slopes[name], per_example, rtol=32 * EPS32, err_msg=name)
 
 
-def test_the_one_sided_penalty_leaves_flat_critics_free():
+def test_the_one_sided_penalty_of_flat_critics_has_no_gradient():
     flat = 0.9 * WEIGHTS / np.linalg.norm(WEIGHTS)
 
     def loss(weights):
@@ -119,7 +119,7 @@ def test_a_critic_without_slope_has_a_finite_gradient(name):
 
 
 @pytest.mark.parametrize("norm", [1e-25, 1e18])
-def test_slopes_whose_squares_leave_float32_still_have_a_right_gradient(norm):
+def test_slopes_whose_squares_leave_the_float32_range_have_the_right_gradient(norm):
     direction = (WEIGHTS / np.linalg.norm(WEIGHTS)).astype(np.float32)
 
     def length(weights):
@@ -137,10 +137,10 @@ def test_a_critic_that_gives_nan_is_not_hidden(name):
     assert np.all(np.isnan(value))
 
 
-# Closed forms: quadratic critics have a slope that shows where it was taken
+# Closed forms: quadratic critics have a slope that depends on the point
 
 
-def test_r1_and_its_gradient_on_a_quadratic_critic_are_the_closed_ones():
+def test_r1_and_its_gradient_on_a_quadratic_critic_are_the_closed_forms():
     matrix = normal(3, SIZE, SIZE)
 
     def quadratic(matrix, x):
@@ -163,7 +163,7 @@ def test_penalties_of_a_tanh_network_equal_float64_numpy_with_their_gradients():
         W, v = parameters
         return jnp.tanh(x @ W.T) @ v
 
-    # D = v·tanh(Wx): slope g = Wᵀd with d = v(1 − h²), differentiated by hand once more.
+    # D = v·tanh(Wx): slope g = Wᵀd with d = v(1 − h²), differentiated by hand again.
     x = REAL.astype(float)
     h = np.tanh(x @ W.T.astype(float))
     d = v * (1 - h**2)
@@ -216,7 +216,7 @@ def assert_mean(samples, expected):
     assert abs(np.mean(samples) - expected) < 4 * error
 
 
-def test_wgan_gp_interpolates_uniformly_with_one_share_an_example():
+def test_wgan_gp_interpolates_with_one_uniform_weight_per_example():
     real = np.ones((20_000, 1), np.float32)
     # The slope of x²/2 is x̂ itself, here ε: the penalty is (ε − 1)².
     penalty = jax.jit(penalties.wgan_gp, static_argnums=0)
@@ -239,7 +239,7 @@ def test_dragan_perturbs_by_gaussian_noise_of_the_given_scale():
         assert_mean(noise**power, moment)
 
 
-def test_a_linear_critic_under_wgan_gp_settles_where_the_closed_form_says():
+def test_a_linear_critic_under_wgan_gp_converges_to_the_closed_form():
     shift, weight = normal(6, SIZE), 10.0
 
     def loss(w):
@@ -257,7 +257,7 @@ def test_a_linear_critic_under_wgan_gp_settles_where_the_closed_form_says():
     np.testing.assert_allclose(w, expected, atol=1e-4)
 
 
-def test_a_critic_that_couples_examples_gets_the_slope_of_its_sum():
+def test_a_critic_that_couples_examples_is_penalised_by_the_slope_of_its_sum():
     # Centring the outputs makes their sum constant: no slope, though each output has one.
     value = penalties.r1(lambda x: x @ WEIGHTS - (x @ WEIGHTS).mean(), REAL)
     np.testing.assert_allclose(value, 0, atol=EPS32)
@@ -402,7 +402,7 @@ def every_penalty(real, fake, key, critic=bent):
     return {name: penalty(critic, real, fake, key) for name, penalty in CRITIC_PENALTIES.items()}
 
 
-def test_jit_vmap_pmap_and_permutation_keep_each_examples_penalty():
+def test_penalties_are_per_example_under_jit_vmap_pmap_and_permutation():
     keys = jax.random.split(KEY, BATCH)
     jitted = jax.jit(every_penalty)
     forward, backward = jitted(REAL, FAKE, keys), jitted(REAL[::-1], FAKE[::-1], keys[::-1])
@@ -440,14 +440,14 @@ def test_bfloat16_inputs_are_summed_in_float32():
 
 
 def test_r1_of_many_bfloat16_pixels_does_not_stall():
-    # A sum of ones kept in bfloat16 stops at 256.
+    # A sum of ones accumulated in bfloat16 stops at 256.
     x = jnp.ones((2, 100, 100), jnp.bfloat16)
     value = penalties.r1(lambda x: x.astype(jnp.float32).sum((1, 2)), x)
     np.testing.assert_array_equal(value, x[0].size)
 
 
 @pytest.mark.parametrize("name", ["wgan_gp", "dragan"])
-def test_old_style_keys_are_keys(name):
+def test_raw_keys_are_accepted(name):
     old = jax.random.key_data(KEY)
     penalty = CRITIC_PENALTIES[name]
     np.testing.assert_array_equal(penalty(bent, REAL, FAKE, old), penalty(bent, REAL, FAKE, KEY))

@@ -33,7 +33,7 @@ def test_codes_and_losses_are_the_brute_force_reference():
     np.testing.assert_allclose(q.loss(beta=2.0), 3 * squares, rtol=1e-5)
 
 
-def test_the_decoders_gradient_passes_straight_and_each_loss_moves_its_own_side():
+def test_the_gradient_is_straight_through_and_each_loss_trains_its_own_side():
     downstream = RNG.standard_normal(Z.shape).astype(np.float32)
     parts = {
         "decoder": lambda q: jnp.sum(q.codes * downstream),
@@ -57,7 +57,7 @@ def test_the_decoders_gradient_passes_straight_and_each_loss_moves_its_own_side(
     np.testing.assert_array_equal(slopes["commitment"][1], 0)
 
 
-def test_the_moving_average_is_the_papers_by_loops():
+def test_the_moving_average_matches_the_paper_by_explicit_loops():
     book = quantized.start_codebook(jnp.asarray(BOOK))
     counts, sums = np.ones(6), np.float64(BOOK)
     for _ in range(3):
@@ -72,7 +72,7 @@ def test_the_moving_average_is_the_papers_by_loops():
         np.testing.assert_allclose(book.vectors, sums / counts[:, None], rtol=1e-4, atol=1e-5)
 
 
-def test_averaged_vectors_settle_on_the_clusters_means_and_an_unused_one_stays():
+def test_averaged_vectors_converge_to_cluster_means_and_an_unused_one_stays():
     centres = np.array([[5.0, 0], [-5, 0], [0, 7]], np.float32)
     z = (centres[:, None] + 0.1 * RNG.standard_normal((3, 50, 2))).astype(np.float32)
     start = np.array([[4.0, 1], [-4, -1], [1, 5], [99, 99]], np.float32)
@@ -87,7 +87,7 @@ def test_averaged_vectors_settle_on_the_clusters_means_and_an_unused_one_stays()
     np.testing.assert_allclose(book.vectors[3], start[3], rtol=1e-3)
 
 
-def test_a_vector_with_a_count_too_small_to_divide_by_stays_and_any_other_moves():
+def test_only_vectors_whose_count_is_too_small_to_divide_by_stay():
     counts = jnp.array([1.0, 1e-3, 1e-18, 1e-21, 0])
     vectors = jnp.arange(5.0)[:, None]
     mean = vectors + 10
@@ -99,17 +99,17 @@ def test_a_vector_with_a_count_too_small_to_divide_by_stays_and_any_other_moves(
     np.testing.assert_allclose(moved.counts, [1, 5e-4, 5e-19, 5e-22, 0], rtol=1e-6)
 
 
-def test_on_eight_devices_the_average_is_the_whole_batchs():
+def test_the_average_on_eight_devices_is_that_of_the_global_batch():
     book, indices = quantized.start_codebook(jnp.asarray(BOOK)), nearest(Z, BOOK)
     shards = jax.pmap(
         partial(quantized.update_codebook, axis_name="data"), "data", in_axes=(None, 0, 0)
     )(book, Z[:, None], indices[:, None])
-    whole = update(book, Z, indices)
-    for ours, theirs in zip(shards, whole, strict=True):
+    full = update(book, Z, indices)
+    for ours, theirs in zip(shards, full, strict=True):
         np.testing.assert_allclose(ours[3], theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_the_average_takes_no_gradient():
+def test_the_average_has_no_gradient():
     book, indices = quantized.start_codebook(jnp.asarray(BOOK)), nearest(Z, BOOK)
     slope = jax.grad(lambda z: quantized.update_codebook(book, z, indices).vectors.sum())(Z)
     np.testing.assert_array_equal(slope, 0)
@@ -127,7 +127,7 @@ LEVELS = (8, 5, 3, 4)
 fsq = jax.jit(partial(quantized.finite_scalar_quantize, levels=LEVELS))
 
 
-def test_every_finite_scalar_code_is_reached_and_numbered_once():
+def test_every_finite_scalar_code_is_reached_and_has_a_unique_index():
     z = np.linspace(-8, 8, 4001, dtype=np.float32)
     grids = [np.unique(fsq(np.repeat(z[:, None], 4, 1))[:, i]) for i in range(4)]
     for grid, L in zip(grids, LEVELS, strict=True):
@@ -139,7 +139,7 @@ def test_every_finite_scalar_code_is_reached_and_numbered_once():
     np.testing.assert_array_equal(quantized.finite_scalar_indices(codes, LEVELS)[:9], np.r_[:9])
 
 
-def test_finite_scalar_gradient_is_tanhs_and_zero_is_a_code():
+def test_finite_scalar_gradient_is_that_of_tanh_and_zero_is_a_code():
     z = Z[..., :4]
     slope = jax.jit(jax.grad(lambda z: fsq(z).sum()))(z)
     for i, L in enumerate(LEVELS):
@@ -165,17 +165,17 @@ def test_extremes_stay_finite():
 
 
 def test_vmap_pmap_and_bfloat16():
-    whole = quantize(Z, BOOK)
+    full = quantize(Z, BOOK)
     one = jax.vmap(lambda z: jax.tree.map(lambda a: a[0], quantize(z[None], BOOK)))(Z)
     shards = jax.pmap(quantize, in_axes=(0, None))(Z[:, None], BOOK)
     close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
-    jax.tree.map(close, one, whole)
-    jax.tree.map(lambda a, b: close(a[:, 0], b), shards, whole)
+    jax.tree.map(close, one, full)
+    jax.tree.map(lambda a, b: close(a[:, 0], b), shards, full)
     close(jax.vmap(fsq)(Z), fsq(Z))
     rounded = quantize(jnp.bfloat16(Z), BOOK)
     assert rounded.codes.dtype == fsq(jnp.bfloat16(Z)).dtype == jnp.bfloat16
     assert rounded.loss().dtype == jnp.float32
-    np.testing.assert_allclose(rounded.loss(), whole.loss(), rtol=0.05)
+    np.testing.assert_allclose(rounded.loss(), full.loss(), rtol=0.05)
 
 
 def test_mismatched_shapes_raise_naming_both():

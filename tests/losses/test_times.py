@@ -33,7 +33,7 @@ def test_draws_follow_the_density(name, keys):
     density = np.asarray(sampler.density(jnp.asarray(grid)))
     cumulative = integrate.cumulative_trapezoid(density, grid, initial=0)
     assert cumulative[-1] == pytest.approx(1, abs=2e-3)
-    # A right sampler fails one seed in a thousand; the seed is fixed.
+    # A correct sampler fails for one seed in a thousand; the seed is fixed.
     assert stats.kstest(t, lambda v: np.interp(v, grid, cumulative)).pvalue > 1e-3
 
 
@@ -88,7 +88,7 @@ def test_a_time_depends_on_its_own_key_alone(name):
     np.testing.assert_array_equal(sampler(old_style, 6), before)
 
 
-def test_a_wrong_number_of_keys_is_refused():
+def test_a_wrong_number_of_keys_raises():
     with pytest.raises(ValueError, match="5 keys for 6"):
         times.Uniform()(jax.random.split(jax.random.key(0), 5), 6)
 
@@ -110,7 +110,7 @@ class Resampler:
         return (1 - uniform) * size / size.sum() + uniform / len(self.rows)
 
 
-def test_loss_history_is_nichol_and_dhariwals_resampler():
+def test_loss_history_is_the_resampler_of_nichol_and_dhariwal():
     rng = np.random.default_rng(0)
     history, reference = times.loss_history(6, kept=3), Resampler(6, 3)
     record = jax.jit(times.record)

@@ -63,7 +63,7 @@ def test_kl_and_its_gradient_are_the_float64_reference(inputs):
 
 
 @pytest.mark.parametrize("log_var", [-1e4, 90.0, 1e4])
-def test_a_kl_past_float32_is_finite_with_a_gradient_that_leads_home(log_var):
+def test_a_kl_beyond_float32_is_finite_with_a_gradient_that_points_back(log_var):
     mean = jnp.ones((1, 2))
     value, slope = jax.value_and_grad(lambda v: vae.gaussian_kl(mean, v)[0])(
         jnp.full((1, 2), log_var)
@@ -73,7 +73,7 @@ def test_a_kl_past_float32_is_finite_with_a_gradient_that_leads_home(log_var):
     assert (np.sign(slope) == np.sign(log_var)).all()
 
 
-def test_a_kl_within_float32s_reach_is_exact_to_the_last_e():
+def test_a_kl_is_exact_below_the_limit_of_its_tangent():
     kl = vae.gaussian_kl(jnp.ones((1, 2)), jnp.full((1, 2), 59.0))
     np.testing.assert_allclose(kl, reference_kl(np.ones((1, 2)), 59.0).sum(1), rtol=1e-5)
 
@@ -88,7 +88,7 @@ def test_above_a_ratio_of_e60_the_kl_continues_as_its_tangent():
     np.testing.assert_allclose(kl(jnp.float32(59.5)), 0.5 * math.exp(59.5), rtol=1e-5)
 
 
-def test_kl_is_what_monte_carlo_says():
+def test_kl_matches_monte_carlo():
     (m, v, pm, pv), n = normal(4, 3, scale=0.5), 200_000
     z = m + np.exp(v / 2) * RNG.standard_normal((n, 3))
     ratios = stats.norm.logpdf(z, m, np.exp(v / 2)) - stats.norm.logpdf(z, pm, np.exp(pv / 2))
@@ -137,8 +137,8 @@ def test_a_linear_vae_trained_on_the_elbo_reaches_probabilistic_pcas_likelihood(
     covariance = np.cov(np.float64(x).T, bias=True)
     # Tipping & Bishop: σ² is the mean discarded eigenvalue; the data are then Gaussian, W Wᵀ + σ².
     eigenvalues = np.linalg.eigvalsh(covariance)
-    discarded, kept = eigenvalues[:3], eigenvalues[3:]
-    log_det = np.log(kept).sum() + 3 * np.log(discarded.mean())
+    discarded, retained = eigenvalues[:3], eigenvalues[3:]
+    log_det = np.log(retained).sum() + 3 * np.log(discarded.mean())
     pca = 0.5 * (5 * math.log(2 * math.pi) + log_det + 5)
 
     def loss(p, key):
@@ -177,7 +177,7 @@ def test_a_linear_vae_trained_on_the_elbo_reaches_probabilistic_pcas_likelihood(
     assert loss(start, jax.random.key(0)) > pca + 1
 
 
-def test_codes_are_mean_plus_std_times_standard_normal_noise_and_differentiate_so():
+def test_codes_and_their_gradients_are_those_of_the_reparameterisation():
     mean, log_var = normal(2000, 2), normal(2000, 2)
     z, slope_of = jax.vjp(lambda m, v: vae.reparameterize(m, v, jax.random.key(3)), mean, log_var)
     noise = np.ravel((z - mean) * np.exp(-log_var / 2))
@@ -187,28 +187,28 @@ def test_codes_are_mean_plus_std_times_standard_normal_noise_and_differentiate_s
     np.testing.assert_allclose(by_log_var, (z - mean) / 2, rtol=1e-4, atol=1e-6)
 
 
-def test_per_example_keys_make_an_images_noise_its_own_business():
+def test_with_per_example_keys_noise_depends_on_an_examples_key_alone():
     keys = jax.random.split(jax.random.key(0), 8)
-    whole = linear_elbo(X, keys)
+    full = linear_elbo(X, keys)
     alone = linear_elbo(X[5:6], keys[5:6])
-    np.testing.assert_allclose(alone.nll[0], whole.nll[5], rtol=1e-6)
+    np.testing.assert_allclose(alone.nll[0], full.nll[5], rtol=1e-6)
     shuffled = linear_elbo(X[::-1], keys[::-1])
-    np.testing.assert_allclose(shuffled.nll[::-1], whole.nll, rtol=1e-6)
+    np.testing.assert_allclose(shuffled.nll[::-1], full.nll, rtol=1e-6)
     raw = linear_elbo(X, jax.random.key_data(keys))
-    np.testing.assert_array_equal(raw.nll, whole.nll)
+    np.testing.assert_array_equal(raw.nll, full.nll)
     one = linear_elbo(np.tile(X[:1], (8, 1)), jax.random.key(0)).nll
-    assert len(np.unique(one)) == 8  # one key still gives each image its own noise
+    assert len(np.unique(one)) == 8  # one key draws other noise for each image
 
 
 def test_pmap_and_vmap_agree_with_the_batch():
     keys = jax.random.split(jax.random.key(0), 8)
-    whole = linear_elbo(X, keys)
+    full = linear_elbo(X, keys)
 
     def one(x, key):
         return jax.tree.map(lambda a: a[0], vae.elbo(encode, decode, x[None], key[None], nll=nll))
 
     for mapped in (jax.vmap(one), jax.pmap(one)):
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), mapped(X, keys), whole)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), mapped(X, keys), full)
 
 
 def test_bfloat16_codes_keep_their_dtype_and_the_sums_are_float32():
@@ -236,7 +236,7 @@ def test_extreme_encoders_give_finite_losses_and_gradients(value):
     assert np.isfinite(jax.jit(jax.value_and_grad(loss))(value)).all()
 
 
-def test_beta_weighs_the_kl_and_nothing_else():
+def test_beta_weights_the_kl_alone():
     parts = linear_elbo(X, jax.random.key(0))
     np.testing.assert_array_equal(parts.loss(), parts.nll + parts.kl)
     np.testing.assert_array_equal(parts.loss(beta=0), parts.nll)
@@ -256,7 +256,7 @@ def test_free_bits_of_a_batch_floor_the_mean_over_the_batch():
     np.testing.assert_allclose(value, 0.5 + 1.15)
     np.testing.assert_array_equal(slope, [[0, 0.5], [0, 0.5]])
     tie = jax.grad(lambda k: vae.free_bits_of_batch(k, 0.5).sum())(jnp.full((2, 1), 0.5))
-    np.testing.assert_array_equal(tie, 0)  # λ itself does not pass λ
+    np.testing.assert_array_equal(tie, 0)  # not above λ itself
     shards = jax.pmap(
         partial(vae.free_bits_of_batch, nats=0.5, axis_name="data"),
         "data",
@@ -265,7 +265,7 @@ def test_free_bits_of_a_batch_floor_the_mean_over_the_batch():
     np.testing.assert_allclose(shards[:, 0], vae.free_bits_of_batch(kl, 0.5))
 
 
-def test_free_bits_go_into_the_elbo_by_its_kl():
+def test_free_bits_apply_to_the_kl_of_the_elbo():
     def kl(mean, log_var):
         return vae.free_bits(vae.gaussian_kl_per_dimension(mean, log_var), 0.5)
 

@@ -40,7 +40,7 @@ def share(snr):
 
 
 @pytest.mark.parametrize("steps", [None, 10])
-def test_each_part_is_the_gaussians_closed_form(steps):
+def test_each_part_is_the_closed_form_for_a_gaussian(steps):
     parts = jax.jit(
         lambda x: vdm.diffusion_elbo(
             ideal, x, jax.random.key(1), schedule=SCHEDULE, target=predictions.noise,
@@ -57,7 +57,7 @@ def test_each_part_is_the_gaussians_closed_form(steps):
         assert abs(part.mean() - exact) < 5 * part.std() / np.sqrt(N) + 1e-6
 
 
-def test_bound_is_the_entropy_but_for_the_two_ends():
+def test_bound_is_the_entropy_except_at_the_two_ends():
     # The three closed forms add up to H(x) when SNR goes from ∞ to 0; here from e^8 to e^-6.
     error = 0.5 * np.log((1 + STD**2 * np.exp(8.0)) / (1 + STD**2 * np.exp(-6.0)))
     entropy = np.log(2 * np.pi * np.e * STD**2)
@@ -164,7 +164,7 @@ def test_learned_schedule_changes_the_variance_but_not_the_bound_and_its_ends_do
     assert float(gradient.ends[0]) == pytest.approx(share(snr) - 1, abs=0.02)
 
 
-def test_mistakes_are_told_in_one_line():
+def test_invalid_arguments_raise_with_one_line():
     x = jnp.zeros((4, 2))
     arguments = {"schedule": SCHEDULE, "target": predictions.noise, "decoder": vdm.gaussian_decoder}
     with pytest.raises(ValueError, match=r"\(4, 2\), got \(4, 1\)"):

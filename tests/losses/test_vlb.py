@@ -81,7 +81,7 @@ def terms_and_input():
 
 
 @pytest.mark.parametrize("variance", VARIANCES)
-def test_every_term_is_ho_et_als_in_float64_numpy(variance, terms_and_input):
+def test_every_term_is_that_of_ho_et_al_in_float64(variance, terms_and_input):
     terms, z, t = terms_and_input
     z, t, clean, expected = np.float64(z), np.float64(t), np.float64(image()), []
     for i in range(1, STEPS + 1):
@@ -104,13 +104,15 @@ def test_every_term_is_ho_et_als_in_float64_numpy(variance, terms_and_input):
 
 def test_prior_is_the_kl_to_a_standard_normal():
     x = image()
-    kept = PRODUCTS[-1]
-    exact = gaussian_kl(np.sqrt(kept) * np.float64(x), np.log(1 - kept), 0.0, 0.0).sum((1, 2))
+    alpha_bar = PRODUCTS[-1]
+    exact = gaussian_kl(np.sqrt(alpha_bar) * np.float64(x), np.log(1 - alpha_bar), 0.0, 0.0).sum(
+        (1, 2)
+    )
     np.testing.assert_allclose(vlb.prior(x, schedule=SCHEDULE), exact, rtol=1e-5)
     # With 1,000 steps the KL of the variances alone is 4e-10, far below float32's 6e-8.
     tiny = vlb.prior(jnp.zeros((1, 1)), schedule=discrete_schedules.DiscreteLinear())
-    kept = np.prod(1 - np.linspace(1e-4, 0.02, 1000))
-    np.testing.assert_allclose(tiny, -0.5 * (kept + np.log1p(-kept)), rtol=1e-2)
+    alpha_bar = np.prod(1 - np.linspace(1e-4, 0.02, 1000))
+    np.testing.assert_allclose(tiny, -0.5 * (alpha_bar + np.log1p(-alpha_bar)), rtol=1e-2)
 
 
 def test_vlb_adds_the_terms_of_all_steps():
@@ -172,7 +174,7 @@ def test_bound_of_the_exact_reverse_process_is_the_gaussians_entropy(std):
     assert error < 0.25
 
 
-def test_bound_with_a_fixed_variance_falls_to_the_entropy_as_steps_grow():
+def test_bound_with_a_fixed_variance_approaches_the_entropy_with_more_steps():
     std, n, gaps = 0.1, 20_000, []
     x = std * jax.random.normal(jax.random.key(0), (n, 1))
     # The average of −log p(x) over these x: it carries the noise of x in the bound as well.
@@ -307,7 +309,7 @@ def test_bits_per_dim_of_a_uniform_guess_is_eight():
     np.testing.assert_allclose(vlb.bits_per_dim(nats, (3, 32, 32, 3)), 8, rtol=1e-6)
 
 
-def test_mistakes_are_told_in_one_line():
+def test_invalid_arguments_raise_with_one_line():
     x, key = image((4, 3, 2)), jax.random.key(0)
     arguments = {"schedule": SCHEDULE, "target": predictions.noise}
     with pytest.raises(ValueError, match=r"\(3,\) for x \(4, 3, 2\)"):

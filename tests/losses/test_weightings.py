@@ -31,7 +31,7 @@ FORMULAS = {
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-def test_weight_is_the_papers_formula_and_stays_finite_far_out(name):
+def test_weight_is_the_formula_of_the_paper_and_finite_at_the_extremes(name):
     weight, expected = FORMULAS[name]
     np.testing.assert_allclose(weight(jnp.asarray(LOG_SNR)), expected, rtol=5e-6)
     far = jnp.array([-80.0, 80.0])
@@ -39,7 +39,7 @@ def test_weight_is_the_papers_formula_and_stays_finite_far_out(name):
     assert np.isfinite(jax.vmap(jax.grad(weight))(far)).all()
 
 
-def test_min_snr_on_data_and_on_velocity_is_hang_et_als():
+def test_min_snr_on_data_and_on_velocity_is_that_of_hang_et_al():
     weight = weightings.min_snr(5.0)
     for target, expected in (
         (predictions.data, np.minimum(SNR, 5)),
@@ -81,7 +81,7 @@ def test_likelihood_on_the_score_is_the_vlb_on_the_noise(schedule):
     )
 
 
-def test_likelihood_is_half_song_et_als_squared_diffusion():
+def test_likelihood_is_half_the_squared_diffusion_of_song_et_al():
     # VP's SDE has g² = β(t); VE's σ² grows as d(σ²)/dt = 2·σ²·log(σ_max/σ_min).
     t = jnp.linspace(0.01, 1, 20)
     schedule = schedules.VP()

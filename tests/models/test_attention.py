@@ -31,12 +31,12 @@ def reference(q, k, v):
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
-def test_it_is_the_weighted_sum_of_the_textbook(scale):
+def test_attention_is_the_softmax_weighted_sum(scale):
     given = drawn(scale=scale)
     np.testing.assert_allclose(attend(*given), reference(*given), rtol=2e-5, atol=2e-6 * scale)
 
 
-def test_logits_that_would_overflow_pick_the_largest():
+def test_overflowing_logits_select_the_largest():
     q, k, v = drawn()
     k = k.at[:, 4].set(1e4 * jnp.sign(q[:, 0]))  # key 4 beats all others at query 0
     np.testing.assert_allclose(attend(q, k, v)[:, 0], v[:, 4], rtol=1e-6)
@@ -44,7 +44,7 @@ def test_logits_that_would_overflow_pick_the_largest():
     assert all(bool(jnp.isfinite(g).all()) for g in gradients)
 
 
-def test_first_derivatives_both_ways_and_second_are_those_of_jax_nn():
+def test_first_and_second_derivatives_match_jax_nn():
     given = drawn()
     direction = [jnp.cos(5 * x) for x in given]
 
@@ -60,7 +60,7 @@ def test_first_derivatives_both_ways_and_second_are_those_of_jax_nn():
         jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-4), ours, theirs)
 
 
-def test_bfloat16_stays_so_and_its_softmax_is_of_float32():
+def test_bfloat16_is_kept_and_its_softmax_is_in_float32():
     given = drawn(t=64, s=64, dtype=jnp.bfloat16)
     y = attend(*given)
     assert y.dtype == jnp.bfloat16
@@ -68,7 +68,7 @@ def test_bfloat16_stays_so_and_its_softmax_is_of_float32():
     np.testing.assert_allclose(np.asarray(y, np.float32), reference(*given), atol=3 * 2**-9)
 
 
-def test_the_gradient_sums_over_no_pairs():
+def test_the_gradient_reduces_over_no_query_key_pairs():
     text = jax.jit(jax.grad(lambda *a: attend(*a).sum(), (0, 1, 2))).lower(*drawn()).as_text()
     pairs = "tensor<2x3x7x11xf32>"
     sums = [line for line in text.splitlines() if "stablehlo.reduce" in line and pairs in line]

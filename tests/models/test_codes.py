@@ -41,7 +41,7 @@ def test_whitening_undoes_colouring():
     np.testing.assert_allclose(codes.whiten(fitted(), codes.colour(fitted(), z)), z, atol=1e-3)
 
 
-def test_codes_that_span_fewer_dimensions_still_have_a_factor():
+def test_codes_that_span_fewer_dimensions_have_a_cholesky_factor():
     flat = jnp.concatenate([sample(0, 1000)[:, :1]] * 3, axis=1)
     moments = codes.standard(3)
     for _ in range(2000):
@@ -51,8 +51,8 @@ def test_codes_that_span_fewer_dimensions_still_have_a_factor():
     np.testing.assert_allclose(drawn[:, 0], drawn[:, 1], atol=0.1)
 
 
-def test_halves_of_a_batch_average_to_the_whole():
-    whole = codes.update(codes.standard(3), sample(0, 1000))
+def test_moments_of_halves_average_to_those_of_the_batch():
+    full = codes.update(codes.standard(3), sample(0, 1000))
     halves = [codes.update(codes.standard(3), part) for part in jnp.split(sample(0, 1000), 2)]
     mean = jax.tree.map(lambda a, b: (a + b) / 2, *halves)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), whole, mean)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), full, mean)

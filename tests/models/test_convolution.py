@@ -43,7 +43,7 @@ def assert_close(ours, theirs):
 
 
 def value_and_gradients(f, x, kernel, **arguments):
-    """f's value, and the gradients of ½‖f‖² + ⟨f, cos f⟩, which meet every output."""
+    """f's value, and the gradients of ½‖f‖² + ⟨f, cos f⟩, which depend on every output."""
 
     @jax.jit
     def both(x, kernel):
@@ -74,7 +74,7 @@ CASES = [
 
 @pytest.mark.parametrize(("size", "window", "c", "d", "stride", "padding"), CASES)
 @pytest.mark.parametrize("kind", [(conv, lax_conv), (conv_transpose, lax_conv_transpose)])
-def test_value_and_gradients_are_those_of_lax(kind, size, window, c, d, stride, padding):
+def test_value_and_gradients_match_lax(kind, size, window, c, d, stride, padding):
     x, kernel = arrays((2, *size, c), (*window, c, d))
     ours, theirs = (value_and_gradients(f, x, kernel, stride=stride, padding=padding) for f in kind)
     assert_close(ours, theirs)
@@ -146,7 +146,7 @@ def checkpointed(f):
         checkpointed,
     ],
 )
-def test_transformed_is_what_lax_gives(transform):
+def test_transformations_match_lax(transform):
     ours, theirs = (jax.jit(lambda f=f: transform(f))() for f in NETWORKS)
     assert_close(ours, theirs)
 
@@ -164,14 +164,14 @@ def test_pmapped_and_sharded_gradients_are_those_of_one_device():
     assert_close((dx[:, 0], dk), expected)
 
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-    whole = NamedSharding(mesh, PartitionSpec())
+    full = NamedSharding(mesh, PartitionSpec())
     x = jax.device_put(X, NamedSharding(mesh, PartitionSpec("data")))
-    sharded = jax.jit(gradient)(x, *jax.device_put(KERNELS, whole))
+    sharded = jax.jit(gradient)(x, *jax.device_put(KERNELS, full))
     assert sharded[0].sharding.spec[0] == "data"
     assert_close(sharded, expected)
 
 
-def test_zeros_between_pixels_are_left_to_platforms_other_than_the_cpu():
+def test_only_the_cpu_avoids_dilated_convolutions():
     def program(platform):
         f = jax.jit(lambda x, k: conv_transpose(x, k, stride=(2, 2)))
         shapes = (
@@ -194,7 +194,7 @@ def test_bfloat16_stays_bfloat16_to_its_own_precision():
     np.testing.assert_allclose(y.astype(jnp.float32), exact, atol=2**-8 * 48**0.5)
 
 
-def test_operands_that_do_not_match_are_named():
+def test_mismatched_operands_raise_naming_both():
     with pytest.raises(ValueError, match=r"\(8, 6, 6, 3\) and \(5, 5, 18, 17\)"):
         conv(X, KERNELS[1])
     with pytest.raises(ValueError, match="float32 and bfloat16"):

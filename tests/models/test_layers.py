@@ -42,7 +42,7 @@ SUMS = {"rtol": 1e-4, "atol": 1e-4}
         ),
     ],
 )
-def test_a_layer_has_the_parameters_values_and_gradients_of_linens(ours, theirs):
+def test_layers_match_linen_in_parameters_values_and_gradients(ours, theirs):
     variables = ours.init(KEY, X)
     assert_trees_close(variables, theirs.init(KEY, X), rtol=0)
     variables = jax.tree.map(lambda a: a + 0.1, variables)  # scale and bias away from 1 and 0
@@ -51,7 +51,7 @@ def test_a_layer_has_the_parameters_values_and_gradients_of_linens(ours, theirs)
     )
 
 
-def test_upsample_conv_is_linens_conv_of_doubled_pixels():
+def test_upsample_conv_matches_linens_conv_of_doubled_pixels():
     variables = layers.UpsampleConv(5).init(KEY, X)
     doubled = X.repeat(2, axis=1).repeat(2, axis=2)
     expected = nn.Conv(5, (3, 3)).apply(variables, doubled)
@@ -87,7 +87,7 @@ def test_attention_is_softmax_of_scaled_products():
     np.testing.assert_allclose(module.apply(variables, X), X + mixed.reshape(X.shape), **SUMS)
 
 
-def test_time_embedding_counts_a_thousand_steps():
+def test_time_embedding_is_that_of_a_thousand_steps():
     t = jnp.array([0.0, 0.25, 1.0])
     e = layers.time_embedding(t, 6)
     omega = 10000.0 ** -np.array([0.0, 0.5, 1.0])
@@ -96,7 +96,7 @@ def test_time_embedding_counts_a_thousand_steps():
     np.testing.assert_allclose(e, np.concatenate([np.sin(angle), np.cos(angle)], 1), atol=1e-4)
 
 
-def test_dropout_scales_what_it_keeps_and_depends_on_an_examples_own_key():
+def test_dropout_rescales_and_depends_on_the_key_of_each_example():
     module = layers.Dropout(0.3)
     keys = jax.random.split(KEY, 8)
     ones = jnp.ones((8, 1000))
@@ -109,7 +109,7 @@ def test_dropout_scales_what_it_keeps_and_depends_on_an_examples_own_key():
     np.testing.assert_array_equal(module.apply({}, ones, None), ones)
 
 
-def test_no_label_is_the_class_after_the_last():
+def test_no_label_is_the_label_after_the_last_class():
     module = layers.ClassEmbedding(3, 5)
     variables = module.init(KEY, None, 2)
     rows = variables["params"]["Embed_0"]["embedding"]
@@ -119,14 +119,14 @@ def test_no_label_is_the_class_after_the_last():
     np.testing.assert_array_equal(module.apply(variables, label, 2), rows[label])
 
 
-def test_sizes_that_do_not_divide_are_named():
+def test_indivisible_sizes_raise():
     with pytest.raises(ValueError, match="12 channels do not divide into heads of 5"):
         layers.Attention(5, groups=4).init(KEY, X)
     with pytest.raises(ValueError, match="even"):
         layers.time_embedding(jnp.zeros(2), 5)
 
 
-def test_relu_has_the_values_and_gradients_of_linens():
+def test_relu_matches_linen_in_values_and_gradients():
     x = jnp.array([-2.0, -0.0, 0.0, 3.0, -jnp.inf, jnp.inf, jnp.nan], jnp.float32)
     np.testing.assert_array_equal(layers.relu(x), nn.relu(x))
     np.testing.assert_array_equal(jax.vmap(jax.grad(layers.relu))(x[:-1]), [0, 0, 0, 1, 0, 1])

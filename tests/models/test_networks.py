@@ -1,4 +1,4 @@
-"""The networks have the published sizes, and take any image that halves."""
+"""The networks have the published sizes, and accept any divisible image size."""
 
 from itertools import pairwise
 
@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.models import autoencoder, dcgan, gan, mlp, normalization, unet
+from genjax.models import autoencoder, dcgan, gan, mlp, unet
+from genjax.over_batch import DATA_AXIS
 
 KEY = jax.random.key(0)
 
@@ -40,7 +41,7 @@ def test_dense_networks_have_their_published_sizes():
     assert parameters(gan.Discriminator(), x) == dense(784, 256, 1)
 
 
-def test_dcgan_has_the_size_of_the_tutorials():
+def test_dcgan_has_the_size_of_the_tutorial():
     # TensorFlow's tutorial: no biases in the generator, scale and bias in its BatchNorms.
     first = 100 * 7 * 7 * 256 + 2 * 7 * 7 * 256
     convolutions = 25 * (256 * 128 + 128 * 64 + 64 * 1) + 2 * (128 + 64)
@@ -49,14 +50,14 @@ def test_dcgan_has_the_size_of_the_tutorials():
     assert parameters(dcgan.Critic(), (2, 28, 28, 1)) == critic
 
 
-def test_the_cifar10_unet_has_ddpms_size():
+def test_the_cifar10_unet_has_the_size_of_ddpm():
     ddpm = unet.UNet(128, (1, 2, 2, 2), 2, attention=(16,), head_features=256, groups=32)
     # Ho et al. 2020, appendix B: 35.7 million parameters.
     assert round(parameters(ddpm, (2, 32, 32, 3), (2,)) / 1e6, 1) == 35.7
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (64, 48, 3)])
-def test_any_image_that_halves_will_do(shape):
+def test_any_divisible_image_size_is_accepted(shape):
     x, z = (2, *shape), (2, 10)
     assert outputs(autoencoder.DenseEncoder((30,), 7), x) == (2, 7)
     assert outputs(autoencoder.DenseDecoder(shape), z) == x
@@ -75,7 +76,7 @@ def test_any_image_that_halves_will_do(shape):
     )
 
 
-def test_an_image_that_does_not_halve_is_refused_by_its_size():
+def test_an_indivisible_image_size_raises():
     x = jnp.zeros((1, 30, 28, 1))
     with pytest.raises(ValueError, match=r"divisible by 4, not \(30, 28\)"):
         unet.UNet(8, (1, 1, 1)).init(KEY, x, jnp.zeros(1))
@@ -90,12 +91,12 @@ def test_an_image_that_does_not_halve_is_refused_by_its_size():
 
 
 def compiled(f):
-    """jit for programs that run once: the compiler is in no hurry to make them fast."""
+    """jit with little optimisation, for programs that run once."""
     return jax.jit(f, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def random_variables(module, *inputs):
-    """Variables with no zero among them, so that every path through the network is open."""
+    """Variables with no zero among them, so that no path through the network is blocked."""
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(module.init, KEY, *inputs)
     variables = jax.tree.map(lambda a: jnp.asarray(0.3 * rng.normal(size=a.shape)), shapes)
@@ -110,7 +111,7 @@ DENOISERS = [
 
 
 @pytest.mark.parametrize(("module", "shape"), DENOISERS)
-def test_a_denoiser_listens_to_time_class_keys_and_every_parameter(module, shape):
+def test_a_denoiser_depends_on_time_class_keys_and_every_parameter(module, shape):
     z = jnp.broadcast_to(jax.random.normal(KEY, shape), (4, *shape))
     t = jnp.array([0.1, 0.9, 0.1, 0.1])
     label = jnp.array([0, 0, 2, 0])
@@ -118,7 +119,7 @@ def test_a_denoiser_listens_to_time_class_keys_and_every_parameter(module, shape
     variables = random_variables(module, z, t)
 
     @compiled
-    def answers(variables):
+    def evaluate(variables):
         def loss(v):
             y = module.apply(v, z, t, label)
             return jnp.square(y).sum(), y
@@ -126,7 +127,7 @@ def test_a_denoiser_listens_to_time_class_keys_and_every_parameter(module, shape
         slopes, y = jax.grad(loss, has_aux=True)(variables)
         return slopes, y, module.apply(variables, z, t, label, keys=keys)
 
-    slopes, y, dropped = answers(variables)
+    slopes, y, dropped = evaluate(variables)
     assert y.shape == z.shape
     np.testing.assert_allclose(y[3], y[0], rtol=1e-6)
     assert np.abs(y[1] - y[0]).max() > 0.01
@@ -137,14 +138,14 @@ def test_a_denoiser_listens_to_time_class_keys_and_every_parameter(module, shape
 
 
 @pytest.mark.parametrize(("module", "shape"), DENOISERS)
-def test_a_denoiser_starts_at_zero(module, shape):
+def test_a_denoiser_is_zero_at_initialisation(module, shape):
     z = jax.random.normal(KEY, (1, *shape))
     y, _ = compiled(module.init_with_output)(KEY, z, jnp.ones(1))
     np.testing.assert_array_equal(y, jnp.zeros_like(z))
 
 
 def unet_gradient(**settings):
-    """Of a small U-Net: prediction, gradient, and the bytes kept between forward and backward."""
+    """Of a small U-Net: prediction, gradient, and the bytes stored between forward and backward."""
     network = unet.UNet(8, (1, 2), attention=(4,), groups=4, dropout=0.5, **settings)
     z = jax.random.normal(KEY, (4, 8, 8, 1))
     variables = random_variables(unet.UNet(8, (1, 2), attention=(4,), groups=4), z, jnp.ones(4))
@@ -156,8 +157,8 @@ def unet_gradient(**settings):
         y, back = jax.vjp(predict, v)
         return y, back(y - z)[0]
 
-    kept = jax.eval_shape(lambda v: jax.vjp(predict, v)[1], variables)
-    return *compiled(gradient)(variables), sum(x.size * 4 for x in jax.tree.leaves(kept))
+    stored = jax.eval_shape(lambda v: jax.vjp(predict, v)[1], variables)
+    return *compiled(gradient)(variables), sum(x.size * 4 for x in jax.tree.leaves(stored))
 
 
 def far(a, b):
@@ -166,13 +167,13 @@ def far(a, b):
     return np.linalg.norm(a - b) / np.linalg.norm(b)
 
 
-def test_activations_computed_again_are_not_kept_and_change_no_gradient():
-    y, slopes, kept = unet_gradient()
-    y_again, slopes_again, kept_again = unet_gradient(remat=True)
+def test_remat_stores_fewer_activations_and_changes_no_gradient():
+    y, slopes, stored = unet_gradient()
+    y_again, slopes_again, stored_with_remat = unet_gradient(remat=True)
     assert jax.tree.structure(slopes_again) == jax.tree.structure(slopes)
     assert far(y_again, y) < 1e-5
     assert far(slopes_again, slopes) < 1e-5
-    assert kept_again < 0.5 * kept
+    assert stored_with_remat < 0.5 * stored
 
 
 def test_a_unet_in_bfloat16_keeps_float32_parameters_gradients_and_predictions():
@@ -183,7 +184,7 @@ def test_a_unet_in_bfloat16_keeps_float32_parameters_gradients_and_predictions()
     assert far(coarse_slopes, slopes) < 0.1
 
 
-def test_a_label_without_classes_is_refused():
+def test_a_label_without_classes_raises():
     for module, shape in [(unet.UNet(8), (1, 8, 8, 1)), (mlp.MLP(8), (1, 4))]:
         with pytest.raises(ValueError, match="classes"):
             outputs(module, shape, (1,), (1,))
@@ -213,8 +214,8 @@ def test_dcgan_on_eight_devices_is_dcgan_on_one():
         images, state = generator.apply(g, z, train=True, mutable="batch_stats")
         return critic.apply(c, images, keys=keys), state
 
-    split = jax.pmap(score, normalization.DATA_AXIS, out_axes=(0, None))(z[:, None], keys[:, None])
-    whole = jax.jit(score)(z, keys)
+    split = jax.pmap(score, DATA_AXIS, out_axes=(0, None))(z[:, None], keys[:, None])
+    full = jax.jit(score)(z, keys)
     # BatchNorm of eight examples divides by small deviations.
-    np.testing.assert_allclose(split[0][:, 0], whole[0], rtol=1e-4, atol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), split[1], whole[1])
+    np.testing.assert_allclose(split[0][:, 0], full[0], rtol=1e-4, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), split[1], full[1])

@@ -20,7 +20,7 @@ def assert_trees_close(ours, theirs, **tolerance):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), ours, theirs)
 
 
-def test_group_norm_has_the_parameters_values_and_gradients_of_linens():
+def test_group_norm_matches_linen_in_parameters_values_and_gradients():
     found = []
     for module in (normalization.GroupNorm(4), nn.GroupNorm(4)):
         initial = module.init(KEY, X)
@@ -33,7 +33,7 @@ def test_group_norm_has_the_parameters_values_and_gradients_of_linens():
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_batch_norm_is_linens(train):
+def test_batch_norm_matches_linen(train):
     ours, theirs = normalization.BatchNorm(), nn.BatchNorm(use_running_average=not train)
     variables = ours.init(KEY, X, train=train)
     assert_trees_close(variables, theirs.init(KEY, X), rtol=0)
@@ -45,7 +45,7 @@ def test_batch_norm_is_linens(train):
     )
 
 
-def test_batch_norm_of_a_pmapped_batch_is_that_of_the_whole():
+def test_batch_norm_of_a_pmapped_batch_is_that_of_the_global_batch():
     module = normalization.BatchNorm()
     variables = module.init(KEY, X, train=True)
     initial = jax.pmap(lambda x: module.init(KEY, x, train=True), "data")(X[:, None])
@@ -60,7 +60,7 @@ def test_batch_norm_of_a_pmapped_batch_is_that_of_the_whole():
     assert np.abs(alone[:, 0] - y[:, 0]).max() > 0.1
 
 
-def test_statistics_of_bfloat16_are_float32():
+def test_statistics_of_bfloat16_are_in_float32():
     x = X.astype(jnp.bfloat16) + 100
     for module, arguments in [
         (normalization.GroupNorm(4), {}),
@@ -96,7 +96,7 @@ def test_minibatch_stddev_of_equal_examples_has_a_finite_gradient():
     np.testing.assert_array_equal(gradient, 0)
 
 
-def test_minibatch_stddev_of_a_pmapped_batch_and_its_gradient_are_those_of_the_whole():
+def test_minibatch_stddev_of_a_pmapped_batch_is_that_of_the_global_batch():
     module = normalization.MinibatchStddev()
 
     def value_and_gradient(x):
@@ -187,7 +187,7 @@ def test_spectral_norm_has_the_gradient_through_the_singular_value(spectral):
         assert abs(jnp.vdot(direction, g) - difference) < 1e-2 * jnp.linalg.norm(g)
 
 
-def test_spectral_norm_takes_a_step_of_the_iteration_only_where_it_trains(spectral):
+def test_spectral_norm_iterates_only_in_training(spectral):
     module, _ = spectral
     variables = module.init(KEY, X)
     _, after = module.apply(variables, X, train=False, mutable="batch_stats")
@@ -204,7 +204,7 @@ def test_spectral_norm_takes_a_step_of_the_iteration_only_where_it_trains(spectr
     np.testing.assert_array_equal(module.apply(variables, X), trained)  # the same kernel
 
 
-def test_the_critic_with_both_is_the_same_on_eight_devices():
+def test_the_critic_with_spectral_norm_and_stddev_is_the_same_on_eight_devices():
     critic = dcgan.Critic((4, 8), spectral_norm=True, minibatch_stddev=True)
     x, keys = X[..., :1], jax.random.split(KEY, 8)
     variables = jax.jit(critic.init)(KEY, x)

@@ -1,4 +1,4 @@
-"""Pictures: every image where it belongs, pixel for pixel."""
+"""Grids: every image in its place, pixel for pixel."""
 
 import numpy as np
 from PIL import Image
@@ -6,7 +6,7 @@ from PIL import Image
 from genjax.report import grids
 
 
-def test_floats_become_the_nearest_byte_and_faults_do_not_wrap():
+def test_floats_round_to_the_nearest_byte_and_out_of_range_values_do_not_wrap():
     given = np.array([0, 0.5, 1, -1, 2, np.nan, 127.4 / 255])
     np.testing.assert_array_equal(grids.to_uint8(given), [0, 128, 255, 0, 255, 0, 127])
 
@@ -21,7 +21,7 @@ def test_a_grid_holds_every_image_row_by_row():
     assert (sheet[-66:, -66:] == grids.BACKGROUND).all()
 
 
-def test_small_grey_images_are_enlarged_by_whole_pixels():
+def test_small_grey_images_are_enlarged_by_an_integer_factor():
     image = np.arange(28 * 28, dtype=np.uint8).reshape(1, 28, 28, 1)
     sheet = grids.grid(image, gap=0)
     assert sheet.shape == (56, 56, 3)
@@ -35,11 +35,11 @@ def test_pairs_alternate_images_and_reconstructions():
     sheet = grids.pairs(above, below, columns=2)
     column = sheet[2 + 32 :: 66, 2, 0]
     np.testing.assert_array_equal(column, [10, 20, 10, 20])
-    assert sheet[2 + 2 * 66, -3, 0] == grids.BACKGROUND  # the fourth pair is not there
+    assert sheet[2 + 2 * 66, -3, 0] == grids.BACKGROUND  # there is no fourth pair
 
 
-def test_a_saved_picture_reads_back_and_leaves_no_half(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
-    grids.save(tmp_path / "new" / "a.png", picture)
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "a.png")), picture)
+def test_a_saved_image_reads_back_and_no_temporary_file_remains(tmp_path):
+    saved = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
+    grids.save(tmp_path / "new" / "a.png", saved)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "a.png")), saved)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]

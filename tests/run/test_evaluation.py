@@ -48,12 +48,12 @@ def test_its_dict_has_value_error_and_unit_of_each_score():
 
 
 @pytest.mark.parametrize("wrong", [{"n": -1}, {"seed": -1}])
-def test_numbers_that_make_no_sense_are_refused(wrong):
+def test_invalid_numbers_raise(wrong):
     with pytest.raises(ConfigError, match="not negative"):
         evaluate(MEASURE, None, IMAGES, **wrong)
 
 
-def test_a_family_without_such_scores_says_so():
+def test_a_family_without_scores_raises():
     family = Family({}, None, lambda state, keys, z, label: z, latent=(1,))
     run = RestoredRun(Path("any"), family, {"experiment": "any"}, None)
     with pytest.raises(ConfigError, match=r"any has no scores beyond those of metrics\.jsonl"):

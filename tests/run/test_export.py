@@ -1,4 +1,4 @@
-"""Exports: the same images as the run, a card that tells the truth, and nothing half-written."""
+"""Exports: the same images as the run, a correct card, and no partial export."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ from tests import tiny
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """(exit code, what was said) of vae_fashion's command line."""
+    """(exit code, stderr) of vae_fashion's command line."""
 
     def command(*arguments):
         monkeypatch.setattr(sys, "argv", ["vae_fashion", *map(str, arguments)])
@@ -39,7 +39,7 @@ def command(monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, own_sets):
-    """A run of two checkpoints, trained once for all tests here, which leave it as it is."""
+    """A run of two checkpoints, trained once for all tests of this file, which do not change it."""
     directory = tmp_path_factory.mktemp("secret") / "run"
     config = vae_fashion.Config(hidden=8, latent=2)
     return tiny.trained(
@@ -54,7 +54,7 @@ def export(run, tmp_path, command):
     return folder
 
 
-def test_an_export_is_used_like_its_run_and_gives_the_same(run, export, command, own_sets):
+def test_an_export_produces_the_same_images_as_its_run(run, export, command, own_sets):
     for place in (run, export):
         assert command("sample", place, "--n", 5, "--seed", 1)[0] == 0
         assert command("interpolate", place, "--pairs", 1, "--data", own_sets)[0] == 0
@@ -65,15 +65,15 @@ def test_an_export_is_used_like_its_run_and_gives_the_same(run, export, command,
         assert (run / file).read_bytes() == (export / file).read_bytes()
 
 
-def test_an_export_holds_weights_step_settings_and_no_more(run, export):
+def test_an_export_contains_only_weights_step_and_settings(run, export):
     assert {p.name for p in export.iterdir()} == {"README.md", "config.json", exporting.WEIGHTS}
     with safe_open(export / exporting.WEIGHTS, "numpy") as file:
         metadata = file.metadata()
         assert all(name.startswith("params.vae.") for name in file.keys())  # noqa: SIM118
     assert metadata["step"] == "4"
     assert metadata["version"] == str(exporting.VERSION)
-    told = (export / "config.json").read_text() + (export / "README.md").read_text()
-    assert str(run.parent.name) not in told  # this machine's folders are nobody's business
+    exported = (export / "config.json").read_text() + (export / "README.md").read_text()
+    assert str(run.parent.name) not in exported  # no path of this machine is published
     assert {p.stat().st_mode & 0o777 for p in export.iterdir()} == {
         (run / "config.json").stat().st_mode & 0o777
     }
@@ -95,11 +95,11 @@ def test_the_best_checkpoint_can_be_exported(run, tmp_path, command):
     assert command("export", run, "--to", tmp_path / "best", "--best")[0] == 0
     step = exporting.load_weights(tmp_path / "best")[0]["export"]["step"]
     assert step in (2, 4)
-    code, said = command("sample", tmp_path / "best", "--best")
-    assert (code, "leave out --best" in said) == (2, True)
+    code, output = command("sample", tmp_path / "best", "--best")
+    assert (code, "leave out --best" in output) == (2, True)
 
 
-def test_the_card_tells_data_scores_command_and_licence(run, export):
+def test_the_card_states_data_scores_command_and_licence(run, export):
     _, front, body = (export / "README.md").read_text().split("---\n", 2)
     matter = yaml.safe_load(front)
     assert matter["license"] == "cc-by-4.0"
@@ -129,7 +129,7 @@ def test_a_card_without_a_licence_says_so(run, tmp_path, command):
         (vae_fashion, {"data": {"folder": "my photos; rm -rf", "size": 32}, "run": {"batch": 4}}),
     ],
 )
-def test_the_train_command_of_the_card_gives_the_same_settings(module, changes):
+def test_the_train_command_of_the_card_reproduces_the_settings(module, changes):
     default = module.Config()
     nested = {
         key: dataclasses.replace(getattr(default, key), **value)
@@ -142,33 +142,33 @@ def test_the_train_command_of_the_card_gives_the_same_settings(module, changes):
     assert _parse(module.Config, words, default=default) == config
 
 
-def test_what_is_there_already_is_left_alone(run, tmp_path, command):
+def test_an_existing_folder_is_not_overwritten(run, tmp_path, command):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "a.tex").write_text("years of work")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for target in ("thesis", "thesis/a.tex", "link"):
-        code, said = command("export", run, "--to", tmp_path / target)
-        assert (code, said.count("\n")) == (2, 1)
-        assert "there already" in said
+        code, output = command("export", run, "--to", tmp_path / target)
+        assert (code, output.count("\n")) == (2, 1)
+        assert "there already" in output
     assert (tmp_path / "thesis" / "a.tex").read_text() == "years of work"
     assert {p.name for p in tmp_path.iterdir()} == {"thesis", "link"}
 
 
-def test_an_export_that_fails_leaves_nothing(run, tmp_path, command, monkeypatch):
+def test_a_failed_export_leaves_nothing(run, tmp_path, command, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(model_card, "write", lambda **_: full())
-    code, said = command("export", run, "--to", tmp_path / "x")
-    assert (code, said.count("\n")) == (2, 1)
-    assert "No space left" in said
+    code, output = command("export", run, "--to", tmp_path / "x")
+    assert (code, output.count("\n")) == (2, 1)
+    assert "No space left" in output
     assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("bad", ["mit\n---", "a b", "", "[x]"])
-def test_a_licence_that_is_no_identifier_is_refused(run, tmp_path, command, bad):
-    code, said = command("export", run, "--to", tmp_path / "x", f"--license={bad}")
-    assert (code, said.count("\n")) == (2, 1)
+def test_an_invalid_licence_identifier_is_rejected(run, tmp_path, command, bad):
+    code, output = command("export", run, "--to", tmp_path / "x", f"--license={bad}")
+    assert (code, output.count("\n")) == (2, 1)
     assert not (tmp_path / "x").exists()
 
 
@@ -210,17 +210,17 @@ HARM = {
 
 
 @pytest.mark.parametrize("harm", HARM)
-def test_a_harmed_export_is_refused_in_one_line(export, command, harm):
+def test_a_damaged_export_is_rejected_in_one_line(export, command, harm):
     make, reason = HARM[harm]
     make(export)
-    code, said = command("sample", export, "--n", 1)
-    assert (code, said.count("\n")) == (2, 1)
+    code, output = command("sample", export, "--n", 1)
+    assert (code, output.count("\n")) == (2, 1)
 
-    assert re.search(reason, said)
+    assert re.search(reason, output)
     assert not list(export.glob("sample*"))
 
 
-def test_loading_what_is_no_export_is_refused(tmp_path, run):
+def test_loading_a_folder_that_is_no_export_raises(tmp_path, run):
     for place in (tmp_path, run):
         with pytest.raises(ConfigError):
             exporting.load_weights(place)

@@ -1,4 +1,4 @@
-"""A step that is not finite: stopped at, left out or gone back from, and replayed."""
+"""A step that is not finite: stop, skip, roll back, and replay."""
 
 import os
 import re
@@ -12,10 +12,11 @@ import pytest
 
 from experiments import vae_fashion
 from genjax.cli.main import main
-from genjax.data import open_images
+from genjax.data import images_from_arrays, open_images
 from genjax.files import read_rows
-from genjax.run import nonfinite
+from genjax.run import Settings, nonfinite
 from genjax.train.keys import example_keys, step_key, train_key
+from genjax.train.loop import NonFiniteError
 from tests.checkpointed import arrays
 
 
@@ -23,15 +24,15 @@ def breaking(when):
     """The VAE's build, its loss NaN where when(step counted from 1, the first example's key)."""
 
     def build(config, spec):
-        system = vae_fashion.build(config, spec)
-        player = system.game["vae"]
+        family = vae_fashion.build(config, spec)
+        player = family.game["vae"]
 
         def loss(params, state, keys, batch):
             value, aux = player.loss(params, state, keys, batch)
             bad = when(state.step + 1, keys[0])
             return value * jnp.where(bad, jnp.nan, 1.0), aux
 
-        return replace(system, game={"vae": replace(player, loss=loss, ema=0.9)})
+        return replace(family, game={"vae": replace(player, loss=loss, ema=0.9)})
 
     return build
 
@@ -61,10 +62,10 @@ def at(*steps):
     return breaking(lambda step, key: jnp.any(jnp.array(steps) == step))
 
 
-def test_a_fault_stops_the_run_and_its_record_is_the_batch_and_key_of_that_step(run, own_sets):
-    code, said = run(at(5))
+def test_a_non_finite_step_stops_the_run_and_records_its_batch_and_key(run, own_sets):
+    code, output = run(at(5))
     assert code == 1
-    assert said.err.splitlines()[-1] == "error: vae/grad_norm, vae/loss not finite at step 5"
+    assert output.err.splitlines()[-1] == "error: vae/grad_norm, vae/loss not finite at step 5"
     (row,) = nonfinite.recorded_faults(run.directory)
     assert (row["step"], row["answer"], row["from"]) == (5, "stop", 0)
     images = open_images("fashion_mnist_6k", split="train", data_dir=own_sets)
@@ -75,25 +76,25 @@ def test_a_fault_stops_the_run_and_its_record_is_the_batch_and_key_of_that_step(
     np.testing.assert_array_equal(jax.random.key_data(key), row["key"])
 
 
-def test_a_replay_shows_what_broke_and_changes_nothing(run):
+def test_a_replay_shows_what_is_not_finite_and_changes_nothing(run):
     run(at(5))
     before = {p: p.read_bytes() for p in run.directory.rglob("*") if p.is_file()}
-    code, said = run(at(5), command=("replay",))
+    code, output = run(at(5), command=("replay",))
     assert code == 0
-    assert re.search(r"vae/loss +nan", said.out)
-    assert re.search(r"vae/kl +\d", said.out)
-    assert "not finite after it: vae." in said.out
+    assert re.search(r"vae/loss +nan", output.out)
+    assert re.search(r"vae/kl +\d", output.out)
+    assert "not finite after it: vae." in output.out
     assert {p: p.read_bytes() for p in run.directory.rglob("*") if p.is_file()} == before
 
 
-def test_without_a_fault_there_is_nothing_to_replay(run):
+def test_a_run_without_non_finite_steps_has_nothing_to_replay(run):
     run(at(99), steps=1)
-    code, said = run(at(99), command=("replay",))
+    code, output = run(at(99), command=("replay",))
     assert code == 2
-    assert "no step of it was not finite" in said.err
+    assert "no step of it was not finite" in output.err
 
 
-def test_a_stopped_run_goes_on_where_the_fault_is_mended_as_if_it_had_never_been(run, tmp_path):
+def test_a_stopped_run_resumes_bit_for_bit_once_the_fault_is_fixed(run, tmp_path):
     run(at(5))
     assert run(at())[0] == 0
     cut = arrays(run.directory)
@@ -102,7 +103,7 @@ def test_a_stopped_run_goes_on_where_the_fault_is_mended_as_if_it_had_never_been
     jax.tree.map(np.testing.assert_array_equal, cut, arrays(run.directory))
 
 
-def test_a_skipped_step_leaves_the_state_and_the_rest_of_the_run_alone(run):
+def test_a_skipped_step_does_not_change_the_state(run):
     code, _ = run(at(5), "--run.non-finite", "skip")
     assert code == 0
     assert [row["answer"] for row in nonfinite.recorded_faults(run.directory)] == ["skip"]
@@ -114,27 +115,27 @@ def test_a_skipped_step_leaves_the_state_and_the_rest_of_the_run_alone(run):
 
 def test_too_many_skips_in_a_row_stop_the_run(run, monkeypatch):
     monkeypatch.setattr(nonfinite, "MOST_SKIPPED", 2)
-    code, said = run(at(2, 4, 5, 6), "--run.non-finite", "skip")
+    code, output = run(at(2, 4, 5, 6), "--run.non-finite", "skip")
     assert code == 1
-    assert "step 6" in said.err
-    assert "2 updates in a row were skipped" in said.out
+    assert "step 6" in output.err
+    assert "2 updates in a row were skipped" in output.out
 
 
-def test_a_rollback_goes_on_from_the_checkpoint_with_other_noise(run):
+def test_a_rollback_resumes_from_the_checkpoint_with_other_noise(run):
     # A fault of one in four draws of the noise, but only at step 5 and for the first two tries.
     tries = train_key(jax.random.key(0), 0), train_key(jax.random.key(0), 1)
     unlucky = jnp.stack([jax.random.key_data(first_key(key, step=5)) for key in tries])
     build = breaking(
         lambda step, key: jnp.any(jnp.all(jax.random.key_data(key)[None] == unlucky, axis=1))
     )
-    code, said = run(build, "--run.non-finite", "rollback")
+    code, output = run(build, "--run.non-finite", "rollback")
     assert code == 0
     rows = nonfinite.recorded_faults(run.directory)
     assert [(row["step"], row["answer"], row["from"]) for row in rows] == [
         (5, "rollback", 0),
         (5, "rollback", 3),
     ]
-    assert said.out.count("resumed at step 3 of 8") == 2
+    assert output.out.count("resumed at step 3 of 8") == 2
     assert [
         row["step"] for row in read_rows(run.directory / "metrics.jsonl") if "vae/kl" in row
     ] == [*range(1, 9)]
@@ -145,10 +146,22 @@ def first_key(key, step):
     return example_keys(step_key(key, step - 1), 0, 8, None)[0]
 
 
-def test_a_fault_that_other_noise_does_not_help_ends_the_rollbacks(run):
-    code, said = run(at(5), "--run.non-finite", "rollback")
+def test_rollbacks_end_where_other_noise_does_not_help(run):
+    code, output = run(at(5), "--run.non-finite", "rollback")
     assert code == 1
     assert [row["answer"] for row in nonfinite.recorded_faults(run.directory)] == [
         "rollback"
     ] * 3 + ["stop"]
-    assert "3 rollbacks to step 3 did not help" in said.out
+    assert "3 rollbacks to step 3 did not help" in output.out
+
+
+def test_a_planted_link_is_not_written_through(tmp_path):
+    target, images = tmp_path / "elsewhere", np.zeros((8, 1, 1, 1), np.uint8)
+    target.write_text("mine\n")
+    (tmp_path / "faults.jsonl").symlink_to(target)
+    settings = Settings(steps=8, batch=2)
+    policy = nonfinite.NonFinitePolicy(tmp_path, settings, images_from_arrays(images))
+    policy.start(jax.random.key(0), 0)
+    with pytest.raises(OSError, match="symbolic link"):
+        policy(NonFiniteError(5, ["vae/loss"]))
+    assert target.read_text() == "mine\n"

@@ -1,4 +1,4 @@
-"""The visit: what it scores by, and on what."""
+"""The periodic evaluation: its score, and on which images."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from genjax.train.layout import DataParallel
 from genjax.train.metrics import MetricsWriter
 
 
-def test_the_first_of_the_scores_ranks_the_checkpoint_whatever_its_name(tmp_path):
+def test_the_first_score_ranks_the_checkpoint(tmp_path):
     images = images_from_arrays(np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1))
     family = Family(
         game={},

@@ -34,7 +34,7 @@ def test_labels_take_every_class_in_turn():
     np.testing.assert_array_equal(labels(SYSTEM, 6), [0, 1, 2, 3, 0, 1])
 
 
-def test_a_great_arc_keeps_the_length_and_turns_evenly():
+def test_a_great_arc_keeps_the_norm_and_has_constant_speed():
     start, end = jnp.array([2.0, 0, 0]), jnp.array([0, 2.0, 0])
     arc = spherical(start, end, jnp.linspace(0, 1, 5))
     angles = jnp.linspace(0, jnp.pi / 2, 5)
@@ -42,7 +42,7 @@ def test_a_great_arc_keeps_the_length_and_turns_evenly():
     np.testing.assert_allclose(arc, expected, atol=1e-6)
 
 
-def test_between_parallel_noises_the_arc_is_the_line():
+def test_between_parallel_noises_the_arc_is_a_line():
     start = jnp.ones((2, 2, 1))
     t = jnp.linspace(0, 1, 3)
     np.testing.assert_allclose(spherical(start, start, t), jnp.ones((3, 2, 2, 1)), rtol=1e-6)

@@ -3,7 +3,7 @@
 from tools.inject_faults import Options, harm
 
 
-def test_a_harmed_run_loses_no_saved_step_and_no_damage_goes_unseen(tmp_path):
+def test_a_harmed_run_loses_no_saved_step_and_all_damage_is_detected(tmp_path):
     options = Options(kills=2, damages=8, terminations=1, disks=1, peers=0, families=("vae",))
     rows = harm(options, tmp_path, shown=False)
     assert [row.harm for row in rows] == ["kill -9", "damaged file", "SIGTERM", "disk full"]

@@ -13,7 +13,7 @@ def f(x: "a[1]", n: int = 2) -> "b[3]":
 '''
 
 
-def test_a_mutant_is_one_change_of_a_value_and_never_of_words(tmp_path):
+def test_a_mutant_changes_one_value_and_never_text(tmp_path):
     module = tmp_path / "module.py"
     module.write_text(SOURCE)
     changes = [m.change.removeprefix(f"{module}: f: ") for m in mutants(module)]

@@ -17,7 +17,7 @@ from genjax.train.layout import DataParallel
 from genjax.train.step import make_step
 
 STEPS = 400
-# A random walk with drift: what an average lags behind.
+# A random walk with drift, behind which an average lags.
 TRAJECTORY = np.cumsum(np.random.default_rng(0).normal(size=(STEPS, 3)), axis=0) / 20
 TRAJECTORY += np.linspace(0, 3, STEPS)[:, None]
 TRACKED = (0.05, 0.1)
@@ -34,7 +34,7 @@ def test_a_constant_decay_forgets_the_initial_weights_first():
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.0, float("nan")])
-def test_a_decay_outside_0_to_1_is_refused(bad):
+def test_a_decay_outside_0_to_1_raises(bad):
     for ema in (bad, {"short": 0.9, "long": bad}):
         with pytest.raises(ValueError, match="EMA decay"):
             Player(None, None, ema=ema)
@@ -50,7 +50,7 @@ def test_a_half_life_halves_the_weight_of_a_step():
     assert decays(decay, [0, 10**6]) == [float(decay(jnp.int32(5)))] * 2
 
 
-def test_a_half_life_ramps_up_as_edms():
+def test_a_half_life_ramps_up_as_in_edm():
     batch, length, ramp_up = 64, 500_000, 0.05
     for step in (1, 10, 1000, 156_249, 156_250, 156_251, 10**6):
         # NVlabs/edm, training_loop.py, with cur_nimg the images seen before the update.
@@ -72,7 +72,7 @@ def test_the_exponent_gives_the_relative_standard_deviation(relative_std):
     assert np.sqrt(variance) == pytest.approx(relative_std, rel=1e-9)
 
 
-def test_the_exponents_of_the_papers_lengths_are_its_own():
+def test_exponents_for_the_lengths_of_the_paper_match_the_paper():
     # Karras et al. 2024, section 3.1.
     assert exponent(0.05) == pytest.approx(16.97, abs=0.005)
     assert exponent(0.10) == pytest.approx(6.94, abs=0.005)
@@ -81,14 +81,14 @@ def test_the_exponents_of_the_papers_lengths_are_its_own():
             averages.power_function(bad)
 
 
-def test_a_power_function_decay_is_the_papers():
+def test_a_power_function_decay_is_the_formula_of_the_paper():
     power = exponent(0.1) + 1
     steps = [0, 1, 10, 999]
     found = decays(averages.power_function(0.1), steps)
     np.testing.assert_allclose(found, [(1 - 1 / (n + 1)) ** power for n in steps], rtol=1e-6)
 
 
-def test_a_power_function_decay_keeps_its_digits_late_in_training():
+def test_a_power_function_decay_is_accurate_late_in_training():
     step = 2**20
     rate = 1 - float(averages.power_function(0.1)(jnp.int32(step)))
     # Half a unit in the last place of a float32 below 1 is 3e-8.
@@ -96,7 +96,7 @@ def test_a_power_function_decay_keeps_its_digits_late_in_training():
 
 
 def weights(relative_std, step, cells=1):
-    """How much step τ = 1 … STEPS counts in an average of `step` steps; cells: parts of a step."""
+    """The weight of step τ = 1 … STEPS in an average of `step` steps; cells: parts of a step."""
     power = exponent(relative_std) + 1
     edges = np.arange(STEPS * cells + 1) / cells / step
     return np.where(edges[1:] <= 1 + 1e-12, edges[1:] ** power - edges[:-1] ** power, 0)
@@ -209,7 +209,7 @@ def played(ema, steps=30):
     return state, seen
 
 
-def test_several_averages_are_those_kept_alone_and_the_first_is_sampled():
+def test_several_averages_equal_single_ones_and_the_first_is_sampled():
     kinds = {
         "short": 0.5,
         "a long one": averages.power_function(0.1),
@@ -235,7 +235,7 @@ def test_the_step_averages_by_the_power_function():
     np.testing.assert_allclose(state.ema["p"]["w"], expected, atol=1e-6)
 
 
-def test_a_decay_may_follow_a_curriculum():
+def test_a_decay_can_follow_a_curriculum():
     def decay(step):
         return consistency.teacher_decay(10 * 2 ** (step // 4))
 

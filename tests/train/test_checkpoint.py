@@ -1,4 +1,4 @@
-"""Checkpoints: what was saved comes back, damage is found, latest and best are kept."""
+"""Checkpoints: restored as saved, damage is detected, latest and best are retained."""
 
 import math
 import subprocess
@@ -36,7 +36,7 @@ def restored(checkpoints, **how):
     return found, lines
 
 
-def test_the_newest_state_comes_back_whole(tmp_path):
+def test_the_latest_state_is_restored_completely(tmp_path):
     found, lines = restored(saved(tmp_path, [1, 2]))
     assert jax.tree.structure(found) == jax.tree.structure(state(2))
     jax.tree.map(np.testing.assert_array_equal, found, state(2))
@@ -47,7 +47,7 @@ def test_an_empty_directory_holds_nothing(tmp_path):
     assert restored(Checkpoints(tmp_path)) == (None, [])
 
 
-def test_the_latest_two_and_the_best_are_kept(tmp_path):
+def test_the_latest_two_and_the_best_checkpoints_are_retained(tmp_path):
     checkpoints = saved(tmp_path, [1, 2, 3, 4, 5], [3.0, 1.0, 2.0, 4.0, 5.0])
     assert checkpoints.steps() == [2, 4, 5]
     assert checkpoints.best() == 2
@@ -55,7 +55,7 @@ def test_the_latest_two_and_the_best_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize("bad", [math.nan, -math.inf])
-def test_a_score_that_is_no_number_never_wins(tmp_path, bad):
+def test_a_score_that_is_not_finite_never_ranks_best(tmp_path, bad):
     checkpoints = saved(tmp_path, [1, 2, 3, 4], [2.0, bad, 3.0, 4.0])
     assert checkpoints.best() == 1
     assert checkpoints.steps() == [1, 3, 4]
@@ -86,7 +86,7 @@ def test_a_missing_file_and_damaged_digests_are_found(tmp_path):
 
 @pytest.mark.parametrize("score", ['{"score" 0.3}', '{"score": 0.0}'])
 @pytest.mark.parametrize("read_only", [True, False])
-def test_a_damaged_score_ranks_nothing_and_does_not_stop_the_others(tmp_path, read_only, score):
+def test_a_corrupted_score_counts_as_missing(tmp_path, read_only, score):
     saved(tmp_path, [1, 2, 3], [0.2, 0.1, 0.3]).close()
     (tmp_path / "3" / "metrics" / "metrics").write_text(score)
     checkpoints = Checkpoints(tmp_path, read_only=read_only)
@@ -102,7 +102,7 @@ def test_a_damaged_checkpoint_is_never_the_best(tmp_path):
     assert Checkpoints(tmp_path, read_only=True).best() == 1
 
 
-def test_what_was_never_completed_is_removed_but_not_by_a_reader(tmp_path):
+def test_incomplete_saves_are_removed_but_not_by_a_reader(tmp_path):
     saved(tmp_path, [1, 2])
     (tmp_path / "2" / "digests.json").unlink()
     reader = Checkpoints(tmp_path, read_only=True)
@@ -124,7 +124,7 @@ def test_a_skipped_step_can_be_saved_again(tmp_path):
     assert int(restored(Checkpoints(tmp_path))[0].step) == 2
 
 
-def test_another_architecture_is_refused_in_one_line(tmp_path):
+def test_another_architecture_is_reported_in_one_line(tmp_path):
     checkpoints = saved(tmp_path, [1])
     with pytest.raises(
         CheckpointError, match=r"a\.w is float32\[1000\] there and float32\[7\] here"
@@ -132,7 +132,7 @@ def test_another_architecture_is_refused_in_one_line(tmp_path):
         checkpoints.restore(state(0, 7))
 
 
-def test_arrays_of_another_type_are_refused(tmp_path):
+def test_arrays_of_another_type_are_rejected(tmp_path):
     checkpoints = saved(tmp_path, [1])
     halves = jax.tree.map(lambda x: x.astype(jnp.bfloat16), state(0).params)
     with pytest.raises(
@@ -160,7 +160,7 @@ def test_a_folder_that_only_looks_like_a_step_is_left_alone(tmp_path):
     assert (tmp_path / "2024-thesis").exists()
 
 
-# In a process of its own: the threads of a failed save leave warnings behind, some of them later.
+# In another process: the threads of a failed save leave warnings behind, some of them later.
 FULL_DISK = """
 import resource, sys
 import numpy as np

@@ -31,7 +31,7 @@ def game_of(network):
         (nn.remat(nn.Conv)(3, (3, 3)), True),
     ],
 )
-def test_only_a_loss_that_convolves_is_said_to(network, expected):
+def test_has_convolutions_detects_only_losses_that_convolve(network, expected):
     game = game_of(network)
     state = initial_state(game, {"p": network.init(jax.random.key(0), X)}, {})
     shapes = jax.eval_shape(lambda: state)

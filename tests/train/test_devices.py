@@ -30,7 +30,7 @@ UNSYNCHRONISED = ["autoencoder", "vq-vae", "relativistic gan", "mmd autoencoder"
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick_compilation():
-    """Compiling takes all the time here, and the claim holds of any program."""
+    """Compiles with little optimisation: the claim holds for any program."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
@@ -44,7 +44,7 @@ def trial(family):
 @pytest.mark.parametrize("family", SHORT + UNSYNCHRONISED[1:])
 def test_the_losses_do_not_depend_on_the_devices_or_the_layout(family):
     _, one = trial(family).run(copied(1))
-    assert np.ptp(one, axis=0).min() > 1e-4  # it does train
+    assert np.ptp(one, axis=0).min() > 1e-4  # it trains
     for layout in (copied(8), sharded(8)):
         _, losses = trial(family).run(layout)
         assert difference(losses, one) < TARGET, layout
@@ -52,7 +52,7 @@ def test_the_losses_do_not_depend_on_the_devices_or_the_layout(family):
 
 @pytest.mark.parametrize("family", UNSYNCHRONISED)
 def test_the_state_does_not_depend_on_the_devices_or_the_layout(family):
-    """In float64, where rounding is no excuse: nor do statistics and averages."""
+    """In float64, without rounding as an explanation; statistics and averages neither."""
     exact = Trial(FAMILIES[family], 10, float64=True)
     one, expected = exact.run(copied(1))
     for layout in [*map(copied, (2, 4, 8)), *map(sharded, (1, 2, 4, 8))]:
@@ -62,7 +62,7 @@ def test_the_state_does_not_depend_on_the_devices_or_the_layout(family):
             assert state_difference(state, one, [part]) < TARGET, (layout, part)
 
 
-def test_a_run_goes_on_wherever_it_is_restored():
+def test_a_run_resumes_on_any_devices_and_layout():
     moving = trial("gan turns 2")
     _, expected = moving.run(copied(8))
     for layout, found in moves(moving, expected, [copied(8), copied(1), sharded(8), copied(8)], 5):
@@ -71,7 +71,7 @@ def test_a_run_goes_on_wherever_it_is_restored():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_tables_of_verify_have_no_miss(family):
+def test_the_tables_of_verify_meet_their_targets(family):
     done = subprocess.run(
         [sys.executable, "-m", "tools.verify", family],
         cwd=Path(__file__).parents[2],

@@ -1,4 +1,4 @@
-"""The collector waits while a program is compiled; what is free then goes back to the system."""
+"""The garbage collector is paused while a program compiles; freed memory is then returned."""
 
 import ctypes
 import gc
@@ -19,14 +19,14 @@ def resident():
 @pytest.mark.skipif(
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc"
 )
-def test_what_was_freed_is_not_kept():
+def test_freed_memory_is_returned_to_the_system():
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
     # Small enough that the allocator keeps them when they are freed, 64 MiB in all.
     blocks = [ctypes.c_void_p(libc.malloc(1 << 16)) for _ in range(1 << 10)]
     for block in blocks:
         ctypes.memset(block, 1, 1 << 16)
-    # At the top: what lies below does not go by itself.
+    # At the top of the heap, so that the memory below is not trimmed by itself.
     keeper = ctypes.c_void_p(libc.malloc(1 << 16))
     for block in blocks:
         libc.free(block)
@@ -46,7 +46,7 @@ def collects(request):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_collector_waits_and_is_left_as_it_was(collects, fails):
+def test_the_garbage_collector_is_paused_and_restored(collects, fails):
     try:
         with host_memory.compiling():
             assert not gc.isenabled()
@@ -57,7 +57,7 @@ def test_the_collector_waits_and_is_left_as_it_was(collects, fails):
     assert gc.isenabled() == collects
 
 
-def test_cycles_left_behind_are_freed():
+def test_reference_cycles_are_freed():
     class Node:
         def __init__(self):
             self.me = self

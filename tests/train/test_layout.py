@@ -1,4 +1,4 @@
-"""Layouts place, gather, refuse and number as they say; what they compute is in test_devices."""
+"""Layouts place, gather, raise and number examples; test_devices tests what they compute."""
 
 import re
 from dataclasses import replace
@@ -17,33 +17,33 @@ IMAGES = np.zeros((1, BATCH, *SPEC.shape), np.uint8)
 
 
 @pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(2)])
-def test_a_data_set_held_on_the_devices_gives_the_same_steps(layout):
-    system = FAMILIES["vae"].system()
+def test_a_data_set_on_the_devices_takes_the_same_steps(layout):
+    family = FAMILIES["vae"].family()
     images = np.random.default_rng(0).integers(0, 256, (40, *SPEC.shape), np.uint8)
     indices = np.random.default_rng(1).integers(0, 40, (3, BATCH), np.int32)
     ends = []
     for held, batches in ((None, {"image": images[indices]}), ({"image": images}, indices)):
-        dispatch = layout.compile(system.game, scan_steps=3, dataset=held)
-        state = layout.place(initial(system))
+        dispatch = layout.compile(family.game, scan_steps=3, dataset=held)
+        state = layout.place(initial(family))
         state, metrics = dispatch(state, jax.random.key(1), layout.feed(batches))
         ends.append((layout.gather(state), metrics))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6), *ends)
 
 
 def test_sharding_spreads_large_arrays_on_their_largest_fitting_axis_and_keeps_them_there():
-    system = FAMILIES["vae"].system()
+    family = FAMILIES["vae"].family()
     layout = FullySharded(8, smallest=64)
-    state = layout.place(initial(system))
+    state = layout.place(initial(family))
     batch = layout.feed({"image": IMAGES})
-    state, _ = layout.compile(system.game)(state, jax.random.key(1), batch)
+    state, _ = layout.compile(family.game)(state, jax.random.key(1), batch)
     kernel = state.params["vae"]["encoder"]["params"]["network"]["Dense_0"]["kernel"]
     assert kernel.shape == (192, 16)
     assert {shard.data.shape for shard in kernel.addressable_shards} == {(24, 16)}
     moment = jax.tree.leaves(state.opt_state)
     assert any(x.ndim and not x.sharding.is_fully_replicated for x in moment)
     assert state.step.sharding.is_fully_replicated
-    whole = layout.gather(state)
-    assert all(len(x.sharding.device_set) == 1 for x in jax.tree.leaves(whole))
+    gathered = layout.gather(state)
+    assert all(len(x.sharding.device_set) == 1 for x in jax.tree.leaves(gathered))
 
 
 @pytest.mark.parametrize(("size", "replicated"), [(2**14, False), (2**14 - 8, True)])
@@ -68,9 +68,9 @@ def test_by_default_a_call_is_one_step_and_none_is_skipped(layout):
 
 @pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(2)])
 def test_a_prepared_program_is_neither_traced_nor_compiled_again(layout, caplog):
-    system, key = FAMILIES["vae"].system(), jax.random.key(1)
-    state, batch = layout.place(initial(system)), layout.feed({"image": IMAGES})
-    program = layout.compile(system.game)
+    family, key = FAMILIES["vae"].family(), jax.random.key(1)
+    state, batch = layout.place(initial(family)), layout.feed({"image": IMAGES})
+    program = layout.compile(family.game)
 
     def compiled(call):
         caplog.clear()
@@ -83,28 +83,28 @@ def test_a_prepared_program_is_neither_traced_nor_compiled_again(layout, caplog)
 
 
 @pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(8, smallest=64)])
-def test_like_tells_how_a_placed_state_lies(layout):
-    state = initial(FAMILIES["vae"].system())
+def test_like_returns_the_shardings_of_a_placed_state(layout):
+    state = initial(FAMILIES["vae"].family())
 
-    def lies(tree):
+    def placement(tree):
         return jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), tree)
 
-    assert lies(layout.like(state)) == lies(layout.place(state))
+    assert placement(layout.like(state)) == placement(layout.place(state))
 
 
 def test_a_gathered_state_survives_the_next_donated_step():
-    system, layout = FAMILIES["gan"].system(), DataParallel(2)
-    state = layout.place(initial(system))
-    dispatch = layout.compile(system.game)
+    family, layout = FAMILIES["gan"].family(), DataParallel(2)
+    state = layout.place(initial(family))
+    dispatch = layout.compile(family.game)
     batch = layout.feed({"image": IMAGES})
-    kept = layout.gather(state)
-    before = jax.tree.map(np.array, kept)
+    gathered = layout.gather(state)
+    before = jax.tree.map(np.array, gathered)
     dispatch(state, jax.random.key(1), batch)
-    jax.tree.map(np.testing.assert_array_equal, kept, before)
+    jax.tree.map(np.testing.assert_array_equal, gathered, before)
 
 
-def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
-    game = FAMILIES["gan"].system().game
+def test_an_indivisible_batch_raises_and_suggests_another():
+    game = FAMILIES["gan"].family().game
     with pytest.raises(LayoutError, match=r"30 does not divide over 8 devices: .* such as 24"):
         check(game, 30, 8)
     sliced = {**game, "critic": replace(game["critic"], turns=5)}
@@ -115,26 +115,26 @@ def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
 
 
 @pytest.mark.parametrize("batch", [-3, 0, 1, 7, 9])
-def test_a_suggested_batch_is_one_that_fits(batch):
-    game = FAMILIES["gan"].system().game
-    with pytest.raises(LayoutError) as refusal:
+def test_a_suggested_batch_is_divisible(batch):
+    game = FAMILIES["gan"].family().game
+    with pytest.raises(LayoutError) as raised:
         check(game, batch, 8)
-    suggested = int(re.search(r"such as (-?\d+)$", str(refusal.value)).group(1))
+    suggested = int(re.search(r"such as (-?\d+)$", str(raised.value)).group(1))
     assert suggested == 8
     check(game, suggested, 8)
 
 
 @pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(2)])
-def test_more_steps_than_were_compiled_together_are_refused(layout):
-    system = FAMILIES["vae"].system()
+def test_more_steps_than_scan_steps_raise(layout):
+    family = FAMILIES["vae"].family()
     for scan_steps in (1, 2):
-        steps = layout.compile(system.game, scan_steps=scan_steps)
+        steps = layout.compile(family.game, scan_steps=scan_steps)
         batch = layout.feed({"image": np.repeat(IMAGES, scan_steps + 1, 0)})
         with pytest.raises(ValueError, match=f"{scan_steps + 1} train steps in one call"):
-            steps(layout.place(initial(system)), jax.random.key(1), batch)
+            steps(layout.place(initial(family)), jax.random.key(1), batch)
 
 
-def test_noise_is_that_of_the_global_example():
+def test_noise_is_keyed_by_the_global_index_of_an_example():
     keys = jax.vmap(jax.random.fold_in, (None, 0))(
         jax.random.fold_in(jax.random.key(3), 1), jnp.arange(8)
     )

@@ -31,7 +31,7 @@ GAME = {"p": Player(loss, optax.adam(0.1))}
 
 
 def batches(start, steps, scan_steps=1, poison=None, signal_at=(None, None)):
-    """Step i sees the number i; at `poison` it sees NaN, at signal_at[0] the process a signal."""
+    """Step i gets the number i, or NaN at `poison`; at signal_at[0] the process gets a signal."""
     x = np.arange(start, steps, dtype=np.float32)
     if poison is not None:
         x[x == poison] = np.nan
@@ -81,17 +81,17 @@ def saved(directory):
 
 
 @pytest.mark.parametrize("scan_steps", [1, 5])
-def test_it_visits_saves_and_writes_on_its_grid(tmp_path, scan_steps):
+def test_it_evaluates_saves_and_logs_at_its_intervals(tmp_path, scan_steps):
     run = Run(tmp_path, steps=12, every=5, scan_steps=scan_steps)
     assert int(run.go().step) == 12
     assert run.evaluated == [5, 10, 12]
-    assert saved(tmp_path) == [5, 10, 12]  # the best, scored lowest, and the latest two
+    assert saved(tmp_path) == [5, 10, 12]  # the best, with the lowest score, and the latest two
     rows = [row for row in read_rows(tmp_path / "metrics.jsonl") if "p/x" in row]
-    # A row is of one step, however many go in a dispatch.
+    # A row is of one step, whatever the length of a dispatch.
     assert [(row["step"], row["p/x"]) for row in rows] == [(s, s - 1.0) for s in range(1, 13)]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_the_good_checkpoint_stays(tmp_path):
+def test_a_non_finite_loss_stops_the_run_and_the_last_finite_checkpoint_remains(tmp_path):
     run = Run(tmp_path)
     with pytest.raises(NonFiniteError, match=r"p/loss.* not finite at step 8"):
         run.go(poison=7)
@@ -99,16 +99,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_the_good_checkpoint_stays(t
     assert run.evaluated == [5]
 
 
-def test_a_fault_inside_a_dispatch_is_dated_to_its_step(tmp_path):
+def test_a_non_finite_step_inside_a_dispatch_is_reported_by_its_number(tmp_path):
     with pytest.raises(NonFiniteError, match="not finite at step 8"):
         Run(tmp_path, scan_steps=5).go(poison=7)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_stops_and_the_run_goes_on_from_there(tmp_path, number, code):
-    for name in ("whole", "cut"):
+def test_a_signal_saves_and_stops_and_the_run_resumes_from_there(tmp_path, number, code):
+    for name in ("uninterrupted", "cut"):
         (tmp_path / name).mkdir()
-    whole = Run(tmp_path / "whole").go()
+    uninterrupted = Run(tmp_path / "uninterrupted").go()
     cut, handler = Run(tmp_path / "cut"), signal.getsignal(number)
     with pytest.raises(Stopped) as stopped:
         cut.go(signal_at=(3, number))
@@ -116,13 +116,13 @@ def test_a_signal_saves_stops_and_the_run_goes_on_from_there(tmp_path, number, c
     assert saved(tmp_path / "cut") == [4]
     assert signal.getsignal(number) is handler
     resumed = Run(tmp_path / "cut").go()
-    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
-    rows = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")]
+    jax.tree.map(np.testing.assert_array_equal, resumed, uninterrupted)
+    rows = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("uninterrupted", "cut")]
     assert rows[0] == rows[1]
 
 
-def test_a_second_signal_is_not_waited_for(tmp_path):
-    """While the first is heeded, the next has its default effect: the process ends."""
+def test_a_second_signal_has_its_default_effect(tmp_path):
+    """While the first is handled, the next has its default effect: the process ends."""
 
     def twice():
         for batch in batches(0, 10):
@@ -154,7 +154,7 @@ def test_a_line_is_logged_at_each_evaluation_and_nothing_is_printed(tmp_path, ca
     assert capsys.readouterr() == ("", "")
 
 
-def test_progress_is_logged_now_and_then_between_evaluations(tmp_path, caplog, monkeypatch):
+def test_progress_is_logged_between_evaluations(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(loop, "LOG_SECONDS", -1)
     with caplog.at_level(logging.INFO, "genjax.train.loop"):
         Run(tmp_path, steps=3, every=3).go()
@@ -169,7 +169,7 @@ class Bar(tqdm_notebook):
 
     def __init__(self, *_, disable, **__):
         Bar.made = (*Bar.made, self)
-        self.asked, self.disable, self.steps, self.text = disable, bool(disable), 0, ""
+        self.requested, self.disable, self.steps, self.text = disable, bool(disable), 0, ""
 
     def update(self, n):
         self.steps += n
@@ -184,16 +184,16 @@ class Bar(tqdm_notebook):
         pass
 
 
-def test_a_notebook_shows_its_bar_though_it_is_no_terminal(tmp_path, monkeypatch):
+def test_a_notebook_shows_its_progress_bar(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "tqdm", Bar)
     Run(tmp_path, steps=3, every=3).go()
     (bar,) = Bar.made
-    assert bar.asked is False
+    assert bar.requested is False
     assert bar.steps == 3
     assert bar.text.startswith("p/loss ")
 
 
-def test_steps_compiled_together_are_the_most_that_divide_the_evaluations():
+def test_scan_steps_is_the_largest_divisor_of_the_evaluation_interval():
     assert largest_scan_steps(47, 50) == 47
     assert largest_scan_steps(100, 50) == 50
     assert largest_scan_steps(94, 50) == 47

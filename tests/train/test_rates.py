@@ -6,7 +6,7 @@ import numpy as np
 from genjax.train import rates
 
 
-def test_the_rate_rises_stays_or_falls():
+def test_the_learning_rate_warms_up_stays_or_decays():
     stays = rates.warm_up(2.0, 10)
     np.testing.assert_allclose([stays(s) for s in (0, 5, 10, 99)], [0, 1, 2, 2])
     falls = rates.warm_up(2.0, 10, 30, end=0.5)

@@ -1,4 +1,4 @@
-"""A run stopped anywhere and resumed is the whole run, bit for bit."""
+"""A run stopped anywhere and resumed is the uninterrupted run, bit for bit."""
 
 import jax
 import numpy as np
@@ -8,7 +8,7 @@ from tests.families import FAMILIES, batches, initial
 from tools import measure_resume as resume
 from tools.measure_devices import KEY, copied
 
-# In the midst of an epoch and of a dispatch of 5.
+# Inside an epoch and inside a dispatch of 5.
 STOPS = [7]
 
 
@@ -17,25 +17,25 @@ def found(tmp_path_factory):
     """What differs between a run and one in two processes, by part of the run."""
     place, name = tmp_path_factory.mktemp("resume"), "vae microbatches 2"
     images = resume.draw_images(place / "images")
-    whole = resume.stopped(name, FAMILIES[name], images, place / "whole", [])
+    uninterrupted = resume.stopped(name, FAMILIES[name], images, place / "uninterrupted", [])
     parts = resume.stopped(name, FAMILIES[name], images, place / "parts", STOPS)
     assert resume.batches_resume(images, STOPS)
-    return resume.compare(whole, parts)
+    return resume.compare(uninterrupted, parts)
 
 
 @pytest.mark.parametrize("part", ["params", "opt_state", "ema", "variables"])
-def test_a_run_stopped_in_the_midst_of_a_dispatch_resumes_with_the_same_bits(found, part):
+def test_a_run_stopped_inside_a_dispatch_resumes_bit_for_bit(found, part):
     assert not found[part]
 
 
-def test_a_run_stopped_in_the_midst_of_a_dispatch_leaves_the_same_rows_of_metrics(found):
+def test_a_run_stopped_inside_a_dispatch_logs_the_same_metrics(found):
     assert not found["rows"]
 
 
-def test_steps_cut_into_any_dispatches_are_the_same_bits_and_close_to_one_at_a_time():
-    system = FAMILIES["vae microbatches 2"].system()
-    layout, start, data = copied(2), initial(system), batches(6)
-    many, one = (layout.compile(system.game, scan_steps=n) for n in (3, 1))
+def test_the_division_into_dispatches_changes_no_bit():
+    family = FAMILIES["vae microbatches 2"].family()
+    layout, start, data = copied(2), initial(family), batches(6)
+    many, one = (layout.compile(family.game, scan_steps=n) for n in (3, 1))
 
     def run(dispatch, sizes):
         state, first = layout.place(start), 0
@@ -47,11 +47,11 @@ def test_steps_cut_into_any_dispatches_are_the_same_bits_and_close_to_one_at_a_t
         assert state.step == first == 6
         return layout.gather(state)
 
-    whole = run(many, [3, 3])
-    jax.tree.map(np.testing.assert_array_equal, run(many, [1, 2, 3]), whole)
+    uninterrupted = run(many, [3, 3])
+    jax.tree.map(np.testing.assert_array_equal, run(many, [1, 2, 3]), uninterrupted)
     # Without the loop around the step XLA fuses, and so rounds, otherwise.
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
         run(one, [1] * 6),
-        whole,
+        uninterrupted,
     )

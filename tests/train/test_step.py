@@ -43,10 +43,10 @@ def test_a_step_is_one_optax_update_of_the_players_own_gradient():
     assert state.step == 1
 
 
-def test_microbatches_give_the_update_of_the_whole_batch():
-    whole, _ = play(fit(), START, steps=3)
+def test_microbatches_give_the_update_of_the_full_batch():
+    full, _ = play(fit(), START, steps=3)
     cut, metrics = play(fit(microbatches=4), START, steps=3)
-    np.testing.assert_allclose(cut.params["fit"]["w"], whole.params["fit"]["w"], rtol=1e-5)
+    np.testing.assert_allclose(cut.params["fit"]["w"], full.params["fit"]["w"], rtol=1e-5)
     assert metrics["fit/size"] == 4
 
 
@@ -69,11 +69,11 @@ def test_a_later_player_sees_the_earlier_one_updated():
 
     game = {"first": Player(leave, optax.sgd(1.0)), "second": Player(chase, optax.sgd(0.5))}
     state, metrics = play(game, {"first": jnp.zeros(()), "second": jnp.zeros(())})
-    assert metrics["second/loss"] == 1  # (0 − 1)²: it met the first after its move
+    assert metrics["second/loss"] == 1  # (0 − 1)²: it uses the first player after its update
     assert state.params["second"] == 1
 
 
-def test_parameters_without_a_player_stay_frozen_and_serve_the_others():
+def test_parameters_without_a_player_stay_frozen_and_are_visible_to_the_others():
     def follow(params, state, keys, batch):
         return jnp.sum((params["fit"]["w"] - params["frozen"]["w"]) ** 2), Aux()
 
@@ -124,7 +124,7 @@ def test_variables_a_loss_returns_reach_the_next_turn():
     assert state.variables["fit"]["n"] == 12
 
 
-def test_a_game_without_parameters_or_slices_that_do_not_fit_is_refused():
+def test_a_game_without_parameters_or_with_indivisible_slices_raises():
     with pytest.raises(ValueError, match="no parameters for the players"):
         initial_state(fit(), {"else": jnp.zeros(3)}, {})
     with pytest.raises(ValueError, match="batch of 16 per device into 3 slices"):
@@ -136,7 +136,7 @@ def test_a_game_without_parameters_or_slices_that_do_not_fit_is_refused():
 
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
-def test_an_update_that_is_not_finite_is_left_out_whole(broken):
+def test_an_update_that_is_not_finite_is_skipped_completely(broken):
     def fragile(params, state, keys, batch):
         w = params["fit"]["w"]
         value = jnp.mean((batch @ w - 1) ** 2)
@@ -150,12 +150,12 @@ def test_an_update_that_is_not_finite_is_left_out_whole(broken):
 
     game = {"fit": Player(fragile, optax.adam(0.1), ema=0.5)}
     step = jax.jit(make_step(game, None, skip_nonfinite=True))
-    states, told = [initial_state(game, START, {"fit": {"n": jnp.zeros(())}})], []
+    states, skips = [initial_state(game, START, {"fit": {"n": jnp.zeros(())}})], []
     for _ in range(3):
         state, metrics = step(states[-1], KEY, X)
         states.append(state)
-        told.append(float(metrics["fit/skipped"]))
-    assert told == [0, 1, 0]
+        skips.append(float(metrics["fit/skipped"]))
+    assert skips == [0, 1, 0]
     assert [int(state.step) for state in states] == [0, 1, 2, 3]
     jax.tree.map(
         np.testing.assert_array_equal, replace(states[2], step=0), replace(states[1], step=0)

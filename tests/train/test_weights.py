@@ -1,4 +1,4 @@
-"""Weights in safetensors: what was saved comes back bit for bit, and nothing else is accepted."""
+"""Weights in safetensors: restored bit for bit as saved, and nothing else is accepted."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def same(found, expected):
     assert [x.dtype for x in jax.tree.leaves(found)] == [x.dtype for x in jax.tree.leaves(expected)]
 
 
-def test_a_tree_and_its_metadata_come_back(path):
+def test_a_tree_and_its_metadata_round_trip(path):
     found, metadata = weights.load(path, jax.eval_shape(lambda: TREE))
     same(found, TREE)
     assert metadata == {"step": "3"}
@@ -61,13 +61,13 @@ def test_arrays_of_every_type_come_back(tmp_path, dtype):
         ({"bias": np.zeros(1, np.int8)}, r"net\.kernel is F32 \[3, 2\] there, absent here"),
     ],
 )
-def test_another_architecture_is_named_by_its_first_difference(path, kernel, difference):
+def test_another_architecture_is_reported_by_its_first_difference(path, kernel, difference):
     like = {**TREE, "net": {**TREE["net"], "kernel": kernel}}
     with pytest.raises(WeightsError, match=difference):
         weights.load(path, like)
 
 
-def test_two_arrays_of_one_name_are_not_saved(tmp_path):
+def test_two_arrays_of_one_name_raise(tmp_path):
     with pytest.raises(ValueError, match="same name"):
         weights.save(tmp_path / "x", {"a.b": np.zeros(1), "a": {"b": np.ones(1)}}, {})
 
@@ -83,7 +83,7 @@ def test_a_file_of_weights_has_the_mode_of_any_new_file(tmp_path, mask):
         os.umask(before)
 
 
-def test_weights_are_written_whole_or_not_at_all(path, monkeypatch):
+def test_weights_are_written_atomically(path, monkeypatch):
     content = path.read_bytes()
 
     def half(arrays, file, metadata):
@@ -126,15 +126,15 @@ HARM = {
 
 
 @pytest.mark.parametrize("harm", HARM)
-def test_a_damaged_file_is_told_in_one_line(path, harm):
+def test_a_damaged_file_is_reported_in_one_line(path, harm):
     path.write_bytes(HARM[harm](path.read_bytes()))
     for read in (lambda: weights.load(path, TREE), lambda: weights.load_nested(path)):
-        with pytest.raises(WeightsError, match="damaged") as refusal:
+        with pytest.raises(WeightsError, match="damaged") as raised:
             read()
-        assert "\n" not in str(refusal.value)
+        assert "\n" not in str(raised.value)
 
 
-def test_a_file_that_cannot_be_written_or_is_none_is_told(tmp_path):
+def test_a_file_that_cannot_be_read_or_written_is_reported(tmp_path):
     with pytest.raises(WeightsError, match="cannot be written"):
         weights.save(tmp_path / "nowhere" / "x", TREE, {})
     with pytest.raises(WeightsError, match="no file"):

@@ -1,0 +1,74 @@
+"""The loop that samplers share: its columns against closed forms, its estimates, its states."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.diffusion import predictions, sampling_loop, schedules
+
+STEPS = jnp.array([1.0, 0.75, 0.25, 0.0])
+Z = jax.random.normal(jax.random.key(1), (2, 3))
+
+
+def loop(**options):
+    options = {"start": Z, "clip": None, "trajectory": False} | options
+    return sampling_loop.SamplingLoop(
+        lambda z, t: 0.3 * z + t[:, None],
+        jax.random.key(0),
+        Z.shape,
+        schedule=schedules.RectifiedFlow(),
+        target=predictions.flow,
+        steps=STEPS,
+        **options,
+    )
+
+
+def row(i):
+    columns = sampling_loop.rows(schedules.RectifiedFlow(), STEPS)
+    return sampling_loop.Row(*(column[i] for column in columns))
+
+
+def test_rows_are_the_closed_forms_of_rectified_flow():
+    found = sampling_loop.rows(schedules.RectifiedFlow(), STEPS)
+    t, s = np.array([1, 0.75, 0.25]), np.array([0.75, 0.25, 0])
+    np.testing.assert_array_equal(found.draw, [1, 2, 3])
+    np.testing.assert_allclose(found.alpha, 1 - t, atol=1e-7)
+    np.testing.assert_allclose(found.sigma_next, s, atol=1e-7)
+    # SNR 1/9 at 0.75 and 9 at 0.25.
+    np.testing.assert_allclose(found.kappa, [1, 1 - 1 / 81, 1], rtol=1e-6)
+    np.testing.assert_allclose(found.h[1], np.log(9), rtol=1e-6)
+    assert found.h[2] == jnp.inf
+
+
+def test_the_last_step_to_time_zero_returns_clean_data_even_if_sigma_0_is_positive():
+    schedule = schedules.VE()
+    found = sampling_loop.rows(schedule, jnp.array([1.0, 0.5, 0.0]))
+    assert schedule.sigma(0.0) > 0
+    assert found.sigma_next[-1] == 0
+    table = sampling_loop.rows(schedule, jnp.array([1.0, 0.5]))
+    np.testing.assert_allclose(table.sigma_next[-1], schedule.sigma(0.5), rtol=1e-6)
+
+
+def test_the_estimates_recombine_to_the_state_also_with_clipped_data():
+    for clip in (None, (-0.1, 0.1), lambda x: 0.5 * x):
+        data, noise = loop(clip=clip).data_and_noise(Z, row(1))
+        np.testing.assert_allclose(0.25 * data + 0.75 * noise, Z, atol=1e-6)
+        np.testing.assert_allclose(loop(clip=clip).data(Z, row(1)), data)
+
+
+def test_the_loop_returns_the_last_state_and_on_request_all():
+    last, path = loop(trajectory=True).run(lambda z, row: z + row.t_next)
+    np.testing.assert_allclose(last, Z + 1, rtol=1e-6)
+    np.testing.assert_allclose(path, [Z, Z + 0.75, Z + 1, Z + 1], rtol=1e-6)
+    np.testing.assert_array_equal(loop().run(lambda z, row: z + row.t_next), last)
+
+
+def test_the_start_is_drawn_at_the_noise_level_of_the_first_time():
+    np.testing.assert_array_equal(
+        loop(start=None).start, jax.random.normal(jax.random.fold_in(jax.random.key(0), 0), Z.shape)
+    )
+
+
+def test_a_safe_divisor_replaces_zero_alone():
+    x = jnp.array([0, 1e-30, 2])
+    np.testing.assert_array_equal(sampling_loop.positive(x), x.at[0].set(1))
