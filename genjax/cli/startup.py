@@ -13,6 +13,7 @@ from typing import NoReturn
 import jax
 
 from genjax.errors import first_line
+from genjax.train import processes
 
 # jaxlib 0.10.2 and later send convolutions to YNNPACK on the CPU, which is slower at training by
 # half; an option that a jaxlib does not know aborts the process.
@@ -71,7 +72,8 @@ def printed_log() -> Iterator[None]:
 
 class _Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), flush=True)
+        if processes.is_main_process():
+            print(self.format(record), flush=True)
 
 
 @contextmanager
