@@ -55,8 +55,8 @@ def test_arrays_of_2_to_the_14_elements_and_more_are_sharded(size, replicated):
 
 @pytest.mark.parametrize("layout", [DataParallel(2), FullySharded(2)])
 def test_by_default_a_call_is_one_step_and_none_is_skipped(layout):
-    system, key = FAMILIES["vae"].system(), jax.random.key(1)
-    steps, state = layout.compile(system.game), layout.place(initial(system))
+    family, key = FAMILIES["vae"].family(), jax.random.key(1)
+    steps, state = layout.compile(family.game), layout.place(initial(family))
     with pytest.raises(ValueError, match="2 train steps in one call, but scan_steps is 1"):
         steps(state, key, layout.feed({"image": np.repeat(IMAGES, 2, axis=0)}))
     _, metrics = steps(state, key, layout.feed({"image": IMAGES}))
