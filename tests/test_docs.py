@@ -17,7 +17,7 @@ def pages():
 
         yield pages
         for name in ("pages", "proofs", "names", "drawings"):
-            sys.modules.pop(name)
+            sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")
