@@ -25,6 +25,8 @@ from genjax.train.state import TrainState
 from tests import tiny
 from tests.logged import logged_lines
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*(ROOT / "genjax").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")])
 # Modules whose files run as code when they are read, and ways to run text or a shell.

@@ -8,6 +8,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genjax.losses import beta_tc, gan, info_vae, likelihoods, penalties, quantized, vae
 
+pytestmark = pytest.mark.heavy
+
 B, D = 16, 4
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(2, B, D)).astype(np.float32)

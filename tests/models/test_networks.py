@@ -10,6 +10,8 @@ import pytest
 from genjax.models import autoencoder, dcgan, gan, mlp, unet
 from genjax.over_batch import DATA_AXIS
 
+pytestmark = pytest.mark.heavy
+
 KEY = jax.random.key(0)
 
 

@@ -9,6 +9,8 @@ from flax import linen as nn
 from genjax.models import dcgan, layers, normalization
 from genjax.over_batch import DATA_AXIS
 
+pytestmark = pytest.mark.heavy
+
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (8, 6, 6, 12)) * 2 + 1
 # Sums of some hundred float32 numbers of order one, in another order.
