@@ -76,6 +76,20 @@ def fold_in(key: Array, data: int | Array) -> Array:
     return jax.vmap(jax.random.fold_in, (0, None))(key, data)
 
 
+def per_example(key: Array, count: int, first: int | Array = 0) -> Array:
+    """One key per example, each a function of one key and the example's index alone.
+
+    Args:
+      key: one key.
+      count: number of examples.
+      first: index of the first of them.
+
+    Returns:
+      Keys [count], of the examples `first`, `first` + 1, …
+    """
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(count))
+
+
 def draw(sample: Callable[..., Array], key: Array, shape: tuple[int, ...]) -> Array:
     """Random numbers of a shape [B, ...], row by row where there is one key per example.
 

@@ -33,6 +33,13 @@ def test_a_wrong_number_of_keys_raises():
             wrong()
 
 
+def test_a_key_per_example_is_folded_with_the_examples_index():
+    one = jax.random.key(3)
+    found = jax.random.key_data(keys.per_example(one, 3, 5))
+    expected = [jax.random.key_data(jax.random.fold_in(one, i)) for i in (5, 6, 7)]
+    np.testing.assert_array_equal(found, jnp.stack(expected))
+
+
 def test_the_tangent_continues_the_exponential_with_its_slope():
     value, slope = jax.value_and_grad(numerics.exp_with_tangent)(jnp.asarray(32.0))
     np.testing.assert_allclose(value, np.exp(30.0) * 3, rtol=1e-6)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+
+from genjax.keys import per_example
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def average(
         rest = {name: value for name, value in batch.items() if name != "mask"}
         size = len(next(iter(rest.values())))
         mask = np.asarray(batch.get("mask", np.ones(size, bool)))
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, place + jnp.arange(size))
+        keys = per_example(key, size, place)
         for name, values in score(keys, rest).items():
             if values.shape != (size,):
                 raise ValueError(

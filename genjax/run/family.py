@@ -115,7 +115,7 @@ class Family:
         if self.draw is not None:
             return self.draw(key, n)
         assert self.latent is not None
-        each = jax.vmap(jax.random.fold_in, (None, 0))(key, jax.numpy.arange(n))
+        each = keys.per_example(key, n)
         return keys.normal(each, (n, *self.latent))
 
 

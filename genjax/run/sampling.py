@@ -10,6 +10,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from genjax.errors import ConfigError
+from genjax.keys import per_example
 from genjax.report.grids import to_uint8
 from genjax.run.family import Family
 from genjax.train import host_memory
@@ -134,7 +135,7 @@ class Sampler:
 
 def _in_chunks(make: Any, key: jax.Array, n: int, progress: bool) -> np.ndarray:
     """make(keys [chunk], rows [chunk]) -> images in 0..1, for n rows by one compiled program."""
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(n))
+    keys = per_example(key, n)
     chunk = min(CHUNK, n)
     parts = []
     with tqdm(total=n, unit="image", disable=None if progress else True) as bar:

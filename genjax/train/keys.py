@@ -9,8 +9,9 @@ run key                          jax.random.key(seed)
 """
 
 import jax
-import jax.numpy as jnp
 from jax import Array
+
+from genjax.keys import per_example
 
 # What the run's key is folded with; ROLLED_BACK counts on: 3, 4, … after 1, 2, … rollbacks.
 INIT, TRAIN, EVAL, ROLLED_BACK = 0, 1, 2, 3
@@ -81,6 +82,4 @@ def example_keys(step_key: Array, player: int, size: int, axis: str | None) -> A
       Keys, [size].
     """
     first = 0 if axis is None else jax.lax.axis_index(axis) * size
-    return jax.vmap(jax.random.fold_in, (None, 0))(
-        jax.random.fold_in(step_key, player), first + jnp.arange(size)
-    )
+    return per_example(jax.random.fold_in(step_key, player), size, first)
