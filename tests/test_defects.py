@@ -30,6 +30,7 @@ DENOISED = {"schedule": SCHEDULE, "target": predictions.velocity}
 # A cross entropy written by hand is NaN, in value and gradient, from a logit of 88 on.
 
 
+@pytest.mark.heavy
 def test_cross_entropy_of_logits_beyond_88_is_finite_with_the_right_gradient():
     # exp(89) is inf in float32: the textbook −x log σ(l) − (1−x) log(1−σ(l)) breaks there.
     logits = jnp.array([[89.0], [-89.0], [1e4], [-1e4]])
@@ -58,6 +59,7 @@ def iwae_of(theta, x, samples, f=importance.iwae):
 quick_iwae_of = jax.jit(iwae_of, static_argnums=(2, 3))
 
 
+@pytest.mark.heavy
 def test_the_iwae_gradient_weights_the_best_sample_most():
     x = jnp.linspace(-2, 2, 4)[:, None]
 
@@ -71,6 +73,7 @@ def test_the_iwae_gradient_weights_the_best_sample_most():
     assert (jnp.abs(slope - wrong) > 0.01).all()
 
 
+@pytest.mark.heavy
 def test_iwae_is_a_bound_which_more_samples_tighten():
     theta, x = 1.5, jnp.full((4000, 1), 1.2)
     exact = 0.5 * (1.2**2 / (theta**2 + 1) + math.log(2 * math.pi * (theta**2 + 1)))
@@ -176,6 +179,7 @@ RANDOM = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", RANDOM)
 def test_noise_does_not_depend_on_the_number_of_devices(name):
     loss = RANDOM[name]

@@ -8,6 +8,7 @@ import pytest
 from genjax import keys, numerics, over_batch
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey])
 def test_one_key_per_example_draws_each_example_from_its_own(make):
     one = make(0)
@@ -59,6 +60,7 @@ def test_mismatched_shapes_raise():
         numerics.check_same_shape(mean=jnp.ones(2), x=jnp.ones(3))
 
 
+@pytest.mark.heavy
 def test_reductions_cover_the_global_batch_with_and_without_a_mapped_axis():
     x = jnp.arange(8.0)
     each = jax.random.split(jax.random.key(0), 8)

@@ -126,6 +126,7 @@ def times_and_noise(recipe, x, key):
     return np.float64(t), np.float64(jax.random.normal(noise_key, x.shape, x.dtype))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", FORMULAS)
 def test_loss_is_the_formula_of_the_paper_in_float64(name):
     recipe, key = getattr(recipes, name), jax.random.key(0)
@@ -192,6 +193,7 @@ def gaussian_network(recipe, std):
     return predict, given
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["edm", "v_prediction", "rectified_flow", "score_sde_vp"])
 def test_a_perfect_network_samples_the_data(name):
     recipe, std = getattr(recipes, name), 0.5
@@ -204,6 +206,7 @@ def test_a_perfect_network_samples_the_data(name):
     assert np.std(samples) == pytest.approx(std, rel=0.05)
 
 
+@pytest.mark.heavy
 def test_the_edm_network_gets_unit_variance_and_a_quarter_of_log_sigma():
     predict, given = gaussian_network(recipes.edm, 0.5)
     n, t = 4000, jnp.repeat(jnp.array([0.0, 0.4, 1.0]), 4000)
@@ -215,6 +218,7 @@ def test_the_edm_network_gets_unit_variance_and_a_quarter_of_log_sigma():
     np.testing.assert_allclose(condition, np.log(np.float64(sigma)) / 4, rtol=1e-5)
 
 
+@pytest.mark.heavy
 def test_a_part_can_be_exchanged():
     recipe = replace(recipes.ddpm, weight=weightings.min_snr(5.0))
     x, key = jax.random.normal(jax.random.key(1), SHAPE), jax.random.key(0)

@@ -21,6 +21,7 @@ X = jnp.broadcast_to(jnp.array([-1.0, 1.0] * 64)[:, None, None, None], (128, SID
 PIXELS = SIDE**2
 
 
+@pytest.mark.heavy
 def test_the_readmes_snippet_runs_as_it_stands_and_gives_one_number_per_example():
     section = README.read_text().split("## One loss in your own code", 1)[1].split("\n## ", 1)[0]
     code = re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
@@ -52,6 +53,7 @@ def trained(loss, params, optimizer, steps=150):
     return run(params)
 
 
+@pytest.mark.heavy
 def test_a_hand_written_denoiser_learns_by_plain_gradient_descent():
     first, second = jax.random.split(jax.random.key(2))
     params = {
@@ -70,6 +72,7 @@ def test_a_hand_written_denoiser_learns_by_plain_gradient_descent():
     assert trained(loss, params, optax.sgd(0.01)) < PIXELS / 2
 
 
+@pytest.mark.heavy
 def test_a_flax_nnx_autoencoder_learns_a_code_of_one_bit():
     nnx = pytest.importorskip("flax.nnx")
 
@@ -96,6 +99,7 @@ def test_a_flax_nnx_autoencoder_learns_a_code_of_one_bit():
     assert trained(loss, params, optax.adam(0.03)) < PIXELS * math.log(2) / 2
 
 
+@pytest.mark.heavy
 def test_an_equinox_network_learns_a_flow():
     eqx = pytest.importorskip("equinox")
     network = eqx.nn.MLP(PIXELS + 1, PIXELS, 32, 1, key=jax.random.key(2))

@@ -71,6 +71,7 @@ def test_predictor_corrector_without_corrections_is_ddim(eta):
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_corrections_have_the_variance_of_langevin_steps_in_many_dimensions():
     # ‖ξ‖² and ‖g‖² are then d and d q/V², with q the variance of z and V that of the marginal.
     schedule, times, snr = schedules.RectifiedFlow(), steps.linear(8, 0.9, 0.1), 0.3
@@ -94,6 +95,7 @@ def test_corrections_have_the_variance_of_langevin_steps_in_many_dimensions():
     assert errors[1] < errors[0] / 2
 
 
+@pytest.mark.heavy
 def test_a_zero_score_takes_no_langevin_step():
     x = correctors.predictor_corrector(
         lambda z, t: z,

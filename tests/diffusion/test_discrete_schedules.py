@@ -57,6 +57,7 @@ def test_many_linear_steps_approach_the_vp_sde():
     assert error(4000) == pytest.approx(error(1000) / 4, rel=0.1)
 
 
+@pytest.mark.heavy
 def test_alpha_of_a_discrete_process_is_linear_between_its_steps():
     schedule = discrete_schedules.Discrete((0.1, 0.2))
     first, between, last = np.asarray(schedule.alpha(jnp.array([0.5, 0.75, 1.0])))

@@ -23,6 +23,7 @@ def schedule(request):
     return jax.tree.unflatten(structure, [leaves[0], *moved])
 
 
+@pytest.mark.heavy
 def test_log_snr_decreases_between_its_ends(schedule):
     ends = schedule.log_snr(jnp.array([0.0, 1.0]))
     np.testing.assert_allclose(ends, [13.3, -5.0], rtol=1e-6)
@@ -44,6 +45,7 @@ def test_log_snr_is_the_formula_in_float64(schedule):
     np.testing.assert_allclose(schedule.log_snr(TIMES), 13.3 - 18.3 * share, atol=1e-3)
 
 
+@pytest.mark.heavy
 def test_alpha_sigma_derivative_and_time_agree_with_log_snr(schedule):
     log_snr = np.float64(schedule.log_snr(TIMES))
     np.testing.assert_allclose(schedule.alpha(TIMES) ** 2, 1 / (1 + np.exp(-log_snr)), rtol=1e-5)
@@ -66,6 +68,7 @@ def test_it_starts_with_steep_features_of_little_weight():
     np.testing.assert_allclose(schedule.mixture.std(), 0.1 / 1024, rtol=0.09)
 
 
+@pytest.mark.heavy
 def test_it_is_a_pytree_of_its_parameters_and_starts_nearly_linear():
     schedule = learned_schedule.learned(jax.random.key(0))
     assert len(jax.tree.leaves(schedule)) == 5

@@ -50,6 +50,7 @@ def points():
     return jnp.asarray(MEAN + noise @ FACTOR.T, jnp.float32)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("schedule", "target"),
     [
@@ -69,6 +70,7 @@ def test_log_likelihood_is_the_gaussian_density(points, schedule, target):
     np.testing.assert_allclose(result.log_prob, expected, atol=0.03)
 
 
+@pytest.mark.heavy
 def test_log_likelihood_converges_at_fourth_order_in_float64():
     with jax.enable_x64(True):
         x = jnp.asarray(MEAN + np.random.default_rng(1).standard_normal((16, 3)) @ FACTOR.T)
@@ -122,6 +124,7 @@ def test_log_likelihood_is_the_density_of_a_mixture():
     np.testing.assert_allclose(result.log_prob, expected, atol=2e-3)
 
 
+@pytest.mark.heavy
 def test_hutchinson_is_unbiased_and_keyed_by_example(points):
     keys = jax.random.split(jax.random.key(1), 512)
     target = predictions.velocity
@@ -149,6 +152,7 @@ def test_hutchinson_is_unbiased_and_keyed_by_example(points):
     np.testing.assert_array_less(jnp.abs(estimates.mean(0) - exact), 4 * error)
 
 
+@pytest.mark.heavy
 def test_hutchinson_is_exact_for_a_diagonal_jacobian_and_takes_one_key_per_example():
     schedule, x = schedules.RectifiedFlow(), jax.random.normal(jax.random.key(2), (4, 2, 2, 1))
 
@@ -172,6 +176,7 @@ def test_hutchinson_is_exact_for_a_diagonal_jacobian_and_takes_one_key_per_examp
         run(keys[:2])
 
 
+@pytest.mark.heavy
 def test_the_probe_of_an_example_depends_on_its_key_alone(points):
     keys = jax.random.split(jax.random.key(4), 5)
     run = functools.partial(evaluate, PURE, target=predictions.velocity, n=6)
@@ -203,6 +208,7 @@ def test_sampling_from_the_latent_recovers_x(points):
     np.testing.assert_allclose(back, points, atol=2e-3)
 
 
+@pytest.mark.heavy
 def test_pmap_and_bfloat16(points):
     x = jnp.concatenate([points, points[:3]])
     target = predictions.velocity
@@ -220,6 +226,7 @@ def test_pmap_and_bfloat16(points):
     np.testing.assert_allclose(coarse.log_prob, full.log_prob, atol=0.3)
 
 
+@pytest.mark.heavy
 def test_rk4_is_of_fourth_order_on_trees_in_both_directions():
     def f(time, state):
         return {"a": state["a"] * time, "b": -state["b"] + time}
@@ -267,6 +274,7 @@ def test_a_prediction_of_another_shape_raises(points):
         )
 
 
+@pytest.mark.heavy
 def test_log_likelihood_matches_diffrax_with_adaptive_steps(points):
     diffrax = pytest.importorskip("diffrax")
 

@@ -144,6 +144,7 @@ def test_unipc_of_order_1_and_dpm_solver_take_the_same_first_step(x64):
 MEAN, VARIANCE = 0.7, 0.3
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("sampler", "options", "order"),
     [

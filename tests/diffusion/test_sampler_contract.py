@@ -114,6 +114,7 @@ def keys_from(seed):
     return jax.random.split(jax.random.key(seed), COUNT)
 
 
+@pytest.mark.heavy
 @every_sampler
 def test_from_pure_noise_to_clean_data_with_every_schedule_and_prediction(name):
     keys = keys_from(0)
@@ -143,6 +144,7 @@ def test_an_example_depends_on_its_own_key_alone(name):
     assert jnp.abs(one - other).max(1).at[2].set(1).min() > 0.01
 
 
+@pytest.mark.heavy
 @every_loop
 def test_jit_vmap_and_pmap_agree(name):
     keys = keys_from(3)
@@ -201,6 +203,7 @@ def test_the_network_is_traced_once_for_any_number_of_steps(name):
     assert calls == [(4,)]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["ddim", "euler", "heun", "2m", "unipc"])
 def test_deterministic_samplers_need_no_key_and_are_affine_for_gaussian_data(name):
     a, b = jax.random.normal(jax.random.key(8), (2, 4, SIZE))
@@ -222,6 +225,7 @@ def test_the_sample_lies_within_the_clip(name):
     assert np.float32(0.5) <= x.min() < x.max() <= np.float32(0.7)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["ddim eta", "2m sde", "corrector"])
 def test_one_key_and_raw_keys_are_accepted(name):
     keys = jax.random.split(jax.random.key(0), 4)

@@ -54,6 +54,7 @@ def grid_of(schedule, n):
     return times, np.array(schedule.alpha(times)), np.array(schedule.sigma(times))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("variance", [0.0, 1.0, "learned"])
 def test_ancestral_is_the_reverse_chain_in_alphas_and_betas(x64, given_noise, variance):
     schedule = discrete_schedules.DiscreteLinear(steps=40, beta_end=0.3)
@@ -176,6 +177,7 @@ def test_zero_churn_is_the_deterministic_sampler():
     np.testing.assert_allclose(plain, churned, atol=1e-4)
 
 
+@pytest.mark.heavy
 def test_churn_adds_no_more_noise_than_the_schedule_has_a_time_for(x64):
     # λ of the last time is finite: at t = 1 nothing can be added, and just before it only a part.
     schedule = discrete_schedules.Discrete((0.1, 0.3))
@@ -267,6 +269,7 @@ def moments_of(sampler, schedule, times, **options):
     return float(mean), float(jnp.sum((result[1:] - result[0]) ** 2) / variance[-1] - 1)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("schedule", [schedules.Cosine(), schedules.EDM(sigma_max=10.0)])
 @pytest.mark.parametrize(
     ("sampler", "options", "order"),
@@ -322,6 +325,7 @@ def test_heun_carries_every_quantile_of_noise_to_that_of_a_mixture(schedule):
     np.testing.assert_allclose(reached, quantiles, atol=5e-3)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("sampler", "order"), [(samplers.ddim, 1), (samplers.heun, 2)])
 def test_encoding_then_sampling_recovers_the_data_at_the_order(x64, sampler, order):
     schedule = schedules.RectifiedFlow()
@@ -338,6 +342,7 @@ def test_encoding_then_sampling_recovers_the_data_at_the_order(x64, sampler, ord
     assert errors[1] < 0.2**order
 
 
+@pytest.mark.heavy
 def test_encoding_a_gaussian_gives_its_standard_score(x64):
     schedule = schedules.RectifiedFlow()
     x = MEAN + np.sqrt(VARIANCE) * jnp.array([[-1.0], [0.0], [2.0]])
@@ -374,6 +379,7 @@ def test_clip_bounds_the_data_and_the_noise_follows(x64, clip):
     assert result.max() <= 0.3
 
 
+@pytest.mark.heavy
 def test_heun_skips_the_last_correction():
     calls = []
 

@@ -134,6 +134,7 @@ def test_log_snr_decreases_and_agrees_with_alpha_and_sigma(name):
     np.testing.assert_allclose(log_snr, log_snr_of((alpha, sigma)), rtol=rtol, atol=4e-6)
 
 
+@pytest.mark.heavy
 def test_ends_of_time():
     ends = jnp.array([0.0, 1.0])
     for name in ("rectified flow", "cosine", "sigmoid", "zero terminal"):

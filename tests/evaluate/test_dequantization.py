@@ -35,6 +35,7 @@ def exact():
     return -np.log2(high - low).mean()
 
 
+@pytest.mark.heavy
 def test_the_uniform_density_costs_eight_bits():
     width = 2 / 255
     volume = 2 + width  # the outer bins reach half a bin past −1 and 1
@@ -48,6 +49,7 @@ def test_the_uniform_density_costs_eight_bits():
     np.testing.assert_allclose(bits, 8, rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_the_mean_is_an_upper_bound_of_the_exact_bits(draws):
     error = draws.std() / DRAWS**0.5
     assert draws.mean() - exact() > 10 * error  # a Gaussian of half a bin: the gap is seen
@@ -84,6 +86,7 @@ def test_the_scale_of_training_does_not_matter():
     np.testing.assert_allclose(one, other, rtol=1e-4)
 
 
+@pytest.mark.heavy
 def test_noise_is_keyed_per_image_and_float_images_raise():
     image = jnp.broadcast_to(jnp.asarray(X), (3, *X.shape[1:]))
     keys = jax.random.split(jax.random.key(0), 3)

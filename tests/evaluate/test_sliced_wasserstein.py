@@ -10,11 +10,13 @@ from genjax.evaluate.sliced_wasserstein import sliced_wasserstein
 KEY = jax.random.key(0)
 
 
+@pytest.mark.heavy
 def test_the_distance_to_a_permutation_of_the_same_set_is_zero():
     x = jax.random.normal(KEY, (50, 4, 4, 1))
     assert sliced_wasserstein(x, x[::-1], KEY) == 0
 
 
+@pytest.mark.heavy
 def test_the_distance_of_a_shifted_set_is_the_rms_of_the_shift():
     x = jax.random.normal(KEY, (50, 16))
     shift = jnp.linspace(0, 1, 16)
@@ -23,6 +25,7 @@ def test_the_distance_of_a_shifted_set_is_the_rms_of_the_shift():
     np.testing.assert_allclose(found, np.sqrt(np.mean(shift**2)), rtol=0.06)
 
 
+@pytest.mark.heavy
 def test_two_gaussians_differ_by_their_standard_deviations():
     x = jax.random.normal(KEY, (20_000, 2))
     y = 3 * jax.random.normal(jax.random.key(1), (20_000, 2))

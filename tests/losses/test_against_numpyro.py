@@ -23,6 +23,7 @@ def nats(log_prob):
     return -log_prob.reshape(4, -1).sum(1)
 
 
+@pytest.mark.heavy
 def test_likelihoods_are_minus_the_log_probabilities_of_distributions():
     pairs = [
         (likelihoods.bernoulli_nll(A, BITS), dist.Bernoulli(logits=A).log_prob(BITS)),
@@ -43,6 +44,7 @@ def test_kl_is_that_of_distributions():
     np.testing.assert_allclose(vae.gaussian_kl(A, B, (B, A / 3)), -nats(theirs), rtol=1e-4)
 
 
+@pytest.mark.heavy
 def test_iwae_is_the_renyi_bound_at_alpha_0():
     samples, x = 5, jnp.array([[0.4, -1.1]])
     mean, log_var = jnp.array([[0.3, -0.2]]), jnp.array([[-0.5, 0.1]])

@@ -146,6 +146,7 @@ def test_quarter_turns_are_equally_frequent(probability):
     assert chisquare(np.bincount(turns, minlength=4), MANY * share).pvalue > 1e-3
 
 
+@pytest.mark.heavy
 def test_diff_augment_is_its_parts_in_turn_each_with_its_own_key():
     first, second, third = jax.random.split(KEY, 3)
     expected = aug.cutout(aug.translation(aug.color(IMAGES, first), second), third)
@@ -180,6 +181,7 @@ def every_picture(images, key):
     return {name: augment(images, key) for name, augment in AUGMENTATIONS.items()}
 
 
+@pytest.mark.heavy
 def test_augmentation_is_per_example_under_jit_vmap_pmap_and_permutation():
     keys = jax.random.split(KEY, BATCH)
     jitted = jax.jit(every_picture)
@@ -203,6 +205,7 @@ def test_raw_keys_are_accepted():
 # Gradients and types
 
 
+@pytest.mark.heavy
 def test_gradients_equal_finite_differences_example_by_example():
     keys = jax.random.split(KEY, BATCH)
     direction, weights = np.random.default_rng(2).normal(size=(2, *IMAGES.shape))
@@ -263,6 +266,7 @@ def test_quarter_turns_of_non_square_images_raise():
         aug.rotate90(IMAGES[:, 1:], KEY)
 
 
+@pytest.mark.heavy
 def test_binarized_pixels_are_bernoulli_of_their_grey_value():
     grey = jnp.tile(jnp.array([0.0, 0.2, 0.7, 1.0]), (1000, 1)).reshape(1000, 2, 2, 1)
     keys = jax.random.split(jax.random.key(0), 1000)

@@ -131,6 +131,7 @@ def test_the_loss_weighs_each_part_and_at_one_is_a_sampled_elbo():
     assert abs(difference.mean()) < 4 * difference.std() / 4
 
 
+@pytest.mark.heavy
 def test_pmap_vmap_per_example_keys_and_bfloat16():
     keys = jax.random.split(jax.random.key(0), 16)
     shards, split = X.reshape(8, 2, 4), keys.reshape(8, 2)
@@ -156,6 +157,7 @@ def test_extreme_variances_give_finite_parts_and_gradients():
         assert np.isfinite(slopes).all()
 
 
+@pytest.mark.heavy
 def test_codes_of_an_extreme_encoder_are_finite():
     def loss(log_var):
         parts = beta_tc.beta_tc(

@@ -38,6 +38,7 @@ def x():
     return STD * jax.random.normal(jax.random.key(0), (512, 2))
 
 
+@pytest.mark.heavy
 def test_the_exact_consistency_function_has_zero_loss_and_another_has_not(x):
     arguments = {"schedule": SCHEDULE, "times": consistency.uniform_pairs(18)}
     key = jax.random.key(1)
@@ -144,6 +145,7 @@ def test_heun_is_of_second_order():
     assert math.log2(error(2) / error(4)) == pytest.approx(2, abs=0.35)
 
 
+@pytest.mark.heavy
 def test_heun_is_the_same_on_every_schedule():
     # In z/α and σ/α all schedules are one ODE: the same levels give the same step.
     levels = jnp.array([2.0]), jnp.array([1.0])
@@ -161,6 +163,7 @@ def test_heun_is_the_same_on_every_schedule():
     np.testing.assert_allclose(results, results[0], rtol=1e-4)
 
 
+@pytest.mark.heavy
 def test_pseudo_huber_is_exact_near_zero_and_far_away_with_a_finite_gradient():
     c = 0.00054 * math.sqrt(6)
     for size in (0.0, 1e-12, 1e-6, 1e-3, 1.0, 1e6):

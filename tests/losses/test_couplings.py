@@ -51,6 +51,7 @@ def test_optimal_transport_finds_the_least_squared_distance():
     assert best < np.trace(distance)
 
 
+@pytest.mark.heavy
 def test_optimal_transport_undoes_a_permutation():
     x = jax.random.normal(jax.random.key(0), (24, 5))
     shuffled = jax.random.permutation(jax.random.key(1), x)
@@ -80,6 +81,7 @@ def test_sinkhorn_draws_from_the_entropic_plan():
     np.testing.assert_allclose(drawn, plan, atol=5 * 0.5 / np.sqrt(draws))
 
 
+@pytest.mark.heavy
 def test_sinkhorn_with_little_entropy_is_optimal_transport():
     # Apart by 1, so that every other permutation costs far more than the entropy gives.
     x = jnp.arange(24.0)[:, None] * jnp.ones(3)[None]
@@ -104,6 +106,7 @@ def test_independent_coupling_does_not_permute_the_noise():
 COUPLE = {"optimal": couplings.optimal_transport, "sinkhorn": couplings.sinkhorn(0.5)}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
 @pytest.mark.parametrize("layout", ["pmap", "jit"])
 @pytest.mark.parametrize("kind", ["one key", "a key per example", "raw keys"])
@@ -122,6 +125,7 @@ def test_devices_that_share_a_batch_couple_the_global_batch(name, kind, layout, 
     assert not np.array_equal(expected[:8], half)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", COUPLE)
 def test_an_axis_of_another_name_couples_each_share_on_its_own(name):
     x, eps = jax.random.normal(jax.random.key(3), (2, 2, 8, 3))

@@ -84,6 +84,7 @@ def test_value_is_the_formula_of_the_paper_in_float64(schedule, target):
     np.testing.assert_allclose(loss, np.minimum(snr, 5) / snr * squared, rtol=1e-5)
 
 
+@pytest.mark.heavy
 def test_noise_is_standard_normal_and_independent_of_time_and_data():
     recorded = Recorded(predictions.noise)
     x = jnp.zeros((4096, 2))
@@ -118,6 +119,7 @@ def gaussian_denoiser(schedule, target):
     return predict
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("target", EVERY)
 def test_ideal_denoiser_of_gaussian_data_has_the_conditional_variance(target):
     schedule, n = schedules.VP(), 20_000
@@ -137,6 +139,7 @@ def test_ideal_denoiser_of_gaussian_data_has_the_conditional_variance(target):
     )
 
 
+@pytest.mark.heavy
 def test_ideal_denoiser_of_a_mixture_has_the_conditional_variance_and_is_a_minimum():
     weights, means, std = np.array([0.3, 0.7]), np.array([-1.0, 0.8]), 0.2
     schedule, n = schedules.RectifiedFlow(), 40_000
@@ -216,6 +219,7 @@ def test_flow_matching_is_velocity_prediction_reweighted():
     np.testing.assert_allclose(flow, v / (t**2 + (1 - t) ** 2) ** 2, rtol=1e-4)
 
 
+@pytest.mark.heavy
 def test_edm_loss_is_that_of_karras_et_al_on_the_denoiser():
     schedule, s = schedules.EDM(), 0.5
     x = s * jax.random.normal(jax.random.key(1), (6, 3, 2))

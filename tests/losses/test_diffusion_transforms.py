@@ -116,6 +116,7 @@ ALONE = [
 X = np.random.default_rng(0).uniform(-1, 1, SHAPE).astype(np.float32)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("loss", ALONE, ids=lambda f: f.__name__)
 def test_example_depends_on_its_own_key_alone_on_any_number_of_devices(loss):
     keys = jax.random.split(jax.random.key(0), 8)
@@ -129,6 +130,7 @@ def test_example_depends_on_its_own_key_alone_on_any_number_of_devices(loss):
     np.testing.assert_allclose(spread[:, 0], value, rtol=1e-4)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
 @pytest.mark.parametrize("layout", ["pmap", "jit"])
 def test_a_coupled_batch_has_the_same_loss_on_any_number_of_devices(layout, devices):
@@ -141,6 +143,7 @@ def test_a_coupled_batch_has_the_same_loss_on_any_number_of_devices(layout, devi
 SHORT = [loss for loss in ALONE if loss not in (vlb_term, whole_vlb)]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("loss", [*SHORT, transported], ids=lambda f: f.__name__)
 def test_one_key_bfloat16_and_vmap(loss):
     keys = jax.random.split(jax.random.key(0), 2)
@@ -182,6 +185,7 @@ def test_keys_of_another_batch_size_raise(loss):
         jax.eval_shape(loss, jnp.float32(0.7), X, jax.random.split(jax.random.key(0), 7))
 
 
+@pytest.mark.heavy
 def test_raw_keys_are_accepted():
     keys = jax.random.split(jax.random.key(0), 8)
     old = denoising(jnp.float32(0.7), X, jax.random.key_data(keys))

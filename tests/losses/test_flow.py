@@ -17,6 +17,7 @@ def network(z, t):
     return jnp.tanh(z) * jnp.cos(3 * t).reshape(t.shape + (1,) * (z.ndim - 1))
 
 
+@pytest.mark.heavy
 def test_flow_matching_is_denoising_of_flow_on_rectified_flow():
     x, t = jax.random.normal(jax.random.key(1), (4, 3, 2)), jnp.array([0.0, 0.3, 0.8, 1.0])
     seen = []
@@ -72,6 +73,7 @@ def test_ideal_velocity_of_gaussian_data_has_the_conditional_variance():
     assert loss.mean() == pytest.approx(variance, rel=5 * np.sqrt(2 / N))
 
 
+@pytest.mark.heavy
 def test_optimal_transport_makes_straighter_flows():
     x = jnp.where(jax.random.bernoulli(jax.random.key(0), 0.5, (256, 2)), 2.0, -2.0)
     key, t = jax.random.key(1), jnp.full(256, 0.5)
@@ -153,6 +155,7 @@ def test_invalid_arguments_raise_with_one_line():
         flow.flow_matching(lambda z, t: z[:, :1], x, key)
 
 
+@pytest.mark.heavy
 def test_a_coupling_takes_data_noise_and_key_and_the_default_is_independent():
     x, t, seen = jax.random.normal(jax.random.key(1), (5, 2)), jnp.full(5, 0.5), []
 

@@ -336,6 +336,7 @@ def test_jit_vmap_and_bfloat16_agree_with_the_plain_loss(name):
         )
 
 
+@pytest.mark.heavy
 def test_losses_on_eight_devices_equal_those_on_one():
     real, fake = np.random.default_rng(11).normal(size=(2, 32)).astype(np.float32)
     everywhere = {n: g for n, g in GAMES.items() if n != "relativistic_average"} | {
@@ -351,6 +352,7 @@ def test_losses_on_eight_devices_equal_those_on_one():
             np.testing.assert_allclose(ours.ravel(), theirs, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.heavy
 def test_relativistic_average_over_devices_has_the_gradient_of_one_device():
     rng = np.random.default_rng(12)
     real, fake = rng.normal(size=(2, 32, 3)).astype(np.float32)

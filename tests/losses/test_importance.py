@@ -64,6 +64,7 @@ def mean_and_error(samples):
     return np.mean(samples, 0), np.std(samples, 0) / math.sqrt(len(samples))
 
 
+@pytest.mark.heavy
 def test_the_bounds_decrease_with_k_to_minus_log_p():
     means, errors = zip(*(mean_and_error(draws_of_iwae(k, 2000)) for k in (1, 5, 50)), strict=True)
     for k in range(2):
@@ -109,6 +110,7 @@ def test_log_weights_are_the_float64_densities():
     np.testing.assert_allclose(log_w, log_joint - log_q, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.heavy
 def test_the_likelihood_in_chunks_is_iwae_for_any_chunk():
     log_w = run(importance.log_weights, ROUGH, W, KEY, 6)
     full = special.logsumexp(log_w, 0) - math.log(6)
@@ -171,6 +173,7 @@ def scalar_slopes(samples, n):
     ]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("samples", [1, 2])
 def test_both_gradients_are_unbiased_for_encoder_and_decoder(samples):
     for slopes in scalar_slopes(samples, 50_000):
@@ -183,6 +186,7 @@ def test_both_gradients_are_unbiased_for_encoder_and_decoder(samples):
             assert abs(mean - (up - down) / 2e-5) < 4 * error, name
 
 
+@pytest.mark.heavy
 def test_the_encoder_gradient_of_dreg_is_less_noisy_increasingly_with_k():
     ratios = []
     for samples, n in ((2, 50_000), (32, 2000)):
@@ -191,6 +195,7 @@ def test_the_encoder_gradient_of_dreg_is_less_noisy_increasingly_with_k():
     assert ratios[1] < ratios[0] < 1
 
 
+@pytest.mark.heavy
 def test_dreg_has_iwaes_value_and_decoder_gradient_and_an_encoder_gradient_of_its_own():
     ours, plain = (slopes_of(f, ROUGH, W, KEY, 6) for f in (importance.dreg, importance.iwae))
     np.testing.assert_allclose(ours[0], plain[0], rtol=1e-6)
@@ -207,6 +212,7 @@ def test_at_the_exact_posterior_the_encoder_gradient_of_dreg_is_exactly_zero():
         assert np.abs(plain[name]).max() > 0.01
 
 
+@pytest.mark.heavy
 def test_the_second_decoder_evaluation_of_dreg_is_merged_by_xla():
     big, x = jnp.ones((256, 64)), jnp.ones((32, 256))
     q = {"V": jnp.ones((64, 256)), "log_var": jnp.zeros(64)}
@@ -229,6 +235,7 @@ def test_extreme_weights_and_variances_give_finite_values_and_gradients(f, size)
     assert all(np.isfinite(s).all() for s in jax.tree.leaves(slopes))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("f", [importance.iwae, importance.dreg, importance.log_likelihood])
 def test_per_example_keys_vmap_and_pmap_agree_with_the_batch(f):
     keys = jax.random.split(KEY, 4)
@@ -272,6 +279,7 @@ def test_mismatched_shapes_raise_naming_both():
             f(*model(ROUGH, W), X, three, nll=nll, samples=2)
 
 
+@pytest.mark.heavy
 def test_with_the_true_posterior_the_mean_elbo_and_iwae_over_noise_are_the_likelihood():
     # x|z ~ N(z, 1/2), z ~ N(0, 1): x ~ N(0, 3/2), z|x ~ N(2x/3, 1/3).
     x = jnp.array([[-1.5], [0.2], [2.0]])

@@ -74,6 +74,7 @@ decode = partial(jnp.pad, pad_width=((0, 0), (0, 2)))
 call = jax.jit(partial(info_vae.info_vae, encode, decode, nll=likelihoods.gaussian_nll))
 
 
+@pytest.mark.heavy
 def test_alpha_0_scale_1_is_the_elbo_and_alpha_1_has_no_kl():
     parts = call(X, jax.random.key(0))
     elbo = vae.elbo(encode, decode, X, jax.random.key(0), nll=likelihoods.gaussian_nll)
@@ -85,6 +86,7 @@ def test_alpha_0_scale_1_is_the_elbo_and_alpha_1_has_no_kl():
     )
 
 
+@pytest.mark.heavy
 def test_the_mmd_detects_codes_that_do_not_follow_the_prior():
     @jax.jit
     @jax.vmap
@@ -99,6 +101,7 @@ def test_the_mmd_detects_codes_that_do_not_follow_the_prior():
     assert shifted.mean() > 10 * shifted.std() / math.sqrt(200)
 
 
+@pytest.mark.heavy
 def test_pmap_vmap_per_example_keys_and_bfloat16():
     keys = jax.random.split(jax.random.key(0), 16)
     shards, split = X.reshape(8, 2, 4), keys.reshape(8, 2)

@@ -174,6 +174,7 @@ def finite_differences(f, parameters, x, step=1e-6):
     return jax.tree.unflatten(tree, slopes)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("case", CASES)
 def test_value_and_gradient_are_the_float64_reference(case):
     loss, reference, parameters, x = CASES[case]
@@ -194,6 +195,7 @@ def test_value_and_gradient_are_the_float64_reference(case):
             np.testing.assert_allclose(ours[b], theirs, rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("value", "variance"), [(-1e4, 0.5), (-200, 0.5), (200, -0.5), (1e4, -0.5)]
 )
@@ -208,6 +210,7 @@ def test_a_variance_beyond_float32_is_finite_and_its_gradient_points_back(value,
     assert at_mean[0, 0] == 0.5  # no residual: only ½ log σ² is left
 
 
+@pytest.mark.heavy
 def test_bernoulli_curves_at_a_zero_logit():
     def nll(logit):
         return likelihoods.bernoulli_nll(jnp.full((1, 1), logit), jnp.full((1, 1), 0.3))[0]
@@ -277,6 +280,7 @@ def test_bytes_cast_to_bfloat16_hardly_change_the_likelihood():
     np.testing.assert_allclose(rounded, exact, rtol=1e-3)
 
 
+@pytest.mark.heavy
 def test_the_optimal_variance_minimises_the_batch_mean_which_is_half_d_log_mse():
     mean, x = normal(8, 5), bytes_(8, 5)
     mse = np.mean((np.float64(x) - mean) ** 2)
@@ -324,6 +328,7 @@ def test_the_optimal_variance_on_eight_devices_is_that_of_the_global_batch():
 TRANSFORMED = [name for name in CASES if "," not in name]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("case", TRANSFORMED)
 def test_vmap_and_pmap_agree_with_the_batch_and_bfloat16_sums_in_float32(case):
     loss, _, parameters, x = CASES[case]

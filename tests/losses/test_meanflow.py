@@ -40,6 +40,7 @@ R = jnp.linspace(0.0, 0.5, 64)
 T = jnp.linspace(0.5, 1.0, 64)
 
 
+@pytest.mark.heavy
 def test_the_exact_average_velocity_has_zero_loss_and_another_has_not(x):
     arguments = {"times": (R, T), "guide": velocity, "power": 0.0}
     loss = meanflow.meanflow(average, x, jax.random.key(1), **arguments)
@@ -55,6 +56,7 @@ def test_one_step_with_the_average_velocity_is_a_sample():
     np.testing.assert_allclose(eps - average(eps, zero, one), STD * eps, rtol=1e-5)
 
 
+@pytest.mark.heavy
 def test_average_velocity_is_a_stationary_point_of_the_unguided_loss():
     # With v = ε − x instead of its mean the gradient vanishes only in expectation.
     n = 40_000

@@ -99,6 +99,7 @@ def test_the_gradient_of_the_penalties_of_a_linear_critic_is_the_closed_form():
         np.testing.assert_allclose(slopes[name], per_example, rtol=32 * EPS32, err_msg=name)
 
 
+@pytest.mark.heavy
 def test_the_one_sided_penalty_of_flat_critics_has_no_gradient():
     flat = 0.9 * WEIGHTS / np.linalg.norm(WEIGHTS)
 
@@ -118,6 +119,7 @@ def test_a_critic_without_slope_has_a_finite_gradient(name):
     np.testing.assert_array_equal(slope, np.zeros(SIZE))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("norm", [1e-25, 1e18])
 def test_slopes_whose_squares_leave_the_float32_range_have_the_right_gradient(norm):
     direction = (WEIGHTS / np.linalg.norm(WEIGHTS)).astype(np.float32)
@@ -156,6 +158,7 @@ def test_r1_and_its_gradient_on_a_quadratic_critic_are_the_closed_forms():
     np.testing.assert_allclose(gradient, outer + outer.T, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_penalties_of_a_tanh_network_equal_float64_numpy_with_their_gradients():
     W, v = normal(4, 7, SIZE), normal(5, 7)
 
@@ -231,6 +234,7 @@ def test_wgan_gp_interpolates_with_one_uniform_weight_per_example():
     np.testing.assert_array_equal(slope, 1)
 
 
+@pytest.mark.heavy
 def test_dragan_perturbs_by_gaussian_noise_of_the_given_scale():
     center, scale = 100.0, 2.0
     real = np.full((20_000, 1), center, np.float32)
@@ -381,6 +385,7 @@ def test_path_length_over_devices_equals_one_device():
     np.testing.assert_allclose(many.penalty.ravel(), one.penalty, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_path_length_of_a_constant_generator_has_a_finite_gradient():
     def loss(matrix):
         return penalties.path_length(
@@ -402,6 +407,7 @@ def every_penalty(real, fake, key, critic=bent):
     return {name: penalty(critic, real, fake, key) for name, penalty in CRITIC_PENALTIES.items()}
 
 
+@pytest.mark.heavy
 def test_penalties_are_per_example_under_jit_vmap_pmap_and_permutation():
     keys = jax.random.split(KEY, BATCH)
     jitted = jax.jit(every_penalty)
@@ -418,6 +424,7 @@ def test_penalties_are_per_example_under_jit_vmap_pmap_and_permutation():
         np.testing.assert_allclose(backward[name], plain[::-1], **close)
 
 
+@pytest.mark.heavy
 def test_gradients_equal_finite_differences_of_each_penalty():
     @jax.jit
     def sums(scale):

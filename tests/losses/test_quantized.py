@@ -115,6 +115,7 @@ def test_the_average_has_no_gradient():
     np.testing.assert_array_equal(slope, 0)
 
 
+@pytest.mark.heavy
 def test_perplexity_counts_the_codes_in_use():
     np.testing.assert_allclose(quantized.perplexity(jnp.array([[0, 1], [2, 3]]), 9), 4, rtol=1e-6)
     np.testing.assert_allclose(quantized.perplexity(jnp.zeros((3, 3), int), 9), 1, rtol=1e-6)
@@ -127,6 +128,7 @@ LEVELS = (8, 5, 3, 4)
 fsq = jax.jit(partial(quantized.finite_scalar_quantize, levels=LEVELS))
 
 
+@pytest.mark.heavy
 def test_every_finite_scalar_code_is_reached_and_has_a_unique_index():
     z = np.linspace(-8, 8, 4001, dtype=np.float32)
     grids = [np.unique(fsq(np.repeat(z[:, None], 4, 1))[:, i]) for i in range(4)]
@@ -164,6 +166,7 @@ def test_extremes_stay_finite():
     assert np.isfinite(slope).all()
 
 
+@pytest.mark.heavy
 def test_vmap_pmap_and_bfloat16():
     full = quantize(Z, BOOK)
     one = jax.vmap(lambda z: jax.tree.map(lambda a: a[0], quantize(z[None], BOOK)))(Z)

@@ -59,6 +59,7 @@ def test_low_discrepancy_puts_one_time_into_each_stratum(keys):
     np.testing.assert_array_equal(np.sort(np.floor(t * 64)), np.arange(64))
 
 
+@pytest.mark.heavy
 def test_low_discrepancy_has_far_less_variance_than_independent_times():
     def mean_of_square(sampler):
         keys = jax.random.split(jax.random.key(2), 200)
@@ -76,6 +77,7 @@ def test_steps_are_uniform_on_one_to_steps_over_steps():
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", [*SAMPLERS, "steps"])
 def test_a_time_depends_on_its_own_key_alone(name):
     sampler = {**SAMPLERS, "steps": times.Steps(1000)}[name]
@@ -126,6 +128,7 @@ def test_loss_history_is_the_resampler_of_nichol_and_dhariwal():
     assert warm[-1] is True
 
 
+@pytest.mark.heavy
 def test_importance_keeps_the_expectation_and_lowers_the_variance():
     steps, n = 10, 20_000
     loss_of = jnp.arange(1, steps + 1, dtype=jnp.float32) ** -2
@@ -148,6 +151,7 @@ def test_a_history_of_zeros_stays_uniform_and_shapes_must_agree():
         times.record(history, jnp.ones(4), jnp.ones(3))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
 @pytest.mark.parametrize("layout", ["pmap", "jit"])
 @pytest.mark.parametrize("kind", ["one key", "a key per example"])

@@ -62,6 +62,7 @@ def test_kl_and_its_gradient_are_the_float64_reference(inputs):
         np.testing.assert_allclose(slope, (up - down) / (2 * step), rtol=2e-4, atol=1e-4)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("log_var", [-1e4, 90.0, 1e4])
 def test_a_kl_beyond_float32_is_finite_with_a_gradient_that_points_back(log_var):
     mean = jnp.ones((1, 2))
@@ -78,6 +79,7 @@ def test_a_kl_is_exact_below_the_limit_of_its_tangent():
     np.testing.assert_allclose(kl, reference_kl(np.ones((1, 2)), 59.0).sum(1), rtol=1e-5)
 
 
+@pytest.mark.heavy
 def test_above_a_ratio_of_e60_the_kl_continues_as_its_tangent():
     def kl(log_var):
         return vae.gaussian_kl(jnp.ones((1, 1)), log_var.reshape(1, 1))[0]
@@ -130,6 +132,7 @@ def test_the_elbo_of_a_linear_vae_is_its_closed_form():
     np.testing.assert_allclose(parts.kl[0], reference_kl(mean, LOG_VAR).sum(), rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_a_linear_vae_trained_on_the_elbo_reaches_probabilistic_pcas_likelihood():
     data = RNG.standard_normal((200, 2)) @ RNG.standard_normal((2, 5)) * 1.5
     data += 0.5 * RNG.standard_normal((200, 5))
@@ -177,6 +180,7 @@ def test_a_linear_vae_trained_on_the_elbo_reaches_probabilistic_pcas_likelihood(
     assert loss(start, jax.random.key(0)) > pca + 1
 
 
+@pytest.mark.heavy
 def test_codes_and_their_gradients_are_those_of_the_reparameterisation():
     mean, log_var = normal(2000, 2), normal(2000, 2)
     z, slope_of = jax.vjp(lambda m, v: vae.reparameterize(m, v, jax.random.key(3)), mean, log_var)
@@ -187,6 +191,7 @@ def test_codes_and_their_gradients_are_those_of_the_reparameterisation():
     np.testing.assert_allclose(by_log_var, (z - mean) / 2, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_with_per_example_keys_noise_depends_on_an_examples_key_alone():
     keys = jax.random.split(jax.random.key(0), 8)
     full = linear_elbo(X, keys)
@@ -200,6 +205,7 @@ def test_with_per_example_keys_noise_depends_on_an_examples_key_alone():
     assert len(np.unique(one)) == 8  # one key draws other noise for each image
 
 
+@pytest.mark.heavy
 def test_pmap_and_vmap_agree_with_the_batch():
     keys = jax.random.split(jax.random.key(0), 8)
     full = linear_elbo(X, keys)
@@ -211,6 +217,7 @@ def test_pmap_and_vmap_agree_with_the_batch():
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), mapped(X, keys), full)
 
 
+@pytest.mark.heavy
 def test_bfloat16_codes_keep_their_dtype_and_the_sums_are_float32():
     seen = []
     parts = vae.elbo(
@@ -250,6 +257,7 @@ def test_free_bits_of_an_image_floor_each_latent_and_stop_its_gradient():
     np.testing.assert_array_equal(slopes, [[0, 1], [1, 0]])
 
 
+@pytest.mark.heavy
 def test_free_bits_of_a_batch_floor_the_mean_over_the_batch():
     kl = jnp.array([[0.1, 2.0], [0.6, 0.3]])  # batch means .35 and 1.15
     value, slope = jax.value_and_grad(lambda k: vae.free_bits_of_batch(k, 0.5).mean())(kl)

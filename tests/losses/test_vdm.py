@@ -39,6 +39,7 @@ def share(snr):
     return STD**2 * snr / (1 + STD**2 * snr)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("steps", [None, 10])
 def test_each_part_is_the_closed_form_for_a_gaussian(steps):
     parts = jax.jit(
@@ -64,6 +65,7 @@ def test_bound_is_the_entropy_except_at_the_two_ends():
     assert sum(parts_in_closed_form(error)) - entropy == pytest.approx(0, abs=2e-3)
 
 
+@pytest.mark.heavy
 def test_continuous_loss_is_the_limit_of_the_discrete_one():
     x, key = data(jax.random.key(0)), jax.random.key(1)
 
@@ -130,6 +132,7 @@ def test_every_prediction_gives_the_same_bound():
         np.testing.assert_allclose(other, first, rtol=1e-3)
 
 
+@pytest.mark.heavy
 def test_learned_schedule_changes_the_variance_but_not_the_bound_and_its_ends_do():
     schedule = learned_schedule.learned(jax.random.key(5), features=16)
     x = data(jax.random.key(0))

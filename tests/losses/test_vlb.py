@@ -80,6 +80,7 @@ def terms_and_input():
     return run(image())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("variance", VARIANCES)
 def test_every_term_is_that_of_ho_et_al_in_float64(variance, terms_and_input):
     terms, z, t = terms_and_input
@@ -115,6 +116,7 @@ def test_prior_is_the_kl_to_a_standard_normal():
     np.testing.assert_allclose(tiny, -0.5 * (alpha_bar + np.log1p(-alpha_bar)), rtol=1e-2)
 
 
+@pytest.mark.heavy
 def test_vlb_adds_the_terms_of_all_steps():
     x = image((4, 3, 2))
     arguments = {"schedule": SCHEDULE, "target": predictions.velocity, "steps": STEPS}
@@ -152,6 +154,7 @@ def ideal(std, schedule, steps):
     return predict
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("std", [1.0, 0.5])
 def test_bound_of_the_exact_reverse_process_is_the_gaussians_entropy(std):
     schedule = discrete_schedules.DiscreteLinear(STEPS, 0.02, 0.6)
@@ -174,6 +177,7 @@ def test_bound_of_the_exact_reverse_process_is_the_gaussians_entropy(std):
     assert error < 0.25
 
 
+@pytest.mark.heavy
 def test_bound_with_a_fixed_variance_approaches_the_entropy_with_more_steps():
     std, n, gaps = 0.1, 20_000, []
     x = std * jax.random.normal(jax.random.key(0), (n, 1))
@@ -208,6 +212,7 @@ def discretized_gaussian_vjp(x, mean, log_var):
 MEANS = np.array([-0.9, -0.3, 0.0, 0.5, 0.99])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("log_var", [-14.0, -9.2, -6.0, -2.0, 3.0, 12.0])
 def test_discretized_gaussian_is_the_mass_of_the_bin_in_value_and_gradient(log_var):
     x, mean = (np.ravel(v).astype(np.float32) for v in np.meshgrid(LEVELS, MEANS))
@@ -247,6 +252,7 @@ def test_discretized_gaussian_is_finite_in_value_and_gradient_at_the_extremes():
     assert all(np.isfinite(g).all() for g in gradients)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("log_var", [-70.0, -100.0, -300.0])
 def test_discretized_gaussian_of_an_overconfident_mean_is_finite_and_points_back(log_var):
     x = np.float32(LEVELS[[100, 255]])
@@ -262,6 +268,7 @@ def test_discretized_gaussian_of_an_overconfident_mean_is_finite_and_points_back
     assert all(np.isfinite(g).all() for g in gradients)
 
 
+@pytest.mark.heavy
 def test_hybrid_trains_the_prediction_by_the_square_and_the_variance_by_the_bound():
     x, step, key = image((5, 3, 2)), jnp.array([1, 2, 7, 13, 20]), jax.random.key(0)
     arguments = {"schedule": SCHEDULE, "target": predictions.noise, "steps": STEPS}

@@ -30,6 +30,7 @@ FORMULAS = {
 }  # fmt: skip
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", FORMULAS)
 def test_weight_is_the_formula_of_the_paper_and_finite_at_the_extremes(name):
     weight, expected = FORMULAS[name]

@@ -30,12 +30,14 @@ def reference(q, k, v):
     return y
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
 def test_attention_is_the_softmax_weighted_sum(scale):
     given = drawn(scale=scale)
     np.testing.assert_allclose(attend(*given), reference(*given), rtol=2e-5, atol=2e-6 * scale)
 
 
+@pytest.mark.heavy
 def test_overflowing_logits_select_the_largest():
     q, k, v = drawn()
     k = k.at[:, 4].set(1e4 * jnp.sign(q[:, 0]))  # key 4 beats all others at query 0
@@ -44,6 +46,7 @@ def test_overflowing_logits_select_the_largest():
     assert all(bool(jnp.isfinite(g).all()) for g in gradients)
 
 
+@pytest.mark.heavy
 def test_first_and_second_derivatives_match_jax_nn():
     given = drawn()
     direction = [jnp.cos(5 * x) for x in given]
@@ -60,6 +63,7 @@ def test_first_and_second_derivatives_match_jax_nn():
         jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-4), ours, theirs)
 
 
+@pytest.mark.heavy
 def test_bfloat16_is_kept_and_its_softmax_is_in_float32():
     given = drawn(t=64, s=64, dtype=jnp.bfloat16)
     y = attend(*given)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from genjax.models import codes
 
@@ -29,6 +30,7 @@ def test_the_fit_finds_mean_and_covariance():
     np.testing.assert_allclose(covariance, FACTOR @ FACTOR.T, atol=0.1)
 
 
+@pytest.mark.heavy
 def test_coloured_noise_has_the_moments_of_the_codes():
     z = jax.random.normal(jax.random.key(0), (50_000, 3))
     drawn = codes.colour(fitted(), z)
@@ -36,11 +38,13 @@ def test_coloured_noise_has_the_moments_of_the_codes():
     np.testing.assert_allclose(jnp.cov(drawn.T), FACTOR @ FACTOR.T, atol=0.15)
 
 
+@pytest.mark.heavy
 def test_whitening_undoes_colouring():
     z = jax.random.normal(jax.random.key(0), (100, 3))
     np.testing.assert_allclose(codes.whiten(fitted(), codes.colour(fitted(), z)), z, atol=1e-3)
 
 
+@pytest.mark.heavy
 def test_codes_that_span_fewer_dimensions_have_a_cholesky_factor():
     flat = jnp.concatenate([sample(0, 1000)[:, :1]] * 3, axis=1)
     moments = codes.standard(3)

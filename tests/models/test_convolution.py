@@ -72,6 +72,7 @@ CASES = [
 ]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("size", "window", "c", "d", "stride", "padding"), CASES)
 @pytest.mark.parametrize("kind", [(conv, lax_conv), (conv_transpose, lax_conv_transpose)])
 def test_value_and_gradients_match_lax(kind, size, window, c, d, stride, padding):
@@ -80,6 +81,7 @@ def test_value_and_gradients_match_lax(kind, size, window, c, d, stride, padding
     assert_close(ours, theirs)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("window", [(3, 3), (5, 1)])
 def test_upsampled_convolution_is_the_convolution_of_doubled_pixels(window):
     x, kernel = arrays((2, 3, 4, 18), (*window, 18, 17))
@@ -135,6 +137,7 @@ def checkpointed(f):
     return jax.grad(jax.checkpoint(energy(f)), ALL)(X, *KERNELS)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "transform",
     [
@@ -151,6 +154,7 @@ def test_transformations_match_lax(transform):
     assert_close(ours, theirs)
 
 
+@pytest.mark.heavy
 def test_pmapped_and_sharded_gradients_are_those_of_one_device():
     gradient = jax.grad(energy(NETWORKS[0]), ALL)
     expected = jax.jit(gradient)(X, *KERNELS)

@@ -30,6 +30,7 @@ def assert_trees_close(ours, theirs, **tolerance):
 SUMS = {"rtol": 1e-4, "atol": 1e-4}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
@@ -51,6 +52,7 @@ def test_layers_match_linen_in_parameters_values_and_gradients(ours, theirs):
     )
 
 
+@pytest.mark.heavy
 def test_upsample_conv_matches_linens_conv_of_doubled_pixels():
     variables = layers.UpsampleConv(5).init(KEY, X)
     doubled = X.repeat(2, axis=1).repeat(2, axis=2)
@@ -58,6 +60,7 @@ def test_upsample_conv_matches_linens_conv_of_doubled_pixels():
     np.testing.assert_allclose(layers.UpsampleConv(5).apply(variables, X), expected, **SUMS)
 
 
+@pytest.mark.heavy
 def test_attention_starts_as_identity_and_mixes_all_pixels_of_one_image():
     module = layers.Attention(head_features=6, groups=4)
     variables = module.init(KEY, X)
@@ -96,6 +99,7 @@ def test_time_embedding_is_that_of_a_thousand_steps():
     np.testing.assert_allclose(e, np.concatenate([np.sin(angle), np.cos(angle)], 1), atol=1e-4)
 
 
+@pytest.mark.heavy
 def test_dropout_rescales_and_depends_on_the_key_of_each_example():
     module = layers.Dropout(0.3)
     keys = jax.random.split(KEY, 8)
