@@ -1,6 +1,7 @@
 """The rooms stay apart: what each may import, by ast, and what importing one loads."""
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -71,7 +72,8 @@ def module(path: Path) -> str:
 MODULES = {module(path): path for path in sorted(GENJAX.rglob("*.py"))}
 
 
-def code_lines(path: Path) -> set[int]:
+@functools.cache
+def code_lines(path: Path) -> frozenset[int]:
     """The numbers of the lines that hold code."""
     lines: set[int] = set()
     nothing = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
@@ -83,7 +85,7 @@ def code_lines(path: Path) -> set[int]:
         match node:
             case ast.Expr(value=ast.Constant(value=str())):  # a docstring, of a field too
                 lines -= set(range(node.lineno, node.end_lineno + 1))
-    return lines
+    return frozenset(lines)
 
 
 def functions(path: Path) -> list[ast.FunctionDef]:
