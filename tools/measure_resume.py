@@ -35,7 +35,8 @@ def draw_images(folder):
 
 def command(name, family, images, directory, steps, dispatch):
     """Runs the experiment's own command up to `steps`, in another process."""
-    module = ["tests.families", name] if family.slices else [family.experiment.__name__]
+    ours = family.experiment.__name__.startswith("experiments.") and not family.slices
+    module = [family.experiment.__name__] if ours else ["tests.families", name]
     flags = (
         f"--run.dir {directory} --run.steps {steps} --run.every 5 --run.scan-steps {dispatch} "
         f"--run.batch {BATCH} --run.samples 4 --run.devices 2 "
