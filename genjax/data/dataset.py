@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cached_property
+from typing import Any
 
 from genjax.data.errors import DataError
 from genjax.data.images import Images
-from genjax.data.opening import open_images
+from genjax.data.opening import MEMORY, Collection, find
+from genjax.data.report import Report
 from genjax.data.settings import ARRAYS, DataSettings
 
 
@@ -20,11 +22,32 @@ class ImageSpec:
       shape: (H, W, C) of one image.
       classes: number of classes, 0 where there are no labels.
       count: number of images to train on.
+      names: of the classes, where they are known.
     """
 
     shape: tuple[int, int, int]
     classes: int
     count: int
+    names: tuple[str, ...] = ()
+
+    def classes_for(self, flag: str) -> int:
+        """The number of classes, for a network that is conditioned on them.
+
+        Args:
+          flag: that asks for it.
+
+        Returns:
+          At least 2.
+
+        Raises:
+          DataError: where there are none to tell apart.
+        """
+        if self.classes < 2:
+            raise DataError(
+                f"{flag} needs labels, and these images have none: sort all of them into one "
+                "subfolder for each class, or leave the flag out"
+            )
+        return self.classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,17 +82,19 @@ class Dataset:
                     else "the images came as arrays: give them to run.open, or say where a copy "
                     "of them is"
                 )
-            self.splits[name] = open_images(
-                self.settings.name,
-                split=name,
-                data_dir=self.settings.dir,
-                folder=self.settings.folder,
-                size=self.settings.size,
-                channels=self.settings.channels,
-                bad=self.settings.bad,
-                download=self.settings.download,
-            )
+            self.splits[name] = self._found.open(name, MEMORY)
         return self.splits[name]
+
+    @cached_property
+    def _found(self) -> Collection:
+        return find(self.settings)
+
+    @property
+    def report(self) -> Report:
+        """What was understood of the data set, beside the images of its splits."""
+        if self.settings.name == ARRAYS:
+            return Report({name: len(images) for name, images in self.splits.items()}, "as given")
+        return self._found.report
 
     @property
     def train(self) -> Images:
@@ -84,52 +109,46 @@ class Dataset:
     @property
     def spec(self) -> ImageSpec:
         """Shape, classes and count of the images to train on."""
-        return ImageSpec(self.train.shape[1:], self.train.num_classes, len(self.train))
+        train = self.train
+        return ImageSpec(train.shape[1:], train.num_classes, len(train), train.classes)
 
 
 def folder(
-    path: str | os.PathLike[str],
-    *,
-    size: int = 64,
-    channels: int = 3,
-    bad: Literal["refuse", "skip"] = "refuse",
+    path: str | os.PathLike[str], *, size: int | tuple[int, int] = 64, **settings: Any
 ) -> Dataset:
-    """A folder of images; its subfolders are the classes.
+    """A folder of images; its subfolders are the classes, or the splits by their names.
 
-    A folder that contains only train and test (or val, validation) is split so. Of any other, one
-    image in ten is held out, chosen by a hash of its path.
+    Subfolders called train, test, val or the like are the splits. Where there is no test split, one
+    image in ten of each class is held out, chosen by a hash of its path.
 
     Args:
-      path: the folder.
-      size: side length in pixels, by resizing and a centre crop.
-      channels: 1 for greyscale, 3 for colour.
-      bad: what to do about a file that is damaged, too large or a link out of the folder.
+      path: the folder, or a file .zip, .npz or .npy.
+      size: side length in pixels, or height and width.
+      settings: further ones of `DataSettings`, such as channels, range and fit.
 
     Returns:
       The data set.
     """
-    return Dataset(DataSettings(folder=os.fspath(path), size=size, channels=channels, bad=bad))
+    return Dataset(DataSettings(folder=os.fspath(path), size=size, **settings))
 
 
 def tfds(
     name: str,
     *,
     dir: str | os.PathLike[str] | None = None,
-    size: int | None = None,
-    channels: int | None = None,
-    download: bool = False,
+    size: int | tuple[int, int] | None = None,
+    **settings: Any,
 ) -> Dataset:
     """A TFDS data set of images, read without TensorFlow.
 
     Args:
       name: `name[/config][:version]`; fashion_mnist_6k and shapes64 come with genjax.
       dir: where the prepared data sets are. None: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
-      size: side length in pixels, by resizing and a centre crop. None: as they are.
-      channels: 1 for greyscale, 3 for colour. None: as they are.
-      download: let TFDS download a data set that is not prepared (needs TensorFlow).
+      size: side length in pixels, or height and width. None: as they are.
+      settings: further ones of `DataSettings`, such as channels, fit and download.
 
     Returns:
       The data set.
     """
     where = None if dir is None else os.fspath(dir)
-    return Dataset(DataSettings(name, where, size=size, channels=channels, download=download))
+    return Dataset(DataSettings(name, where, size=size, **settings))

@@ -1,102 +1,226 @@
-"""A folder of images as `Images`, resized and cropped to one size."""
+"""A folder or a ZIP archive of images, brought to one size."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import numpy as np
 import tqdm
 from PIL import Image
 
 from genjax.data.errors import DataError
-from genjax.data.files import FORMATS, check, image_files, read_image
+from genjax.data.files import FORMATS, Archive, Folder, Header, Listing, Tree, header, read_image
 from genjax.data.images import Batch, Images, InMemory
+from genjax.data.layout import Layout, split_named, understand, understand_as_before
+from genjax.data.pixels import Form
+from genjax.data.report import Report
+from genjax.data.settings import DataSettings
 
-TEST_NAMES = {"test", "val", "validation"}
+T = TypeVar("T")
+SIDE = 64  # where no size is given
 
 
-def open_folder(
-    folder: Path,
-    split: str = "all",
-    *,
-    size: int = 64,
-    channels: int = 3,
-    bad: Literal["refuse", "skip"] = "refuse",
-    memory: int = 2 << 30,
-) -> Images:
-    """Opens all images below a folder, in the order of their paths.
+class ImageFolder:
+    """The images below a folder, in the order of their paths, by split.
 
-    Classes are the topmost subfolders, unless an image is outside of all. A folder that contains
-    only train and test (or val, validation) is split so; of any other, "test" is one image in ten,
-    chosen by a hash of its path, "train" is the rest, and "all" is all.
-
-    A file that is damaged, a link out of the folder, or over `files.MAX_SIDE` or `files.MAX_BYTES`
-    is an error, or is skipped and listed in `Images.skipped`. Data sets that do not fit into
-    `memory` are decoded batch by batch: a damaged file is then found when its batch is read, or, if
-    it is to be skipped, at once, by decoding everything one time.
+    `layout.understand` says what subfolders mean. A file that is damaged, a link out of the folder,
+    or over `files.MAX_SIDE` or `files.MAX_BYTES` is an error, or is skipped and listed in
+    `Images.skipped`.
 
     Args:
-      folder: of the images.
-      split: "train", "test" or "all".
-      size: side length in pixels, by resizing and a centre crop.
-      channels: 1 for greyscale, 3 for colour.
-      bad: "refuse" to raise an error for a bad file, "skip" to skip it.
-      memory: bytes of pixels up to which all images are decoded at once and held in RAM.
-
-    Returns:
-      The images.
+      path: of the folder, or of a ZIP archive.
+      settings: how to read it.
 
     Raises:
-      DataError: where there is no image, or for a bad file that is not skipped.
+      DataError: where there is no image, one cannot be read and is not to be skipped, or it is
+        doubtful what the folders mean.
     """
-    files = _files_of(folder, split)
-    skipped: list[str] = []
-    with warnings.catch_warnings():
-        # `check` rejects such images, by a lower bound than Pillow's.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        work = partial(check, folder=folder)
-        files = [file for file, _ in _working(work, files, bad, skipped, "Checking")]
-    read = partial(read_image, size=size, channels=channels)
-    shape = (len(files), size, size, channels)
-    image = np.empty(shape, np.uint8) if int(np.prod(shape)) <= memory else None
-    if image is not None or bad == "skip":
-        readable: list[_File] = []
-        for file, pixels in _working(read, files, bad, skipped, "Reading"):
-            if image is not None:
-                image[len(readable)] = pixels
-            readable.append(file)
-        files = readable
-    if not files:
-        raise DataError(f"no image of {folder} can be read; {skipped[0]}")
-    label, classes = _labels(files)
-    source: InMemory | Files
-    if image is not None:
-        source = InMemory(image[: len(files)], label)
-    else:
-        source = Files([file.path for file in files], label, read)
-    return Images(
-        source,
-        (len(files), *shape[1:]),
-        folder.name,
-        split,
-        labelled=label is not None,
-        classes=classes,
-        skipped=tuple(skipped),
-    )
+
+    def __init__(self, path: Path, settings: DataSettings):
+        self.path, self.settings = path, settings
+        archive = path.suffix.lower() == ".zip" and os.path.isfile(path)
+        if not archive and not os.path.isdir(path):
+            raise DataError(f"{path} is no folder, .zip, .npz or .npy")
+        self.tree: Tree = Archive(path) if archive else Folder(path, settings.follow_links)
+        listing = self.tree.list()
+        self.others = Counter(Path(name).suffix.lower() or "no suffix" for name in listing.others)
+        if not listing.images:
+            seen = f", but {_counted(self.others)}" if self.others else ""
+            raise DataError(f"{path} holds no image ({', '.join(sorted(FORMATS))}){seen}")
+        self.skipped: list[str] = []
+        before = self._layout(listing, listing.images) if settings.rules == 1 else None
+        with warnings.catch_warnings():
+            # `header` rejects such images, by a lower bound than Pillow's.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            look = partial(header, self.tree)
+            self.headers: dict[str, Header] = dict(
+                self._working(look, listing.images, self.skipped, "Checking")
+            )
+        if not self.headers:
+            raise DataError(f"no image of {path} can be read; {self.skipped[0]}")
+        self.names = listing.images if before else list(self.headers)
+        self.layout = before or self._layout(listing, self.names)
+        grey = all(found.grey for found in self.headers.values()) and settings.rules != 1
+        self.form = Form(
+            settings.channels or (1 if grey else 3),
+            settings.height_width or (SIDE, SIDE),
+            settings.fit,
+            None if settings.range == "auto" else settings.range,
+        )
+
+    def open(self, split: str, memory: int) -> Images:
+        """The images of a split.
+
+        Sets that do not fit into memory are decoded batch by batch: a damaged file is then found
+        when its batch is read, or, if it is to be skipped, at once, by decoding everything one
+        time.
+
+        Args:
+          split: "train", "test", "validation" where there is one, or "all".
+          memory: bytes of pixels up to which all images are decoded at once and held in RAM.
+
+        Returns:
+          The images.
+
+        Raises:
+          DataError: where there is no such image, or for a bad file that is not skipped.
+        """
+        files = [
+            _File(self.names[i], self.layout.groups[i], frame)
+            for i in self._indices(split)
+            if self.names[i] in self.headers
+            for frame in range(self._frames(self.names[i]))
+        ]
+        assert self.form.size is not None
+
+        def read(file: _File) -> np.ndarray:
+            return read_image(self.tree, file.name, self.form, file.frame)
+
+        skipped: list[str] = []
+        shape = (len(files), *self.form.size, self.form.channels)
+        image = np.empty(shape, np.uint8) if int(np.prod(shape)) <= memory else None
+        if image is not None or self.settings.bad == "skip":
+            readable: list[_File] = []
+            for file, pixels in self._working(read, files, skipped, "Reading"):
+                if image is not None:
+                    image[len(readable)] = pixels
+                readable.append(file)
+            files = readable
+        if not files:
+            raise DataError(f"no image of {self.path} can be read; {(self.skipped + skipped)[0]}")
+        label, classes = self._labels(files)
+        return Images(
+            Files(files, label, read) if image is None else InMemory(image[: len(files)], label),
+            (len(files), *shape[1:]),
+            self.path.name,
+            split,
+            labelled=label is not None,
+            classes=classes,
+            skipped=(*self.skipped, *skipped),
+        )
+
+    @property
+    def report(self) -> Report:
+        """What was understood."""
+        used = self.headers.values()
+        notes = list(self.layout.notes)
+        if self.settings.channels is None and self.form.channels == 1:
+            notes.append("every image is grey: read with 1 channel (--data.channels 3 for 3)")
+        if (count := sum(h.transparent for h in used)) and self.form.channels != 4:
+            notes.append(f"{count} images with transparency are put on white (--data.channels 4)")
+        if count := sum(h.frames > 1 for h in used):
+            which = "all are used" if self.settings.frames == "all" else "the first is used"
+            notes.append(f"{count} files hold several images: {which} (--data.frames)")
+        if self.settings.rules == 1:
+            notes.append("understood by the rules of genjax 0.1 (--data.rules 1)")
+        return Report(
+            splits={name: len(rows) for name, rows in self.layout.splits.items()},
+            held_out=self.layout.held_out,
+            skipped={
+                **{f"{suffix}, no known image format": n for suffix, n in self.others.items()},
+                **self.layout.skipped,
+            },
+            sizes=_sorted(f"{h.size[1]}x{h.size[0]}" for h in used),
+            modes=_sorted(h.mode for h in used),
+            notes=tuple(notes),
+        )
+
+    def _layout(self, listing: Listing, names: list[str]) -> Layout:
+        if self.settings.rules == 1:
+            every = (*listing.images, *listing.others, *listing.folders)
+            return understand_as_before(names, {name.partition("/")[0] for name in every})
+        try:
+            return understand(names, listing.folders, self.settings.subfolders)
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}") from None
+
+    def _indices(self, split: str) -> np.ndarray:
+        splits = self.layout.splits
+        if split == "all":
+            return np.sort(np.concatenate([*splits.values()]))
+        found = splits.get(split, splits.get(split_named(split) or ""))
+        if found is None:
+            raise DataError(f"{self.path} has no split {split!r}: take {', '.join(splits)} or all")
+        if not len(found):
+            raise DataError(
+                f"{self.path} holds no image for the split {split!r}"
+                + (": one image cannot be split, add some" if len(self.names) == 1 else "")
+            )
+        return found
+
+    def _frames(self, name: str) -> int:
+        return self.headers[name].frames if self.settings.frames == "all" else 1
+
+    def _labels(self, files: Sequence[_File]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+        groups, classes = [file.group for file in files], self.layout.classes
+        if self.settings.rules == 1:
+            classes = () if "" in groups else tuple(sorted({*groups}))
+        if not classes:
+            return None, ()
+        number = {name: i for i, name in enumerate(classes)}
+        return np.array([number[group] for group in groups], np.int32), classes
+
+    def _working(
+        self, work: Callable[[Any], Any], items: Sequence[T], skipped: list[str], title: str
+    ) -> Iterator[tuple[T, Any]]:
+        """Yields the items on which `work` succeeds, in order, with its result.
+
+        A progress bar appears after two seconds.
+        """
+
+        def attempt(item: T) -> Any:
+            try:
+                return work(item)
+            except DataError as error:
+                return error
+
+        bar = tqdm.tqdm(total=len(items), desc=title, delay=2, leave=False, disable=None)
+        with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+            for start in range(0, len(items), 256):  # in blocks, so that an error is raised early
+                some = items[start : start + 256]
+                for item, result in zip(some, pool.map(attempt, some), strict=True):
+                    bar.update()
+                    if not isinstance(result, DataError):
+                        yield item, result
+                    elif self.settings.bad == "skip":
+                        skipped.append(str(result))
+                    else:
+                        raise DataError(f"{result}; --data.bad skip skips such files") from result
 
 
 @dataclass(frozen=True)
 class _File:
-    path: Path
-    below: str  # the path relative to the folder, or to its train or test
+    name: str
+    group: str  # its class, or ""
+    frame: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,95 +228,25 @@ class Files:
     """A source that decodes files on demand.
 
     Attributes:
-      paths: of the N files.
+      files: the N files.
       label: class numbers int32 [N], or None.
-      read: path -> uint8 [H, W, C].
+      read: file -> uint8 [H, W, C].
     """
 
-    paths: Sequence[Path]
+    files: Sequence[Any]
     label: np.ndarray | None
-    read: Callable[[Path], np.ndarray]
+    read: Callable[[Any], np.ndarray]
 
     def __getitem__(self, indices: np.ndarray) -> Batch:
-        batch = {"image": np.stack([self.read(self.paths[i]) for i in indices])}
+        batch = {"image": np.stack([self.read(self.files[i]) for i in indices])}
         if self.label is not None:
             batch["label"] = self.label.take(indices)
         return batch
 
 
-def _files_of(folder: Path, split: str) -> list[_File]:
-    if split not in ("train", "test", "all"):
-        raise DataError(f"a folder has no split {split!r}: take train, test or all")
-    if not os.path.isdir(folder):
-        raise DataError(f"{folder} is no folder")
-    parts = _split_folders(folder)
-    if parts is not None:
-        roots = [root for name, root in parts.items() if split in (name, "all")]
-        files = [_File(p, p.relative_to(r).as_posix()) for r in roots for p in image_files(r)]
-    else:
-        files = [_File(p, p.relative_to(folder).as_posix()) for p in image_files(folder)]
-        if split != "all":
-            held_out = _held_out([file.below for file in files])
-            files = [file for file in files if (file.below in held_out) == (split == "test")]
-    if not files:
-        raise DataError(
-            f"{folder} holds no image for the split {split!r} ({', '.join(sorted(FORMATS))})"
-        )
-    return files
+def _sorted(values: Any) -> dict[str, int]:
+    return dict(Counter(values).most_common())
 
 
-def _split_folders(folder: Path) -> dict[str, Path] | None:
-    """The folders of train and test, if the folder contains nothing else."""
-    try:
-        names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    except OSError as error:
-        raise DataError(f"{folder} cannot be listed: {error.strerror}") from error
-    test = names - {"train"}
-    if "train" in names and len(test) == 1 and test <= TEST_NAMES:
-        return {"train": folder / "train", "test": folder / test.pop()}
-    return None
-
-
-def _held_out(paths: list[str]) -> set[str]:
-    """One path in ten, at least one of two: those with the lowest hashes.
-
-    By a hash so that few change splits when images are added.
-    """
-    ranked = sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(path)).digest())
-    return set(ranked[: max(len(paths) // 10, min(len(paths) - 1, 1))])
-
-
-def _labels(files: list[_File]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    tops, below = zip(*(file.below.partition("/")[::2] for file in files), strict=True)
-    if not all(below):
-        return None, ()
-    classes, label = np.unique(np.array(tops, object), return_inverse=True)
-    return label.astype(np.int32), tuple(classes)
-
-
-def _working(
-    work: Callable[[Path], Any], files: list[_File], bad: str, skipped: list[str], title: str
-) -> Iterator[tuple[_File, Any]]:
-    """Yields the files on which `work` succeeds, in order, with its result.
-
-    A progress bar appears after two seconds.
-    """
-
-    def attempt(file: _File) -> Any:
-        try:
-            return work(file.path)
-        except DataError as error:
-            return error
-
-    bar = tqdm.tqdm(total=len(files), desc=title, delay=2, leave=False, disable=None)
-    with bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files), 256):  # in blocks, so that an error is raised early
-            some = files[start : start + 256]
-            for file, result in zip(some, pool.map(attempt, some), strict=True):
-                bar.update()
-                if not isinstance(result, DataError):
-                    yield file, result
-                elif bad == "skip":
-                    skipped.append(str(result))
-                else:
-                    raise result
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{n} {suffix}" for suffix, n in counts.most_common(4))

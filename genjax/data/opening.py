@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Protocol
 
 from genjax.data.errors import DataError
 from genjax.data.images import Images
+from genjax.data.report import Report
+from genjax.data.settings import MAX_SIDE, DataSettings
+
+MEMORY = 2 << 30  # bytes of pixels up to which a set is held in RAM
+
+
+class Collection(Protocol):
+    """A data set that is found, with all its splits."""
+
+    def open(self, split: str, memory: int) -> Images:
+        """The images of a split, decoded at once where they fit into so many bytes."""
+
+    @property
+    def report(self) -> Report:
+        """What was understood."""
 
 
 def open_images(
@@ -16,11 +32,8 @@ def open_images(
     split: str = "train",
     data_dir: str | os.PathLike[str] | None = None,
     folder: str | os.PathLike[str] | None = None,
-    size: int | None = None,
-    channels: int | None = None,
-    bad: Literal["refuse", "skip"] = "refuse",
-    download: bool = False,
-    memory: int = 2 << 30,
+    memory: int = MEMORY,
+    **settings: Any,
 ) -> Images:
     """Opens the images of a TFDS data set, or of a folder where `folder` is given.
 
@@ -29,49 +42,74 @@ def open_images(
         genjax and are prepared at their first use.
       split: as in TFDS ("train", "test", "train[:10%]"). "test" of a data set without one is its
         validation split, or else the last tenth of train, which "train" then excludes. Of a folder:
-        "train", "test" or "all", see `image_folder.open_folder`.
+        "train", "test", "all", or "validation" where it has all three.
       data_dir: where data sets are or will be prepared; None for the default of TFDS.
-      folder: of images, in place of a TFDS data set.
-      size: side length in pixels, by resizing and a centre crop; None: as they are (folders: 64).
-        Required where the images differ in size.
-      channels: 1 for greyscale, 3 for colour; None: as they are (folders: 3).
-      bad: what to do about a file of a folder that is damaged, too large or a link out of it.
-      download: whether TFDS may download and prepare a data set that is not prepared.
+      folder: of images, or a file .zip, .npz or .npy, in place of a TFDS data set.
       memory: bytes of pixels up to which all images are decoded at once and held in RAM; larger
         data sets are decoded batch by batch.
+      settings: further ones of `DataSettings`, such as size and channels.
 
     Returns:
       The images.
+    """
+    where = None if data_dir is None else os.fspath(data_dir)
+    place = None if folder is None else os.fspath(folder)
+    return find(DataSettings(name, where, place, **settings)).open(split, memory)
+
+
+def find(settings: DataSettings) -> Collection:
+    """Finds the data set that settings name.
+
+    Args:
+      settings: which.
+
+    Returns:
+      The data set.
 
     Raises:
-      DataError: where the images are unavailable.
+      DataError: where it is unavailable, or settings do not fit it.
     """
-    if size is not None and size < 1:
-        raise DataError(f"images need at least one pixel a side, got size {size}")
-    if channels not in (None, 1, 3):
-        raise DataError(f"images have 1 or 3 channels, not {channels}")
+    _check(settings)
     # TFDS and Pillow are slow to import, and a program that only shows its help needs neither.
-    if folder is not None:
-        from genjax.data.image_folder import open_folder
+    if settings.folder is not None:
+        from genjax.data.array_file import SUFFIXES, ArrayFile
+        from genjax.data.image_folder import ImageFolder
 
-        return open_folder(
-            Path(folder).expanduser(),
-            split,
-            size=size or 64,
-            channels=channels or 3,
-            bad=bad,
-            memory=memory,
-        )
+        path = Path(settings.folder).expanduser()
+        if path.suffix.lower() in SUFFIXES and os.path.isfile(path):
+            _refuse_for("files of arrays", settings, "subfolders", "frames")
+            return ArrayFile(path, settings)
+        return ImageFolder(path, settings)
+    _refuse_for("TFDS data sets", settings, "subfolders", "frames", "range", "follow_links")
+    if settings.channels == 4:
+        raise DataError("--data.channels 4 is for folders: TFDS images have 1 or 3 channels")
+    if settings.fit != "crop" and settings.size is None:
+        raise DataError("--data.fit pad needs a --data.size to be padded to")
     from genjax.data.preparation import default_data_dir
-    from genjax.data.tfds_sets import open_tfds
+    from genjax.data.tfds_sets import TfdsSet
 
-    where = default_data_dir() if data_dir is None else Path(data_dir)
-    return open_tfds(
-        name,
-        split,
-        where.expanduser().absolute(),
-        size=size,
-        channels=channels,
-        download=download,
-        memory=memory,
-    )
+    where = default_data_dir() if settings.dir is None else Path(settings.dir)
+    return TfdsSet(where.expanduser().absolute(), settings)
+
+
+def _check(settings: DataSettings) -> None:
+    if settings.size is not None:
+        sides = settings.height_width or ()
+        if len(sides) != 2 or not all(0 < side <= MAX_SIDE for side in sides):
+            raise DataError(
+                f"--data.size: images have 1 to {MAX_SIDE} pixels a side, got size {settings.size}"
+            )
+    if settings.channels not in (None, 1, 3, 4):
+        raise DataError(f"images have 1 or 3 channels, or 4 in folders, not {settings.channels}")
+    if settings.range != "auto":
+        limits = settings.range
+        if len(limits) != 2 or not all(map(math.isfinite, limits)) or limits[0] >= limits[1]:
+            raise DataError(f"--data.range takes a number and a larger one, not {limits}")
+
+
+def _refuse_for(what: str, settings: DataSettings, *names: str) -> None:
+    """Refuses settings that would do nothing."""
+    for name in names:
+        if getattr(settings, name) != getattr(DataSettings, name):
+            flag = name.replace("_", "-")
+            raise DataError(f"--data.{flag} is for folders of image files, not for {what}")

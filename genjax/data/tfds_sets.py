@@ -14,10 +14,11 @@ from PIL import Image
 
 from genjax.data import manifest
 from genjax.data.errors import DataError
-from genjax.data.files import MAX_SIDE
 from genjax.data.images import Batch, Images, InMemory
-from genjax.data.pixels import to_array
+from genjax.data.pixels import Form, to_array
 from genjax.data.preparation import find_or_prepare
+from genjax.data.report import Report
+from genjax.data.settings import MAX_SIDE, DataSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class Records:
       image_key: which feature is the image.
       label_key: which feature is the label, or None.
       shape: (H, W, C) of an image.
-      size: side length to resize and crop to; None for images as they are.
+      form: that the images are brought to.
     """
 
     folder: Path
@@ -40,7 +41,7 @@ class Records:
     image_key: str
     label_key: str | None
     shape: tuple[int, int, int]
-    size: int | None
+    form: Form
 
     def examples(self, indices: np.ndarray) -> list[dict[str, Any]]:
         """Reads and decodes examples.
@@ -61,7 +62,7 @@ class Records:
             for example in found:
                 with Image.open(io.BytesIO(example[self.image_key])) as image:
                     self._check(image)
-                    example[self.image_key] = to_array(image, self.shape[2], self.size)
+                    example[self.image_key] = to_array(image, self.form)
         except Exception as error:  # array_record detects flipped bytes by its hashes
             raise _unreadable(self.folder, error) from error
         return found
@@ -69,7 +70,7 @@ class Records:
     def _check(self, image: Image.Image) -> None:
         """Checks the size in the header, before pixels are decoded."""
         height, width, _ = self.shape
-        if max(image.size) > MAX_SIDE or (self.size is None and image.size != (width, height)):
+        if max(image.size) > MAX_SIDE or (self.form.size is None and image.size != (width, height)):
             raise DataError(
                 f"an image of {image.size} pixels where features.json says {(width, height)}"
             )
@@ -111,98 +112,114 @@ def _factor_keys(info: tfds.core.DatasetInfo) -> list[str]:
     )
 
 
-def open_tfds(
-    name: str,
-    split: str,
-    data_dir: Path,
-    *,
-    size: int | None,
-    channels: int | None,
-    download: bool,
-    memory: int,
-) -> Images:
-    """Opens the images of a TFDS data set; `opening.open_images` says more about the arguments.
+class TfdsSet:
+    """The images of a TFDS data set, by split.
 
     Args:
-      name: `name[/config][:version]`.
-      split: as in TFDS.
       data_dir: where data sets are or will be prepared.
-      size: side length in pixels; None for images as they are.
-      channels: 1 or 3; None for images as they are.
-      download: whether TFDS may download and prepare the data set.
-      memory: bytes of pixels up to which all images are decoded at once and held in RAM.
-
-    Returns:
-      The images.
+      settings: which data set, and how to read it.
 
     Raises:
-      DataError: where the images are unavailable.
+      DataError: where it is unavailable.
     """
-    folder = find_or_prepare(name, data_dir, download=download)
-    info, split, records = _opened(folder, split)
-    image_key, label_key, factor_keys = _image_key(info), _label_key(info), _factor_keys(info)
-    height, width, depth = info.features[image_key].shape
-    if size is not None:
-        height = width = size
-    if height is None or width is None:
-        raise DataError(f"the images of {name} have many sizes: give the size to resize them to")
-    channels = channels or (1 if depth == 1 else 3)
-    shape = (len(records), height, width, channels)
-    small = int(np.prod(shape)) <= memory
-    wanted = {image_key, *([label_key] if label_key else []), *(factor_keys if small else [])}
-    features = tfds.features.FeaturesDict({key: info.features[key] for key in wanted})
-    names = {
-        key: tuple(feature.names or map(str, range(feature.num_classes)))
-        for key, feature in features.items()
-        if isinstance(feature, tfds.features.ClassLabel)
-    }
-    classes = names.get(label_key, ())
-    source = Records(folder, records, features, image_key, label_key, shape[1:], size)
-    if not small:
-        return Images(source, shape, name, split, label_key is not None, classes)
-    columns = _read_all(source, shape, name)
-    if columns[image_key].max() == 1:  # binary images, scaled to black and white
-        columns[image_key] *= 255
-    label = columns[label_key].astype(np.int32) if label_key else None
-    return Images(
-        InMemory(columns[image_key], label),
-        shape,
-        name,
-        split,
-        labelled=label_key is not None,
-        classes=classes,
-        factors={key: columns[key] for key in factor_keys},
-        factor_classes=names,
-    )
 
+    def __init__(self, data_dir: Path, settings: DataSettings):
+        self.settings = settings
+        self.folder = find_or_prepare(settings.name, data_dir, download=settings.download)
+        manifest.check(self.folder)
+        try:
+            self.builder = tfds.builder_from_directory(self.folder)
+        except Exception as error:
+            raise _unreadable(self.folder, error) from error
 
-def _opened(folder: Path, split: str) -> tuple[tfds.core.DatasetInfo, str, Any]:
-    manifest.check(folder)
-    try:
-        builder = tfds.builder_from_directory(folder)
-    except Exception as error:
-        raise _unreadable(folder, error) from error
-    info = builder.info
-    split = _existing(split, set(info.splits))
-    try:
-        count = info.splits[split].num_examples
-    except (KeyError, ValueError):
-        count = 0
-    if not count:
-        raise DataError(
-            f"{info.name} has no images in split {split!r}: take one of"
-            f" {', '.join(info.splits)}, or a slice such as train[:10%]"
+    def open(self, split: str, memory: int) -> Images:
+        """The images of a split.
+
+        Args:
+          split: as in TFDS.
+          memory: bytes of pixels up to which all images are decoded at once and held in RAM.
+
+        Returns:
+          The images.
+
+        Raises:
+          DataError: where there are no such images, or they differ in size and none is asked for.
+        """
+        info, name, size = self.builder.info, self.settings.name, self.settings.height_width
+        split, records = self._records(split)
+        image_key, label_key, factor_keys = _image_key(info), _label_key(info), _factor_keys(info)
+        height, width, depth = info.features[image_key].shape
+        height, width = size or (height, width)
+        if height is None or width is None:
+            raise DataError(
+                f"the images of {name} have many sizes: give the size to resize them to"
+            )
+        channels = self.settings.channels or (1 if depth == 1 else 3)
+        shape = (len(records), height, width, channels)
+        small = int(np.prod(shape)) <= memory
+        wanted = {
+            image_key,
+            *([label_key] if label_key else []),
+            *(factor_keys if small else []),
+        }
+        features = tfds.features.FeaturesDict({key: info.features[key] for key in wanted})
+        names = {
+            key: tuple(feature.names or map(str, range(feature.num_classes)))
+            for key, feature in features.items()
+            if isinstance(feature, tfds.features.ClassLabel)
+        }
+        classes = names.get(label_key, ())
+        form = Form(channels, size, self.settings.fit)
+        source = Records(self.folder, records, features, image_key, label_key, shape[1:], form)
+        if not small:
+            return Images(source, shape, name, split, label_key is not None, classes)
+        columns = _read_all(source, shape, name)
+        if columns[image_key].max() == 1:  # binary images, scaled to black and white
+            columns[image_key] *= 255
+        label = columns[label_key].astype(np.int32) if label_key else None
+        return Images(
+            InMemory(columns[image_key], label),
+            shape,
+            name,
+            split,
+            labelled=label_key is not None,
+            classes=classes,
+            factors={key: columns[key] for key in factor_keys},
+            factor_classes=names,
         )
-    raw = tfds.decode.DeserializeMethod.RAW_BYTES
-    try:
-        return info, split, builder.as_data_source(split, deserialize_method=raw)
-    except NotImplementedError as error:
-        raise DataError(
-            f"{folder} is {info.file_format.value}, which only TensorFlow reads: prepare"
-            f" {info.name} with file_format='array_record' in another data directory"
-        ) from error
-    except Exception as error:
-        raise _unreadable(folder, error) from error
+
+    @property
+    def report(self) -> Report:
+        """What was understood."""
+        splits = self.builder.info.splits
+        held_out = _existing("test", set(splits))
+        return Report(
+            splits={name: split.num_examples for name, split in splits.items()},
+            held_out=f"the split {held_out}",
+        )
+
+    def _records(self, split: str) -> tuple[str, Any]:
+        info = self.builder.info
+        split = _existing(split, set(info.splits))
+        try:
+            count = info.splits[split].num_examples
+        except (KeyError, ValueError):
+            count = 0
+        if not count:
+            raise DataError(
+                f"{info.name} has no images in split {split!r}: take one of"
+                f" {', '.join(info.splits)}, or a slice such as train[:10%]"
+            )
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        try:
+            return split, self.builder.as_data_source(split, deserialize_method=raw)
+        except NotImplementedError as error:
+            raise DataError(
+                f"{self.folder} is {info.file_format.value}, which only TensorFlow reads: prepare"
+                f" {info.name} with file_format='array_record' in another data directory"
+            ) from error
+        except Exception as error:
+            raise _unreadable(self.folder, error) from error
 
 
 def _existing(split: str, splits: set[str]) -> str:

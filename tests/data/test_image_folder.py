@@ -86,7 +86,9 @@ def test_folders_called_train_and_test_are_the_splits(tmp_path):
 def test_a_class_called_train_beside_others_is_a_class(tmp_path):
     for name in ("train", "tram"):
         save(tmp_path / name / "a.png", plain(0))
-    assert opened(tmp_path).classes == ("train", "tram")
+    with pytest.raises(DataError, match="train named like a split beside tram"):
+        opened(tmp_path)
+    assert opened(tmp_path, subfolders="classes").classes == ("train", "tram")
 
 
 def test_the_short_side_is_resized_and_the_centre_cropped(tmp_path):
