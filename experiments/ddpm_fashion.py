@@ -63,7 +63,7 @@ class Config(UNetSettings):
 
 
 def build(config: Config, spec: ImageSpec) -> Family:
-    classes = spec.classes if config.classes else None
+    classes = spec.classes_for("--classes") if config.classes else None
     network, output = config.unet(classes), OUTPUTS[config.output]
     schedule = DiscreteLinear(config.levels)
     noise = {"schedule": schedule, "target": predictions.noise}

@@ -19,7 +19,7 @@ from genjax.report import grids
 from genjax.run import export as exports
 from genjax.run import model_card, replay, restored, training
 from genjax.run.config import load, parse
-from genjax.run.directory import run_directory
+from genjax.run.directory import run_directory, with_recorded_rules
 from genjax.run.family import Build, build_family
 from genjax.run.sampling import labels
 
@@ -49,10 +49,11 @@ class Experiment:
           config: the experiment's settings.
         """
         training.join_processes(config.run)
-        images = Dataset(config.data)
-        spec, _ = images.spec, images.test
-        family, _ = build_family(self.build, config, spec, "these settings describe")
         directory = run_directory(self.name, config.run.dir)
+        config = with_recorded_rules(config, directory)
+        images = Dataset(config.data)
+        training.log_images(images)
+        family, _ = build_family(self.build, config, images.spec, "these settings describe")
         training.train_in(directory, self.name, config, family, images)
 
     def open(
@@ -114,7 +115,7 @@ class Experiment:
         """
         run, _ = self.open(given.dir, best=given.best)
         images = run.sample(given.n, given.seed, given.label)
-        label = labels(run.family, given.n, given.label)
+        label = labels(run.family, given.n, run.class_number(given.label))
         arrays = {"images": images} | ({} if label is None else {"labels": np.asarray(label)})
         path = run.directory / f"sample_{given.seed}.npz"
         with files.atomic_open(path, "wb") as file:

@@ -20,8 +20,9 @@ class Sample:
     """Number of images."""
     seed: int = 0
     """Of the noise: image i of a seed is the same for every n."""
-    label: int | None = None
-    """The class to draw, where the run is class-conditional. None: every class in turn."""
+    label: str | None = None
+    """The class to draw, by its name or number, where the run is class-conditional. None: every
+    class in turn."""
     best: bool = False
     """From the checkpoint of the best score instead of the latest."""
 

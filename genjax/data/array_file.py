@@ -15,7 +15,7 @@ from PIL import Image
 from genjax.data import array_checks
 from genjax.data.errors import DataError
 from genjax.data.images import Images, images_from_arrays
-from genjax.data.layout import TEST, TRAIN, VALIDATION, split_named
+from genjax.data.layout import TEST, TRAIN, VALIDATION, held_out_tenth, split_named
 from genjax.data.pixels import MODES, Form, scaled, to_array
 from genjax.data.report import Report
 from genjax.data.settings import DataSettings
@@ -72,10 +72,17 @@ class ArrayFile:
                 f"{self.path} has no split {split!r}: take {', '.join(self.splits)} or all"
             )
         image = np.concatenate([images for images, _ in parts])
+        if not len(image):
+            raise DataError(f"{self.path} holds one image, which cannot be split: add some")
         label = np.concatenate([x for _, x in parts]) if self.classes else None
         return images_from_arrays(
             image, label, name=self.path.name, split=split, classes=self.classes
         )
+
+    @property
+    def brightest(self) -> None:
+        """Not known beyond what the images show."""
+        return None
 
     @property
     def report(self) -> Report:
@@ -112,7 +119,9 @@ class ArrayFile:
         pairs = {split: (images[split], numbers[split]) for split in images}
         if len(pairs) == 1:
             ((image, label),) = pairs.values()
-            test = array_checks.held_out(len(image), label)
+            names = [str(i) for i in range(len(image))]
+            groups = [""] * len(image) if label is None else label.astype(str).tolist()
+            test = np.isin(np.arange(len(image)), held_out_tenth(names, groups))
             pairs = {
                 split: (image[rows], None if label is None else label[rows])
                 for split, rows in ((TRAIN, ~test), (TEST, test))

@@ -97,6 +97,11 @@ class Dataset:
         return self._found.report
 
     @property
+    def brightest(self) -> tuple[int, int] | None:
+        """The highest value in a sample of a folder's files, and the highest possible."""
+        return None if self.settings.name == ARRAYS else self._found.brightest
+
+    @property
     def train(self) -> Images:
         """The images to train on."""
         return self.split("train")

@@ -39,6 +39,21 @@ MAX_FRAMES = 10_000
 _IGNORED = "__MACOSX"  # what macOS adds to archives
 
 
+class FileError(DataError):
+    """A file cannot be used.
+
+    Args:
+      path: of the file.
+      reason: why, in words that many files may share.
+      detail: what else there is to say.
+    """
+
+    def __init__(self, path: Path, reason: str, detail: str = ""):
+        name = str(path) if str(path).isprintable() else repr(str(path))
+        super().__init__(f"{name}: {reason}{detail}")
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Listing:
     """What lies in a folder or an archive, by path relative to it with slashes; hidden ones not.
@@ -259,6 +274,27 @@ def read_image(tree: Tree, name: str, form: Form, frame: int = 0) -> np.ndarray:
         return to_array(image, form, upright=True)
 
 
+def brightest(tree: Tree, name: str) -> tuple[int, int] | None:
+    """The highest value in a file that has passed `header`.
+
+    Args:
+      tree: the folder or archive.
+      name: of the file.
+
+    Returns:
+      It, and the highest value possible; None for pixels without a fixed range.
+
+    Raises:
+      DataError: where the file is damaged.
+    """
+    with _naming(tree, name), tree.open(name) as file, _opened(file) as image:
+        if image.mode in ("I", "F"):
+            return None
+        if image.mode.startswith("I;16"):
+            return int(np.asarray(image).max()), 65535
+        return int(np.asarray(image.convert("RGB")).max()), 255
+
+
 def _frames(image: Image.Image) -> int:
     if image.format not in FRAMED:
         return 1
@@ -299,12 +335,10 @@ def _check_bytes(size: int) -> None:
 
 @contextmanager
 def _naming(tree: Tree, name: str) -> Iterator[None]:
-    path = str(tree.path / name)
-    path = path if path.isprintable() else repr(path)
     try:
         yield
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise FileError(tree.path / name, str(error)) from error
     except Exception as error:  # Pillow raises arbitrary exceptions on damaged files
         first = str(error).partition("\n")[0] or type(error).__name__
-        raise DataError(f"{path}: broken, or no image ({first})") from error
+        raise FileError(tree.path / name, "broken, or no image", f" ({first})") from error

@@ -16,8 +16,9 @@ import numpy as np
 import tqdm
 from PIL import Image
 
+from genjax.data import files
 from genjax.data.errors import DataError
-from genjax.data.files import FORMATS, Archive, Folder, Header, Listing, Tree, header, read_image
+from genjax.data.files import FORMATS, Archive, FileError, Folder, Header, Listing, Tree
 from genjax.data.images import Batch, Images, InMemory
 from genjax.data.layout import Layout, split_named, understand, understand_as_before
 from genjax.data.pixels import Form
@@ -56,11 +57,12 @@ class ImageFolder:
             seen = f", but {_counted(self.others)}" if self.others else ""
             raise DataError(f"{path} holds no image ({', '.join(sorted(FORMATS))}){seen}")
         self.skipped: list[str] = []
+        self.reasons: dict[str, str] = {}  # of the files that are skipped
         before = self._layout(listing, listing.images) if settings.rules == 1 else None
         with warnings.catch_warnings():
             # `header` rejects such images, by a lower bound than Pillow's.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            look = partial(header, self.tree)
+            look = partial(files.header, self.tree)
             self.headers: dict[str, Header] = dict(
                 self._working(look, listing.images, self.skipped, "Checking")
             )
@@ -93,7 +95,7 @@ class ImageFolder:
         Raises:
           DataError: where there is no such image, or for a bad file that is not skipped.
         """
-        files = [
+        chosen = [
             _File(self.names[i], self.layout.groups[i], frame)
             for i in self._indices(split)
             if self.names[i] in self.headers
@@ -102,30 +104,38 @@ class ImageFolder:
         assert self.form.size is not None
 
         def read(file: _File) -> np.ndarray:
-            return read_image(self.tree, file.name, self.form, file.frame)
+            return files.read_image(self.tree, file.name, self.form, file.frame)
 
         skipped: list[str] = []
-        shape = (len(files), *self.form.size, self.form.channels)
+        shape = (len(chosen), *self.form.size, self.form.channels)
         image = np.empty(shape, np.uint8) if int(np.prod(shape)) <= memory else None
         if image is not None or self.settings.bad == "skip":
             readable: list[_File] = []
-            for file, pixels in self._working(read, files, skipped, "Reading"):
+            for file, pixels in self._working(read, chosen, skipped, "Reading"):
                 if image is not None:
                     image[len(readable)] = pixels
                 readable.append(file)
-            files = readable
-        if not files:
+            chosen = readable
+        if not chosen:
             raise DataError(f"no image of {self.path} can be read; {(self.skipped + skipped)[0]}")
-        label, classes = self._labels(files)
+        label, classes = self._labels(chosen)
         return Images(
-            Files(files, label, read) if image is None else InMemory(image[: len(files)], label),
-            (len(files), *shape[1:]),
+            Files(chosen, label, read) if image is None else InMemory(image[: len(chosen)], label),
+            (len(chosen), *shape[1:]),
             self.path.name,
             split,
             labelled=label is not None,
             classes=classes,
             skipped=(*self.skipped, *skipped),
         )
+
+    @property
+    def brightest(self) -> tuple[int, int] | None:
+        """The highest value in 64 of the files, before resizing, and the highest possible."""
+        some = np.unique(np.linspace(0, len(self.headers) - 1, 64).astype(int))
+        names = [*self.headers]
+        found = [files.brightest(self.tree, names[i]) for i in some]
+        return max((pair for pair in found if pair), default=None)
 
     @property
     def report(self) -> Report:
@@ -147,6 +157,7 @@ class ImageFolder:
             skipped={
                 **{f"{suffix}, no known image format": n for suffix, n in self.others.items()},
                 **self.layout.skipped,
+                **Counter(self.reasons.values()),
             },
             sizes=_sorted(f"{h.size[1]}x{h.size[0]}" for h in used),
             modes=_sorted(h.mode for h in used),
@@ -199,7 +210,7 @@ class ImageFolder:
         def attempt(item: T) -> Any:
             try:
                 return work(item)
-            except DataError as error:
+            except FileError as error:
                 return error
 
         bar = tqdm.tqdm(total=len(items), desc=title, delay=2, leave=False, disable=None)
@@ -208,10 +219,11 @@ class ImageFolder:
                 some = items[start : start + 256]
                 for item, result in zip(some, pool.map(attempt, some), strict=True):
                     bar.update()
-                    if not isinstance(result, DataError):
+                    if not isinstance(result, FileError):
                         yield item, result
                     elif self.settings.bad == "skip":
                         skipped.append(str(result))
+                        self.reasons[str(item)] = result.reason
                     else:
                         raise DataError(f"{result}; --data.bad skip skips such files") from result
 

@@ -22,6 +22,10 @@ class Collection(Protocol):
         """The images of a split, decoded at once where they fit into so many bytes."""
 
     @property
+    def brightest(self) -> tuple[int, int] | None:
+        """The highest value in a sample of files, and the highest possible; None if unknown."""
+
+    @property
     def report(self) -> Report:
         """What was understood."""
 

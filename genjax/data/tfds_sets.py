@@ -189,6 +189,11 @@ class TfdsSet:
         )
 
     @property
+    def brightest(self) -> None:
+        """Not known beyond what the images show."""
+        return None
+
+    @property
     def report(self) -> Report:
         """What was understood."""
         splits = self.builder.info.splits

@@ -31,7 +31,7 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.nda
     Images of fewer than 64 pixels a side are enlarged by an integer factor, to be visible.
 
     Args:
-      images: uint8 [n, H, W, C], C of 1 or 3.
+      images: uint8 [n, H, W, C], C of 1, 3, or 4 with opacity, which is put on white.
       columns: images per row; None for as square a grid as n allows.
       gap: pixels between the images.
 
@@ -44,6 +44,9 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.nda
     tiles = images.repeat(zoom, axis=1).repeat(zoom, axis=2)
     if channels == 1:
         tiles = tiles.repeat(3, axis=3)
+    if channels == 4:
+        opaque = tiles[..., 3:] / 255
+        tiles = np.rint(opaque * tiles[..., :3] + (1 - opaque) * 255).astype(np.uint8)
     rows = math.ceil(n / columns)
     step_y, step_x = height * zoom + gap, width * zoom + gap
     sheet = np.full((rows * step_y + gap, columns * step_x + gap, 3), BACKGROUND, np.uint8)

@@ -59,6 +59,10 @@ def load(path: Path) -> dict[str, Any]:
         for old, name in names.items():
             if isinstance(settings, dict) and old in settings:
                 settings.setdefault(name, settings.pop(old))
+    config = values.get("config")
+    data = config.get("data") if isinstance(config, dict) else None
+    if isinstance(data, dict) and data.get("folder") is not None:
+        data.setdefault("rules", 1)  # written before there were others
     return values
 
 
@@ -108,7 +112,8 @@ def _short(value: Any) -> str:
 def _fits(value: Any, hint: Any) -> bool:
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(v, parts[0]) for v in value)
+        length = len(parts) == len(value) or ... in parts if isinstance(value, tuple) else False
+        return length and all(_fits(v, parts[0]) for v in value)
     if origin is typing.Literal:
         return value in parts
     if parts:  # a union

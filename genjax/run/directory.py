@@ -26,12 +26,33 @@ def run_directory(name: str, given: str | None) -> Path:
     return Path(given or f"runs/{name}").absolute()
 
 
+def with_recorded_rules(config: Any, directory: Path) -> Any:
+    """Settings that read a folder by the rules by which the run in a directory was started.
+
+    Args:
+      config: the settings given, a dataclass with the fields `run` and `data`.
+      directory: the run's.
+
+    Returns:
+      The same settings, with `data.rules` of 1 where the run has it.
+    """
+    path = directory / "config.json"
+    if config.data.folder is None or not path.exists():
+        return config
+    values = load(path).get("config")
+    data = values.get("data") if isinstance(values, dict) else None
+    if not isinstance(data, dict) or data.get("rules") != 1:
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, rules=1))
+
+
 def claim(
     directory: Path,
     name: str,
     config: Any,
     spec: ImageSpec,
     fingerprint: str,
+    dataset: dict[str, Any],
 ) -> None:
     """Writes config.json into the run directory; one that holds something else is left as it is.
 
@@ -41,6 +62,7 @@ def claim(
       config: its settings, a dataclass with the fields `run` and `data`.
       spec: of the images.
       fingerprint: of the images.
+      dataset: what was understood of the data set, to be read by people.
 
     Raises:
       ConfigError: where the directory holds another run or something else, or cannot be written.
@@ -50,6 +72,7 @@ def claim(
         "experiment": name,
         "config": dataclasses.asdict(config),
         "images": {**dataclasses.asdict(spec), "fingerprint": fingerprint},
+        "dataset": dataset,
     }
     values = as_json(values)
     path = directory / "config.json"
@@ -74,7 +97,10 @@ def _check_same_run(path: Path, values: dict[str, Any], kind: type) -> None:
         )
     before: Any = parse(kind, old.get("config"), str(path))
     changed = difference(as_json(dataclasses.asdict(before)), values["config"])
-    if not changed and old.get("images") != values["images"]:
+    images = old.get("images")
+    # Earlier versions did not record all that is known of the images.
+    known = {k: v for k, v in values["images"].items() if isinstance(images, dict) and k in images}
+    if not changed and (not known.get("fingerprint") or images != known):
         changed = "the images are others"
     if changed:
         raise ConfigError(

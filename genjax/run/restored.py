@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -72,13 +73,42 @@ class RestoredRun:
         """The rows of metrics.jsonl: {"step": …, name: number, …}."""
         return files.read_rows(self.directory / "metrics.jsonl")
 
-    def sample(self, n: int = 64, seed: int = 0, label: int | None = None) -> np.ndarray:
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes that the run was trained on, where config.json has them."""
+        return image_spec(self.directory, self.values).names
+
+    def class_number(self, label: int | str | None) -> int | None:
+        """The number of a class.
+
+        Args:
+          label: its number or its name; a name that is also a number is taken as the name.
+
+        Returns:
+          The number; None for None.
+
+        Raises:
+          ConfigError: where no class has that name.
+        """
+        if not isinstance(label, str):
+            return label
+        if self.family.classes and label in self.classes:
+            return self.classes.index(label)
+        if re.fullmatch(r"-?[0-9]{1,9}", label):
+            return int(label)
+        known = ", ".join(self.classes[:20]) or f"numbers, 0 to {(self.family.classes or 0) - 1}"
+        if not self.family.classes:
+            known = "none: it has no classes"
+        raise ConfigError(f"--label {label} is not a class of this run: {known}")
+
+    def sample(self, n: int = 64, seed: int = 0, label: int | str | None = None) -> np.ndarray:
         """Draws new images, with a progress bar.
 
         Args:
           n: how many.
           seed: of the noise: image i of a seed is the same for every n.
-          label: the class of all images; None for every class in turn, where there are classes.
+          label: the class of all images, by number or name; None for every class in turn, where
+            there are classes.
 
         Returns:
           uint8 [n, H, W, C].
@@ -90,7 +120,7 @@ class RestoredRun:
             raise ConfigError(f"--n must be at least 1, not {n}")
         key = jax.random.key(seed)
         latents = self.family.latents(key, n)
-        each = labels(self.family, n, label)
+        each = labels(self.family, n, self.class_number(label))
         return self.sampler.images(self.state, key, latents, each, progress=True)
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:

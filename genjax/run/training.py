@@ -10,7 +10,9 @@ from typing import Any
 import jax
 
 from genjax.data.dataset import Dataset
+from genjax.data.summary import describe, lines
 from genjax.errors import ConfigError, GenjaxError
+from genjax.report import grids
 from genjax.run.config import load
 from genjax.run.directory import claim, run_directory
 from genjax.run.family import Family
@@ -22,6 +24,7 @@ from genjax.train.layout import DataParallel, FullySharded, Layout, check
 from genjax.train.state import TrainState
 
 logger = logging.getLogger(__name__)
+SHOWN = 64  # images in samples/data.png, and skipped files that are logged one by one
 
 
 class WriteError(GenjaxError):
@@ -55,6 +58,7 @@ def train(family: Family, images: Dataset, settings: Settings, *, name: str = ""
         raise ConfigError("give the run a directory, Settings(dir=…), or a name")
     join_processes(settings)
     directory = run_directory(name, settings.dir)
+    log_images(images)
     config = Config(settings, images.settings)
     state = train_in(directory, name or directory.name, config, family, images)
     return RestoredRun(directory, family, load(directory / "config.json"), state, images)
@@ -82,6 +86,24 @@ def join_processes(settings: Settings) -> None:
             ) from error
     elif given != (None, None, None):
         raise ConfigError("--run.coordinator, processes and process need --run.distributed")
+
+
+def log_images(images: Dataset) -> None:
+    """Logs what was understood of a data set; a mistake is cheap to see before training.
+
+    Args:
+      images: the data set.
+    """
+    summary = describe(images)
+    skipped = dict.fromkeys((*images.train.skipped, *images.test.skipped))
+    for file in list(skipped)[:SHOWN]:
+        logger.warning("skipped: %s", file)
+    if len(skipped) > SHOWN:
+        logger.warning("skipped: %s more files", f"{len(skipped) - SHOWN:,}")
+    for line in lines(summary):
+        logger.info("%s", line)
+    for note in summary["notes"]:
+        logger.warning("note: %s", note)
 
 
 def train_in(
@@ -127,7 +149,9 @@ def _train_in(
         each = each.before
     fingerprint = images.train.fingerprint
     if processes.is_main_process():
-        claim(directory, name, config, images.spec, fingerprint)
+        claim(directory, name, config, images.spec, fingerprint, describe(images))
+        shown = images.train.batch(settings.seed, 0, min(SHOWN, len(images.train)))["image"]
+        grids.save(directory / "samples" / "data.png", grids.grid(shown))
     if processes.is_multi_process():
         processes.agree("their settings", repr(_shared_settings(config)))
         processes.agree("their images", fingerprint)
@@ -153,8 +177,6 @@ def _train_each(
         before = _train_each(family.before, directory / name, settings, images, layout)
         logger.info("%s: done; its weights stay frozen from here on", name)
     train = images.train
-    for file in train.skipped:
-        logger.warning("skipped: %s", file)
     logger.info(
         "%s: %s images %s of %s, %d %s device(s)",
         directory.name,
