@@ -187,11 +187,11 @@ class ArrayFile:
 def _loaded(path: Path) -> dict[str, np.ndarray]:
     try:
         if path.suffix.lower() == ".npy":
-            return {"images": np.load(path, mmap_mode="r", allow_pickle=False)}
+            return {"images": np.load(path, mmap_mode="r")}
         with zipfile.ZipFile(path) as archive:
             if sum(info.file_size for info in archive.infolist()) > MAX_BYTES:
                 raise DataError(f"over {MAX_BYTES >> 30} GiB: store the images as .npy")
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(path) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except DataError:
         raise

@@ -78,10 +78,21 @@ class Tree(Protocol):
         """Of the folder or archive."""
 
     def list(self) -> Listing:
-        """Lists the files."""
+        """Lists the files.
+
+        Returns:
+          What there is.
+        """
 
     def open(self, name: str) -> IO[bytes]:
-        """Opens a file of the listing; a `DataError` where it must not be read."""
+        """Opens a file of the listing; a `DataError` where it must not be read.
+
+        Args:
+          name: its relative path.
+
+        Returns:
+          The open file.
+        """
 
 
 @dataclass(frozen=True)

@@ -232,7 +232,9 @@ def _by_splits(
             groups[i] = _plain(paths[i][1]) if deep else ""
     classes = _classes(groups[i] for i in inside)
     found = {
-        role: np.array([i for i in inside if of[i] == role], int) for role in {*roles.values()}
+        split: np.array([i for i in inside if of[i] == split], int)
+        for split in (TRAIN, VALIDATION, TEST)
+        if split in roles.values()
     }
     if len(found) == 1:
         splits, held_out = _with_a_tenth(names, groups, classes, found[TRAIN], " of train")

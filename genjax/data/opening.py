@@ -19,7 +19,15 @@ class Collection(Protocol):
     """A data set that is found, with all its splits."""
 
     def open(self, split: str, memory: int) -> Images:
-        """The images of a split, decoded at once where they fit into so many bytes."""
+        """The images of a split.
+
+        Args:
+          split: its name.
+          memory: bytes of pixels up to which all images are decoded at once and held in RAM.
+
+        Returns:
+          The images.
+        """
 
     @property
     def brightest(self) -> tuple[int, int] | None:

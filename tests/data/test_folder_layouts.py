@@ -299,7 +299,7 @@ def test_splits_open_by_any_of_their_names(tmp_path):
     sizes = {"train": 4, "training": 4, "test": 2, "val": 3, "validation": 3, "all": 9}
     for split, size in sizes.items():
         assert len(open_images(folder=tmp_path, split=split, size=4)) == size
-    with pytest.raises(DataError, match="has no split .trian.: take train, "):
+    with pytest.raises(DataError, match=r"no split .trian.: take train, validation, test or"):
         open_images(folder=tmp_path, split="trian", size=4)
 
 
