@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
@@ -73,7 +73,8 @@ def printed_log() -> Iterator[None]:
 class _Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if processes.is_main_process():
-            print(self.format(record), flush=True)
+            with suppress(OSError):  # nobody reads on: no reason to end a run
+                print(self.format(record), flush=True)
 
 
 @contextmanager

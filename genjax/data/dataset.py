@@ -43,9 +43,10 @@ class ImageSpec:
           DataError: where there are none to tell apart.
         """
         if self.classes < 2:
+            seen = "only one" if self.classes else "no labels"
             raise DataError(
-                f"{flag} needs labels, and these images have none: sort all of them into one "
-                "subfolder for each class, or leave the flag out"
+                f"{flag} needs images of several classes, and these have {seen}: sort all of them "
+                "into one subfolder per class, or leave the flag out"
             )
         return self.classes
 

@@ -22,7 +22,7 @@ import jax
 
 from genjax import keys
 from genjax.data.dataset import ImageSpec
-from genjax.errors import ConfigError
+from genjax.errors import ConfigError, GenjaxError
 from genjax.train.game import Game, compiled_initial_state
 from genjax.train.state import TrainState, Tree
 
@@ -169,6 +169,8 @@ def build_family(
     try:
         family = build(config, spec)
         return family, state_shapes(family)
+    except GenjaxError:  # has said what is wrong
+        raise
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         first = str(error).partition("\n")[0]
         raise ConfigError(f"{where} no network: {first}") from error
