@@ -159,6 +159,8 @@ class ArrayFile:
         return np.concatenate(parts)
 
     def _limits(self, array: np.ndarray, what: str) -> tuple[float, float] | None:
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"{what} are {array.dtype}: store numbers")
         if self.settings.range != "auto":
             return self.settings.range
         if array.dtype == np.uint8:
@@ -187,7 +189,7 @@ class ArrayFile:
 def _loaded(path: Path) -> dict[str, np.ndarray]:
     try:
         if path.suffix.lower() == ".npy":
-            return {"images": np.load(path, mmap_mode="r")}
+            return {"images": np.lib.format.open_memmap(path, mode="r")}
         with zipfile.ZipFile(path) as archive:
             if sum(info.file_size for info in archive.infolist()) > MAX_BYTES:
                 raise DataError(f"over {MAX_BYTES >> 30} GiB: store the images as .npy")

@@ -58,7 +58,7 @@ def to_array(image: Image.Image, form: Form, *, upright: bool = False) -> np.nda
     Raises:
       DataError: for pixels without a fixed range.
     """
-    if form.range is not None and ";16" in _raw_mode(image) and not image.mode.startswith("I"):
+    if form.range is not None and _reduced(image):
         raise DataError("--data.range is for 16 bits in grey: of colours 8 bits are read")
     size = form.size and form.size[::-1]
     if size is not None and image.format == "JPEG":
@@ -139,7 +139,9 @@ def _flat(image: Image.Image, mode: str, limits: tuple[float, float] | None) -> 
     return image
 
 
-def _raw_mode(image: Image.Image) -> str:
-    """How the file stores its pixels: Pillow reads 16 bits of a colour as 8."""
-    tile = getattr(image, "tile", None)
-    return str(tile[0][3]) if tile else ""
+def _reduced(image: Image.Image) -> bool:
+    """Whether Pillow reads the file's 16 bits of a colour as 8, by how it will decode it."""
+    if image.mode.startswith("I") or not getattr(image, "tile", None):
+        return False
+    codec, _, _, how = image.tile[0]  # type: ignore[attr-defined]
+    return ";16" in str(how) or (codec == "ppm" and how[-1] > 255)
