@@ -1,0 +1,84 @@
+"""Images of other shapes and channels through every experiment: traced, not computed."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments import (
+    autoencoder_fashion,
+    dcgan_fashion,
+    ddpm_fashion,
+    flow_cifar10,
+    gan_fashion,
+    iwae_mnist,
+    latent_shapes,
+    vae_cifar10,
+    vae_fashion,
+)
+from genjax.data import Dataset, DataSettings, ImageSpec
+from genjax.errors import ConfigError
+from genjax.run.family import build_family
+
+UNET = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "groups": 4, "attention": (8,)}
+EXPERIMENTS = {
+    "autoencoder": (autoencoder_fashion, {}),
+    "autoencoder conv": (autoencoder_fashion, {"conv": True}),
+    "vae": (vae_fashion, {}),
+    "vae conv": (vae_fashion, {"conv": True}),
+    "gan": (gan_fashion, {}),
+    "dcgan": (dcgan_fashion, {"widths": (8, 8, 8)}),
+    "ddpm": (ddpm_fashion, {**UNET, "sampling_steps": 2}),
+    "flow": (flow_cifar10, {**UNET, "sampling_steps": 2}),
+    "latent": (latent_shapes, {"widths": (8, 8), "width": 8, "blocks": 1, "sampling_steps": 2}),
+    "iwae": (iwae_mnist, {"layers": 2}),
+    "logistics": (vae_cifar10, {"widths": (8, 8), "mixture": 2}),
+}
+CONVOLUTIONAL = ["autoencoder conv", "vae conv", "dcgan", "ddpm", "flow", "latent", "logistics"]
+
+
+def families(experiment, shape, own_sets):
+    """The family of an experiment for images of a shape, after the one it builds upon."""
+    module, options = EXPERIMENTS[experiment]
+    config = module.Config(**options)
+    if module is iwae_mnist:  # its biases are those of the data set's mean
+        size, channels = shape[:2], shape[2]
+        where = DataSettings(dir=str(own_sets), size=size, channels=channels)
+        config = replace(config, data=where)
+        assert Dataset(where).spec.shape == shape
+    family, state = build_family(module.build, config, ImageSpec(shape, 10, 100), "these describe")
+    return [(family, state)] if family.before is None else [(family.before, None), (family, state)]
+
+
+@pytest.mark.parametrize("shape", [(8, 24, 1), (24, 8, 4)], ids=str)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_takes_images_of_any_shape(experiment, shape, own_sets):
+    if experiment == "iwae":  # whose data set cannot have four channels
+        shape = (*shape[:2], min(shape[2], 3))
+    for family, state in families(experiment, shape, own_sets):
+        if state is None:
+            state = jax.eval_shape(family.first_state, jax.random.key(0), None)
+        batch = {
+            "image": jax.ShapeDtypeStruct((2, *shape), jnp.uint8),
+            "label": jax.ShapeDtypeStruct((2,), jnp.int32),
+        }
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
+        for player in family.game.values():
+            value, _ = jax.eval_shape(player.loss, state.params, state, keys, batch)
+            assert value.shape == ()
+        latents = jax.eval_shape(lambda family=family: family.latents(jax.random.key(0), 2))
+        image = jax.eval_shape(
+            lambda state, keys, z, family=family: family.generate(state, keys, z, None),
+            *(state, keys, latents),
+        )
+        assert image.shape == (2, *shape)
+        for score in jax.eval_shape(family.validate, state, keys, batch).values():
+            assert score.shape == (2,)
+
+
+@pytest.mark.parametrize("experiment", CONVOLUTIONAL)
+def test_a_shape_that_a_network_cannot_have_is_refused_in_one_line(experiment, own_sets):
+    with pytest.raises(ConfigError, match=r"divisible by .*, not") as raised:
+        families(experiment, (8, 21, 3), own_sets)
+    assert "\n" not in str(raised.value)
