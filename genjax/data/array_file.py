@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 import zlib
@@ -45,6 +46,7 @@ class ArrayFile:
 
     def __init__(self, path: Path, settings: DataSettings):
         self.path, self.settings = path, settings
+        self.name = Path(os.path.abspath(path)).name
         try:
             self._understand(_loaded(path))
         except DataError as error:
@@ -75,9 +77,7 @@ class ArrayFile:
         if not len(image):
             raise DataError(f"{self.path} holds one image, which cannot be split: add some")
         label = np.concatenate([x for _, x in parts]) if self.classes else None
-        return images_from_arrays(
-            image, label, name=self.path.name, split=split, classes=self.classes
-        )
+        return images_from_arrays(image, label, name=self.name, split=split, classes=self.classes)
 
     @property
     def brightest(self) -> None:

@@ -47,6 +47,7 @@ class ImageFolder:
 
     def __init__(self, path: Path, settings: DataSettings):
         self.path, self.settings = path, settings
+        self.name = Path(os.path.abspath(path)).name
         archive = path.suffix.lower() == ".zip" and os.path.isfile(path)
         if not archive and not os.path.isdir(path):
             raise DataError(f"{path} is no folder, .zip, .npz or .npy")
@@ -122,7 +123,7 @@ class ImageFolder:
         return Images(
             Files(chosen, label, read) if image is None else InMemory(image[: len(chosen)], label),
             (len(chosen), *shape[1:]),
-            self.path.name,
+            self.name,
             split,
             labelled=label is not None,
             classes=classes,
@@ -150,7 +151,7 @@ class ImageFolder:
             which = "all are used" if self.settings.frames == "all" else "the first is used"
             notes.append(f"{count} files hold several images: {which} (--data.frames)")
         if self.settings.rules == 1:
-            notes.append("understood by the rules of genjax 0.1 (--data.rules 1)")
+            notes.append("understood by the rules of earlier versions (--data.rules 1)")
         return Report(
             splits={name: len(rows) for name, rows in self.layout.splits.items()},
             held_out=self.layout.held_out,

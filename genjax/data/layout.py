@@ -114,7 +114,7 @@ def understand(
 
 
 def understand_as_before(names: Sequence[str], tops: set[str]) -> Layout:
-    """Finds splits and classes by the rules of genjax 0.1, for runs that were started by it.
+    """Finds splits and classes by the rules of earlier versions, for runs that were started by it.
 
     Args:
       names: paths of the images, relative, with slashes.

@@ -105,6 +105,8 @@ def find(settings: DataSettings) -> Collection:
 
 
 def _check(settings: DataSettings) -> None:
+    if settings.folder == "":
+        raise DataError("--data.folder is empty: name a folder, or . for the one you are in")
     if settings.size is not None:
         sides = settings.height_width or ()
         if len(sides) != 2 or not all(0 < side <= MAX_SIDE for side in sides):
@@ -112,7 +114,10 @@ def _check(settings: DataSettings) -> None:
                 f"--data.size: images have 1 to {MAX_SIDE} pixels a side, got size {settings.size}"
             )
     if settings.channels not in (None, 1, 3, 4):
-        raise DataError(f"images have 1 or 3 channels, or 4 in folders, not {settings.channels}")
+        raise DataError(
+            "--data.channels: images have 1 or 3 channels, or 4 in folders, not "
+            f"{settings.channels}"
+        )
     if settings.range != "auto":
         limits = settings.range
         if len(limits) != 2 or not all(map(math.isfinite, limits)) or limits[0] >= limits[1]:

@@ -42,7 +42,7 @@ class DataSettings:
     download: bool = False
     """Let TFDS download a data set that is not prepared (this step needs TensorFlow)."""
     rules: Literal[1, 2] = 2
-    """How a folder is understood. 1: as by genjax 0.1, for runs that were started by it: only train
+    """How a folder is understood. 1: as by earlier versions, for runs that they started: only train
     and test or val are splits, and classes are numbered in each."""
 
     @property

@@ -41,7 +41,7 @@ def describe(data: Dataset) -> dict[str, Any]:
         "skipped": dict(report.skipped),
         "sizes": dict(report.sizes),
         "modes": dict(report.modes),
-        "notes": notes,
+        "notes": [_printable(note) for note in notes],
     }
 
 
@@ -73,7 +73,12 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     for title, part in (("files", "sizes"), ("pixels", "modes"), ("skipped", "skipped")):
         if counts := summary[part]:
             found.append(f"{title}: {_listed({k: f' {n:,}' for k, n in counts.items()})}")
-    return ["".join(c if c.isprintable() else "?" for c in line) for line in found]
+    return [_printable(line) for line in found]
+
+
+def _printable(text: str) -> str:
+    """A text that no name of a file can turn into commands to the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _listed(values: Mapping[str, str]) -> str:

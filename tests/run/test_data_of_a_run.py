@@ -167,7 +167,7 @@ def test_a_folder_run_of_an_earlier_version_resumes_with_its_images(folder, tmp_
     out = capsys.readouterr().out
     assert "resumed at step 2 of 4" in out
     assert "2 classes (train + test): Test" in out  # as it was started, and that is said
-    assert "note: understood by the rules of genjax 0.1 (--data.rules 1)" in out
+    assert "note: understood by the rules of earlier versions (--data.rules 1)" in out
     values = json.loads((where / "config.json").read_text())
     assert values["config"]["data"]["rules"] == 1
     family = build(Config(), data.ImageSpec((2, 2, 3), 2, 30))
