@@ -8,3 +8,4 @@ from .images import Images as Images
 from .images import images_from_arrays as images_from_arrays
 from .opening import open_images as open_images
 from .settings import DataSettings as DataSettings
+from .summary import describe as describe

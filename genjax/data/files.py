@@ -177,6 +177,8 @@ class Archive:
             self._zip = zipfile.ZipFile(path)
         except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
             raise DataError(f"{path} cannot be read as a ZIP archive: {error}") from error
+        # Some programs write the separators of Windows.
+        self._members = {i.filename.replace("\\", "/"): i for i in self._zip.infolist()}
 
     def list(self) -> Listing:
         """Lists the files.
@@ -187,16 +189,16 @@ class Archive:
         images: set[str] = set()
         others: set[str] = set()
         folders: set[str] = set()
-        for info in self._zip.infolist():
-            parts = [part for part in info.filename.split("/") if part]
-            if not parts or any(map(_hidden, parts)) or len(parts) > MAX_DEPTH:
+        for name, info in self._members.items():
+            parts = [part for part in name.split("/") if part]
+            if not parts or any(map(_hidden, parts)):
                 continue
             folders |= {"/".join(parts[:i]) for i in range(1, len(parts))}
             if info.is_dir():
                 folders.add("/".join(parts))
             else:
                 kind = images if Path(parts[-1]).suffix.lower() in FORMATS else others
-                kind.add(info.filename)
+                kind.add(name)
         return Listing(sorted(images), sorted(others), sorted(folders))
 
     def open(self, name: str) -> IO[bytes]:
@@ -211,7 +213,7 @@ class Archive:
         Raises:
           DataError: for a file over `MAX_BYTES`, or one with a password.
         """
-        info = self._zip.getinfo(name)
+        info = self._members[name]
         if info.flag_bits & 1:
             raise DataError("encrypted: unpack the archive")
         _check_bytes(info.file_size)
@@ -219,7 +221,7 @@ class Archive:
             return io.BytesIO(file.read(MAX_BYTES + 1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Header:
     """What the header of an image file says.
 
@@ -310,7 +312,7 @@ def _frames(image: Image.Image) -> int:
     if image.format not in FRAMED:
         return 1
     try:
-        return min(getattr(image, "n_frames", 1), MAX_FRAMES)
+        return getattr(image, "n_frames", 1)
     except Exception:  # a damaged later frame; the first may be intact
         return 1
 

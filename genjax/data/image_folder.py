@@ -189,7 +189,10 @@ class ImageFolder:
         return found
 
     def _frames(self, name: str) -> int:
-        return self.headers[name].frames if self.settings.frames == "all" else 1
+        frames = self.headers[name].frames if self.settings.frames == "all" else 1
+        if frames > files.MAX_FRAMES:
+            raise DataError(f"{self.path / name}: {frames:,} frames, over {files.MAX_FRAMES:,}")
+        return frames
 
     def _labels(self, files: Sequence[_File]) -> tuple[np.ndarray | None, tuple[str, ...]]:
         groups, classes = [file.group for file in files], self.layout.classes
@@ -229,7 +232,7 @@ class ImageFolder:
                         raise DataError(f"{result}; --data.bad skip skips such files") from result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _File:
     name: str
     group: str  # its class, or ""

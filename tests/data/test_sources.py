@@ -364,6 +364,12 @@ def test_an_archive_reads_like_its_folder(tmp_path):
     assert len(list(streamed.batches(0, 0, 5, stop=8))) == 8
 
 
+def test_an_archive_with_the_separators_of_windows(tmp_path):
+    files = {f"train\\{name}\\{i}.png": png(9 * i) for name in ("cat", "dog") for i in range(9)}
+    images = opened(archive_of(tmp_path / "set.zip", files))
+    assert (images.classes, len(images)) == (("cat", "dog"), 18)
+
+
 def test_a_bad_file_of_an_archive_is_named(tmp_path):
     bomb = {"big.png": b"\x89PNG\r\n\x1a\n" + bytes(65 << 20)}
     for files, message in (
