@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Literal
 
+from genjax import files
 from genjax.data.errors import DataError
 from genjax.data.images import Images
 
@@ -46,8 +46,8 @@ def open_images(
     Raises:
       DataError: where the images are unavailable.
     """
-    if size is not None and size < 1:
-        raise DataError(f"images need at least one pixel a side, got size {size}")
+    if size is not None and not 1 <= size <= 1 << 15:
+        raise DataError(f"--data.size: images have 1 to {1 << 15} pixels a side, got size {size}")
     if channels not in (None, 1, 3):
         raise DataError(f"images have 1 or 3 channels, not {channels}")
     # TFDS and Pillow are slow to import, and a program that only shows its help needs neither.
@@ -55,7 +55,7 @@ def open_images(
         from genjax.data.image_folder import open_folder
 
         return open_folder(
-            Path(folder).expanduser(),
+            files.user_path(folder),
             split,
             size=size or 64,
             channels=channels or 3,
@@ -65,11 +65,11 @@ def open_images(
     from genjax.data.preparation import default_data_dir
     from genjax.data.tfds_sets import open_tfds
 
-    where = default_data_dir() if data_dir is None else Path(data_dir)
+    where = files.user_path(default_data_dir() if data_dir is None else data_dir)
     return open_tfds(
         name,
         split,
-        where.expanduser().absolute(),
+        where,
         size=size,
         channels=channels,
         download=download,

@@ -11,6 +11,7 @@ import jax
 
 from genjax.data.dataset import Dataset
 from genjax.errors import ConfigError, GenjaxError
+from genjax.run.checks import check_family
 from genjax.run.config import load
 from genjax.run.directory import claim, run_directory
 from genjax.run.family import Family
@@ -125,6 +126,7 @@ def _train_in(
     while each:
         check(each.game, settings.batch, layout.devices_in_all)
         each = each.before
+    check_family(family, settings, images.train.batch(settings.seed, 0, 1), len(images.test))
     fingerprint = images.train.fingerprint
     if processes.is_main_process():
         claim(directory, name, config, images.spec, fingerprint)
