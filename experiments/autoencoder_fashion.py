@@ -15,8 +15,10 @@ from functools import partial
 
 import optax
 
+from experiments import checks
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
+from genjax.limits import Count, Positive
 from genjax.losses.autoencoder import squared_error
 from genjax.models import autoencoder, codes
 from genjax.models.whitened import WhitenedAutoencoder
@@ -30,9 +32,10 @@ class Config:
     data: DataSettings = DataSettings()
     conv: bool = False
     """Convolutions instead of dense layers."""
-    latent: int = 16
+    latent: Count = 16
     """Numbers in a code."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
+    check = checks.autoencoder
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

@@ -16,10 +16,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments import checks
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.evaluate.sliced_wasserstein import sliced_wasserstein
 from genjax.keys import normal, split
+from genjax.limits import Count, Counts, Positive, Share
 from genjax.losses import gan
 from genjax.models.dcgan import Critic, Generator
 from genjax.run import Family, Settings
@@ -30,28 +32,25 @@ from genjax.train.game import Aux, Player
 class Config:
     run: Settings = Settings(steps=3500, batch=64, every=500)
     data: DataSettings = DataSettings()
-    latent: int = 100
+    latent: Count = 100
     """Numbers in a noise vector."""
-    widths: tuple[int, ...] = (128, 64, 32)
+    widths: Counts = (128, 64, 32)
     """Channels of the generator; the critic has the last two in reverse."""
-    learning_rate: float = 5e-4
-    b1: float = 0.5
+    learning_rate: Positive = 5e-4
+    b1: Share = 0.5
     """Adam's first decay."""
-    ema: float = 0.995
+    ema: Share = 0.995
     """Decay of the generator's moving average."""
     spectral_norm: bool = False
     """Divide the critic's kernels by their largest singular values."""
     minibatch_stddev: bool = False
     """Show the critic how much the images of a minibatch differ."""
+    check = checks.dcgan
 
 
+EPOCHS_50 = Settings(steps=11_700, batch=256)
 TUTORIAL = Config(
-    run=Settings(steps=11_700, batch=256),  # 50 epochs
-    data=DataSettings("fashion_mnist"),
-    widths=(256, 128, 64),
-    learning_rate=1e-4,
-    b1=0.9,
-    ema=0.999,
+    EPOCHS_50, DataSettings("fashion_mnist"), 100, (256, 128, 64), 1e-4, b1=0.9, ema=0.999
 )
 
 

@@ -18,6 +18,7 @@ from experiments import ddpm_fashion
 from experiments.ddpm_fashion import build
 from genjax.cli.main import main
 from genjax.data import DataSettings
+from genjax.limits import Count, Counts, Natural, Positive, Share
 from genjax.run import Settings
 
 
@@ -25,20 +26,20 @@ from genjax.run import Settings
 class Config(ddpm_fashion.Config):
     run: Settings = Settings(steps=800_000, batch=128, every=5000)
     data: DataSettings = DataSettings("cifar10")
-    channels: int = 128
-    multipliers: tuple[int, ...] = (1, 2, 2, 2)
-    blocks: int = 2
-    attention: tuple[int, ...] = (16,)
-    head_features: int = 256
-    groups: int = 32
-    dropout: float = 0.1
+    channels: Count = 128
+    multipliers: Counts = (1, 2, 2, 2)
+    blocks: Count = 2
+    attention: tuple[Count, ...] = (16,)
+    head_features: Count = 256
+    groups: Count = 32
+    dropout: Share = 0.1
     output: Literal["velocity", "noise"] = "noise"
     flip: bool = True
     sampler: Literal["ddim", "ancestral"] = "ancestral"
-    learning_rate: float = 2e-4
-    warm_up: int = 5000
-    decay: int | None = None
-    ema: float = 0.9999
+    learning_rate: Positive = 2e-4
+    warm_up: Natural = 5000
+    decay: Natural | Literal["steps"] | None = None
+    ema: Share = 0.9999
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from experiments import ddpm_fashion
 from experiments.ddpm_fashion import build
 from genjax.cli.main import main
 from genjax.data import DataSettings
+from genjax.limits import Count, Natural, Positive
 from genjax.run import Settings
 
 
@@ -22,10 +23,9 @@ from genjax.run import Settings
 class Config(ddpm_fashion.Config):
     run: Settings = Settings(steps=30_000, batch=64, every=1000)
     data: DataSettings = DataSettings("mnist")
-    channels: int = 32
-    learning_rate: float = 1e-3
-    warm_up: int = 500
-    decay: int | None = 30_000
+    channels: Count = 32
+    learning_rate: Positive = 1e-3
+    warm_up: Natural = 500
 
 
 if __name__ == "__main__":

@@ -20,11 +20,13 @@ from typing import Literal
 import jax.numpy as jnp
 import optax
 
+from experiments import checks
 from genjax import keys
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.diffusion import predictions, samplers, schedules, steps
 from genjax.evaluate.likelihood_scores import ode_bits_per_dim
+from genjax.limits import Count, Counts, Natural, Positive, Share
 from genjax.losses import couplings
 from genjax.losses.augmentation import horizontal_flip
 from genjax.losses.flow import flow_matching
@@ -41,23 +43,24 @@ UNITS = {"ode": "bits/dim"}  # at uniformly dequantised images, an upper bound i
 class Config(UNetSettings):
     run: Settings = Settings(steps=400_000, batch=128, every=5000)
     data: DataSettings = DataSettings("cifar10")
-    channels: int = 128
-    multipliers: tuple[int, ...] = (1, 2, 2, 2)
-    blocks: int = 2
-    attention: tuple[int, ...] = (16,)
-    groups: int = 32
-    dropout: float = 0.1
+    channels: Count = 128
+    multipliers: Counts = (1, 2, 2, 2)
+    blocks: Count = 2
+    attention: tuple[Count, ...] = (16,)
+    groups: Count = 32
+    dropout: Share = 0.1
     flip: bool = True
     """Mirror half of the images."""
     coupling: Literal["optimal", "independent"] = "optimal"
     """Which noise goes to which image of the batch."""
-    sampling_steps: int = 100
+    sampling_steps: Count = 100
     """Of Euler's method."""
-    learning_rate: float = 2e-4
-    warm_up: int = 5000
+    learning_rate: Positive = 2e-4
+    warm_up: Natural = 5000
     """Steps over which the learning rate rises from 0."""
-    ema: float = 0.9999
+    ema: Share = 0.9999
     """Decay of the moving average that samples come from."""
+    check = checks.flow
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

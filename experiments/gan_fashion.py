@@ -18,6 +18,7 @@ from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.evaluate.sliced_wasserstein import sliced_wasserstein
 from genjax.keys import normal
+from genjax.limits import Count, Positive
 from genjax.losses import gan
 from genjax.models.gan import Discriminator, Generator
 from genjax.run import Family, Settings
@@ -28,11 +29,11 @@ from genjax.train.game import Aux, Player
 class Config:
     run: Settings = Settings(steps=10000, batch=128, every=1000)
     data: DataSettings = DataSettings()
-    latent: int = 100
+    latent: Count = 100
     """Numbers in a noise vector."""
-    hidden: int = 256
+    hidden: Count = 256
     """Width of the hidden layers."""
-    learning_rate: float = 2e-4
+    learning_rate: Positive = 2e-4
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

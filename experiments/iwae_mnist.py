@@ -23,6 +23,7 @@ from genjax import keys
 from genjax.cli.main import main
 from genjax.data import Dataset, DataSettings, ImageSpec
 from genjax.evaluate.likelihood_scores import hierarchy_scores, vae_units
+from genjax.limits import Count
 from genjax.losses import importance
 from genjax.losses.augmentation import binarize
 from genjax.losses.likelihoods import bernoulli_nll, gaussian_learned_variance_nll, gaussian_nll
@@ -38,7 +39,7 @@ class Config:
     data: DataSettings = DataSettings("binarized_mnist")
     objective: Literal["iwae", "vae"] = "iwae"
     """The bound of k samples, or the mean of k samples of the ELBO."""
-    k: int = 1
+    k: Count = 1
     """Samples of each image's posterior; at 1 the two objectives are one."""
     layers: Literal[1, 2] = 1
     """Stochastic layers."""

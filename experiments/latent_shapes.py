@@ -17,10 +17,12 @@ from functools import partial
 import jax.numpy as jnp
 import optax
 
+from experiments import checks
 from experiments.autoencoder_fashion import whitened_family
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.diffusion import predictions, samplers, schedules, steps
+from genjax.limits import Count, Counts, Natural, NonNegative, Positive, Share
 from genjax.losses.autoencoder import regularized_autoencoder
 from genjax.losses.diffusion import denoising
 from genjax.models.autoencoder import ConvDecoder, ConvEncoder
@@ -34,22 +36,23 @@ from genjax.train.game import Aux, Player
 class Config:
     run: Settings = Settings(steps=4000, batch=64, every=1000)
     data: DataSettings = DataSettings("shapes64")
-    autoencoder_steps: int = 3000
+    autoencoder_steps: Natural = 3000
     """Steps of the first stage; --run.steps are the second's."""
-    latent: int = 128
+    latent: Count = 128
     """Numbers in a code."""
-    widths: tuple[int, ...] = (32, 64, 128, 256)
+    widths: Counts = (32, 64, 128, 256)
     """Channels of the encoder after each halving; the decoder mirrors them."""
-    shrink: float = 1e-3
+    shrink: NonNegative = 1e-3
     """Weight of half the squared length of a code."""
-    width: int = 512
+    width: Count = 512
     """Width of the prior."""
-    blocks: int = 3
+    blocks: Count = 3
     """Residual blocks of the prior."""
-    sampling_steps: int = 50
-    learning_rate: float = 1e-3
-    ema: float = 0.999
+    sampling_steps: Count = 50
+    learning_rate: Positive = 1e-3
+    ema: Share = 0.999
     """Decay of the prior's moving average, which samples come from."""
+    check = checks.latent
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

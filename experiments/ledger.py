@@ -104,6 +104,8 @@ def record(settings: Record) -> bool:
     config = json.loads((directory / "config.json").read_text())
     check(row, config, evaluation)
     score = evaluation["scores"][row["score"]]
+    if None in (score["value"], score["error"]):  # JSON has no NaN
+        fail(f"{row['score']} of that evaluation is not finite")
     row["ours"] = {
         "value": round(score["value"], 4),
         "error": round(score["error"], 4),

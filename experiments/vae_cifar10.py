@@ -16,9 +16,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments import checks
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.evaluate.likelihood_scores import elbo_scores, vae_scores, vae_units
+from genjax.limits import Count, Counts, Natural, Positive
 from genjax.losses import vae
 from genjax.losses.likelihoods import discretized_logistic_mixture_nll
 from genjax.losses.vlb import bits_per_dim
@@ -32,15 +34,16 @@ from genjax.train.game import Aux, Player
 class Config:
     run: Settings = Settings(steps=40_000, batch=64, every=1000)
     data: DataSettings = DataSettings("cifar10")
-    latent: int = 128
+    latent: Count = 128
     """Numbers in a code."""
-    widths: tuple[int, ...] = (64, 128, 256)
+    widths: Counts = (64, 128, 256)
     """Channels of the encoder, halving the resolution at each; the decoder's in reverse."""
-    mixture: int = 10
+    mixture: Count = 10
     """Logistics in a pixel's mixture."""
-    warm_up: int = 1000
+    warm_up: Natural = 1000
     """Steps over which the weight of the KL term rises from 0."""
-    learning_rate: float = 5e-4
+    learning_rate: Positive = 5e-4
+    check = checks.convolutional_vae
 
 
 def build(config: Config, spec: ImageSpec) -> Family:
@@ -57,9 +60,9 @@ def build(config: Config, spec: ImageSpec) -> Family:
 
     def decode(params, z):
         logits, mean, log_scale, coupling = split(decoder.apply(params["decoder"], z), channels, k)
-        # Narrower logistics than that tell no grey levels apart.
-        parts = [logits, mean, jnp.maximum(log_scale - 2, -7), coupling]
-        return jnp.concatenate(parts, -2).reshape(*z.shape[:1], *spec.shape[:2], outputs)
+        log_scale = jnp.maximum(log_scale - 2, -7)  # narrower ones tell no grey levels apart
+        parts = jnp.concatenate([logits, mean, log_scale, coupling], -2)
+        return parts.reshape(*z.shape[:1], *spec.shape[:2], outputs)
 
     def apply(score, params, keys, batch, **options):  # score: of the arguments of vae.elbo
         encode, x = partial(encoder.apply, params["encoder"]), batch["image"] / 127.5 - 1
@@ -68,18 +71,14 @@ def build(config: Config, spec: ImageSpec) -> Family:
     def loss(params, state, keys, batch):
         parts = apply(vae.elbo, params["vae"], keys, batch)
         beta = rates.linear_ramp(state.step, config.warm_up)
-        bits = bits_per_dim(parts.loss(beta).mean(), batch["image"].shape)
-        return bits, Aux({"nll": parts.nll.mean(), "kl": parts.kl.mean()})
+        metrics = {"nll": parts.nll.mean(), "kl": parts.kl.mean()}
+        return bits_per_dim(parts.loss(beta).mean(), batch["image"].shape), Aux(metrics)
 
     def scores(score, state, keys, batch, **options):
         return apply(score, state.params["vae"], keys, batch, bits_per_dim=True, **options)
 
-    measure = Measure(
-        partial(scores, partial(vae_scores, samples=500, chunk=5)),
-        vae_units(500, "bits/dim"),
-        chunk=20,
-        alarms={"effective_samples": 5},
-    )
+    measure = partial(scores, partial(vae_scores, samples=500, chunk=5))
+    units, alarms = vae_units(500, "bits/dim"), {"effective_samples": 5}
     return Family(
         {"vae": Player(loss, optax.adam(config.learning_rate))},
         init,
@@ -87,7 +86,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
         latent=(config.latent,),
         encode=lambda state, x: encoder.apply(state.params["vae"]["encoder"], x / 127.5 - 1)[0],
         validate=partial(scores, elbo_scores),
-        measure=measure,
+        measure=Measure(measure, units, chunk=20, alarms=alarms),
     )
 
 

@@ -16,9 +16,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments import checks
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.evaluate.likelihood_scores import elbo_scores, vae_scores, vae_units
+from genjax.limits import Count, Natural, NonNegative, Positive
 from genjax.losses import vae
 from genjax.losses.likelihoods import bernoulli_nll
 from genjax.models import autoencoder
@@ -33,15 +35,16 @@ class Config:
     data: DataSettings = DataSettings()
     conv: bool = False
     """Convolutions instead of dense layers."""
-    latent: int = 20
+    latent: Count = 20
     """Numbers in a code."""
-    hidden: int = 400
+    hidden: Count = 400
     """Width of the dense layers."""
-    beta: float = 1.0
+    beta: NonNegative = 1.0
     """Weight of the KL term."""
-    warm_up: int = 0
+    warm_up: Natural = 0
     """Steps over which that weight rises from 0."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
+    check = checks.vae
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

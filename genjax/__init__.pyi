@@ -5,6 +5,7 @@ from . import errors as errors
 from . import evaluate as evaluate
 from . import files as files
 from . import keys as keys
+from . import limits as limits
 from . import losses as losses
 from . import models as models
 from . import numerics as numerics

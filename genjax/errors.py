@@ -26,5 +26,19 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
+def one_line(error: BaseException) -> str:
+    """A whole message on one line that no name out of a file can turn into terminal commands.
+
+    Args:
+      error: any exception.
+
+    Returns:
+      At most 1,000 printable characters; words of over 300 are cut.
+    """
+    words = (word if len(word) <= 300 else f"{word[:300]}…" for word in str(error).split())
+    line = " ".join(words)
+    return "".join(c if c.isprintable() else "?" for c in line[:1000])
+
+
 class ConfigError(GenjaxError):
     """Settings, a run directory or an argument that cannot be used."""

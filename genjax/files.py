@@ -1,6 +1,7 @@
 """Writing and reading the files of a run: atomic writes that follow no link, bounded JSON."""
 
 import json
+import math
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -66,9 +67,42 @@ def write_json(path: Path, values: Any) -> None:
 
     Args:
       path: where the file shall be.
-      values: what `json.dumps` takes.
+      values: what `json_text` takes.
     """
-    write_text(path, json.dumps(values, indent=2) + "\n")
+    write_text(path, json_text(values, indent=2) + "\n")
+
+
+def json_text(values: Any, indent: int | None = None) -> str:
+    """JSON that any program reads: null for the numbers that JSON has not, NaN and infinities.
+
+    Args:
+      values: dicts, lists and tuples of plain values.
+      indent: as in `json.dumps`.
+
+    Returns:
+      The text.
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(each) for name, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(each) for each in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(plain(values), indent=indent, allow_nan=False)
+
+
+def user_path(given: str | os.PathLike[str]) -> Path:
+    """A path as a user gives it.
+
+    Args:
+      given: relative to the working directory, absolute, or with ~ for somebody's home.
+
+    Returns:
+      The absolute path; a ~ without a home stays as it is.
+    """
+    return Path(os.path.expanduser(given)).absolute()
 
 
 def open_to_append(path: Path) -> IO[str]:

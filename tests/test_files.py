@@ -6,6 +6,7 @@ import os
 import pytest
 
 from genjax import files
+from genjax.run.directory import run_directory
 
 
 def test_a_write_replaces_a_link_and_leaves_its_target(tmp_path):
@@ -78,3 +79,23 @@ def test_untrusted_json_is_rejected_in_one_line(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         files.read_json(path, 100 if message == "over" else files.MAX_JSON_BYTES)
+
+
+def test_json_has_null_where_a_number_is_none_of_its_own(tmp_path):
+    values = {"a": [float("nan"), 1.5], "b": {"c": (float("-inf"), "NaN", 2, True, None)}}
+    files.write_json(tmp_path / "x.json", values)
+
+    def constant(name):
+        pytest.fail(f"{name} is no JSON")
+
+    found = json.loads((tmp_path / "x.json").read_text(), parse_constant=constant)
+    assert found == {"a": [None, 1.5], "b": {"c": [None, "NaN", 2, True, None]}}
+
+
+def test_a_path_of_a_user_has_its_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert files.user_path("~/x") == files.user_path("x") == tmp_path / "x"
+    assert run_directory("any", "~/x") == tmp_path / "x"
+    assert run_directory("any", None) == tmp_path / "runs" / "any"
+    assert files.user_path("~nobody-of-that-name/x") == tmp_path / "~nobody-of-that-name" / "x"

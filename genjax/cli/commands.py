@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from genjax.run.config import load, parse
 from genjax.run.directory import run_directory, with_recorded_rules
 from genjax.run.family import Build, build_family
 from genjax.run.sampling import labels
+from genjax.train import processes
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,14 @@ class Experiment:
         config = with_recorded_rules(config, directory)
         images = Dataset(config.data)
         training.log_images(images)
-        family, _ = build_family(self.build, config, images.spec, "these settings describe")
+        spec = images.spec
+        if hasattr(config, "check") and not (directory / "config.json").exists():
+            config.check(spec)  # a run that is there was checked by its own version
+        family, _ = build_family(self.build, config, spec, "these settings describe")
         training.train_in(directory, self.name, config, family, images)
+        if processes.is_main_process():
+            curves = shlex.quote(str(directory / "tensorboard"))
+            print(f"curves: pip install tensorboard && tensorboard --logdir {curves}")
 
     def open(
         self,

@@ -94,13 +94,14 @@ def main(arguments: list[str] | None = None) -> None:
     empty = []
     found: list[Listed] = []
     for given in asked.dir:
-        runs = [listed(path, parent, Path(given)) for path, parent in find(Path(given))]
+        root = files.user_path(given)
+        runs = [listed(path, parent, root) for path, parent in find(root)]
         found += runs
         if not runs:
-            what = "holds no run" if Path(given).is_dir() else "is no folder"
+            what = "holds no run" if root.is_dir() else "is no folder"
             empty.append(f"error: {plain(given)} {what}: give a run's directory, or one of runs")
     if asked.json:
-        print(json.dumps([asdict(run) for run in found], indent=2))
+        print(files.json_text([asdict(run) for run in found], indent=2))
     elif found:
         print(table(found, shutil.get_terminal_size((200, 24)).columns))
     for line in empty:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import tyro
+from typing import Any
 
 from genjax.cli import startup
 from genjax.cli.options import COMMANDS
-from genjax.errors import ConfigError
-
-T = TypeVar("T")
+from genjax.cli.parsing import nearest, parse
+from genjax.errors import ConfigError, one_line
 
 
 def main(
@@ -48,10 +44,13 @@ def main(
     except Exception as error:
         # 2: what the user can mend, 1: a run gone wrong, 128 + n: signal n. Anything else is a bug.
         code = getattr(error, "exit_code", None)
+        if code is None and (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+            print("error: out of memory: take fewer or smaller images at a time", file=sys.stderr)
+            startup.leave(1, at_once=False)
         if code is None:
             traceback.print_exc()
             startup.leave(1, at_once=False)
-        print(f"{'stopped' if code > 2 else 'error'}: {_one_line(error)}", file=sys.stderr)
+        print(f"{'stopped' if code > 2 else 'error'}: {one_line(error)}", file=sys.stderr)
         if code <= 2:
             startup.leave(code, at_once=getattr(error, "at_once", False))
         sys.exit(code)
@@ -66,19 +65,47 @@ def _run(
     words: list[str],
 ) -> None:
     program = program_name()
-    command = words.pop(0) if words[:1] and words[0] in {*COMMANDS, "train"} else "train"
+    command = _command(words)
     if command == "train":
         default, description = _preset(words, config, document, presets)
-        description += f"\n\nAfter training: {program} " + " | ".join(COMMANDS)
-        given = _parse(type(config), words, prog=program, default=default, description=description)
+        if {"-h", "--help"} & set(words):
+            description += f"\n\nAfter training: {program} " + " | ".join(_able(build, default))
+        given = parse(type(config), words, prog=program, default=default, description=description)
     else:
-        given = _parse(COMMANDS[command], words, prog=f"{program} {command}")
+        given = parse(COMMANDS[command], words, prog=f"{program} {command}")
     startup.configure()
     from genjax.cli.commands import Experiment  # imports what help and refusals need not wait for
 
     experiment = Experiment(name, document, config, build, program)
     with startup.printed_log(), startup.quiet_threads():
         getattr(experiment, command)(given)
+
+
+def _able(build: Callable, config: Any) -> list[str]:
+    """The commands that the family has; all of them where it cannot be built without its images."""
+    from genjax.data.dataset import ImageSpec
+
+    try:
+        family = build(config, ImageSpec((32, 32, 3), 10, 1000))
+        lacking = {
+            "reconstruct": not (family.encode or family.reconstruct),
+            "evaluate": family.measure is None,
+        }
+    except Exception:
+        return list(COMMANDS)
+    return [name for name in COMMANDS if not lacking.get(name)]
+
+
+def _command(words: list[str]) -> str:
+    """Takes the command out of the words: the first, where that is no flag."""
+    if not words or words[0].startswith("-"):
+        return "train"
+    known = ("train", *COMMANDS)
+    if words[0] in known:
+        return words.pop(0)
+    guess = nearest(words[0], known)
+    meant = f", did you mean {guess}?" if guess else ";"
+    raise ConfigError(f"there is no command {words[0]}{meant} there are {', '.join(known)}")
 
 
 def program_name() -> str:
@@ -115,22 +142,3 @@ def _preset(
                 raise ConfigError(f"there is no preset {given!r}; there are: {known}")
             return presets[given], document
     return config, document
-
-
-def _parse(kind: type[T], arguments: list[str], **options: Any) -> T:
-    """tyro's parser, with its box of complaints put on one line."""
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(kind, args=arguments, **options)
-    except SystemExit as stop:
-        if stop.code:
-            lines = [line.strip("│╭╮╰╯─ ") for line in complaint.getvalue().splitlines()]
-            text = " ".join(line for line in lines[1:] if line and "helptext" not in line)
-            raise ConfigError(text or lines[0]) from None
-        raise
-
-
-def _one_line(error: Exception) -> str:
-    """One line that no name out of a file can turn into commands to the terminal."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split()))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import tyro
 
+from genjax.limits import Count, Limits, Natural, Seed
+
 Dir = Annotated[str | None, tyro.conf.Positional]
 
 
@@ -16,9 +18,9 @@ class Sample:
 
     dir: Dir = None
     """The run's directory. None: runs/ and the name of the experiment."""
-    n: int = 64
+    n: Count = 64
     """Number of images."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the noise: image i of a seed is the same for every n."""
     label: str | None = None
     """The class to draw, by its name or number, where the run is class-conditional. None: every
@@ -33,7 +35,7 @@ class Reconstruct:
 
     dir: Dir = None
     """The run's directory. None: runs/ and the name of the experiment."""
-    n: int = 32
+    n: Count = 32
     """Number of images."""
     best: bool = False
     """From the checkpoint of the best score instead of the latest."""
@@ -52,11 +54,11 @@ class Interpolate:
 
     dir: Dir = None
     """The run's directory. None: runs/ and the name of the experiment."""
-    pairs: int = 8
+    pairs: Count = 8
     """Number of pairs, which are the rows."""
-    steps: int = 10
+    steps: Annotated[int, Limits(2, 1000)] = 10
     """Images in a row, both ends included."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the noises, or of the choice of images."""
     best: bool = False
     """From the checkpoint of the best score instead of the latest."""
@@ -74,11 +76,11 @@ class Evaluate:
 
     dir: Dir = None
     """The run's directory. None: runs/ and the name of the experiment."""
-    n: int = 1000
+    n: Natural = 1000
     """Number of images, chosen at random by the seed. 0: all."""
     split: str = "test"
     """Of which part of the data set."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the choice of images and of the noise."""
     best: bool = False
     """Of the checkpoint of the best score instead of the latest."""
@@ -110,7 +112,7 @@ class Replay:
 
     dir: Dir = None
     """The run's directory. None: runs/ and the name of the experiment."""
-    step: int | None = None
+    step: Natural | None = None
     """Which of those in DIR/faults.jsonl. None: the last."""
     data: str | None = None
     """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -74,7 +75,18 @@ class _Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if processes.is_main_process():
             with suppress(OSError):  # nobody reads on: no reason to end a run
-                print(self.format(record), flush=True)
+                print(_wrapped(self.format(record)), flush=True)
+
+
+def _wrapped(line: str) -> str:
+    """A line of fields, two spaces apart, in as many as the terminal is wide."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    lines = [""]
+    for part in line.split("  ") if 0 < width < len(line) else ():
+        if lines[-1].strip() and len(lines[-1]) + len(part) >= width:
+            lines.append("   ")
+        lines[-1] += f"  {part}" if lines[-1] else part
+    return "\n".join(lines) if len(lines) > 1 else line
 
 
 @contextmanager

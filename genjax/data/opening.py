@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 from typing import Any, Protocol
 
+from genjax import files
 from genjax.data.errors import DataError
 from genjax.data.images import Images
 from genjax.data.report import Report
@@ -87,7 +87,7 @@ def find(settings: DataSettings) -> Collection:
         from genjax.data.array_file import SUFFIXES, ArrayFile
         from genjax.data.image_folder import ImageFolder
 
-        path = Path(settings.folder).expanduser()
+        path = files.user_path(settings.folder)
         if path.suffix.lower() in SUFFIXES and os.path.isfile(path):
             _refuse_for("files of arrays", settings, "subfolders", "frames")
             return ArrayFile(path, settings)
@@ -100,8 +100,8 @@ def find(settings: DataSettings) -> Collection:
     from genjax.data.preparation import default_data_dir
     from genjax.data.tfds_sets import TfdsSet
 
-    where = default_data_dir() if settings.dir is None else Path(settings.dir)
-    return TfdsSet(where.expanduser().absolute(), settings)
+    where = default_data_dir() if settings.dir is None else settings.dir
+    return TfdsSet(files.user_path(where), settings)
 
 
 def _check(settings: DataSettings) -> None:

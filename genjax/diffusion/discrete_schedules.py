@@ -115,7 +115,8 @@ class DiscreteLinear(_Discrete):
     \bar\alpha_i = \prod_{j \le i} (1 - \beta_j) \ \text{ at } t = i/T
     $$
 
-    α = √ᾱ is linear in t between the steps, and σ² = 1 − α².
+    α = √ᾱ is linear in t between the steps, and σ² = 1 − α². The defaults are made for 1,000
+    steps; fewer of the same betas end with signal left: take `scaled`.
 
     Args:
       steps: T.
@@ -129,6 +130,31 @@ class DiscreteLinear(_Discrete):
     steps: int = 1000
     beta_start: float = 1e-4
     beta_end: float = 0.02
+
+    @classmethod
+    def scaled(cls, steps: int) -> "DiscreteLinear":
+        r"""The chain of 1,000 steps in another number of steps, which ends in as much noise.
+
+        $$
+        \beta_i = \frac{1000}{T} \Bigl(10^{-4} + \frac{i - 1}{T - 1} (0.02 - 10^{-4})\Bigr)
+        $$
+
+        Args:
+          steps: T > 20.
+
+        Returns:
+          The schedule; of 1,000 steps, `DiscreteLinear()`.
+
+        Raises:
+          ValueError: where β_T would reach 1.
+
+        References:
+          Nichol & Dhariwal, "Improved Denoising Diffusion Probabilistic Models" (2021),
+          arXiv:2102.09672, their code.
+        """
+        if steps <= 20:
+            raise ValueError(f"linear betas need more than 20 steps, not {steps}")
+        return cls(steps, 1000 / steps * 1e-4, 1000 / steps * 0.02)
 
     @property
     def betas(self) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
 """The loop that every sampler shares: step grid, start, estimates of data and noise, scan."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ from jax import Array
 from genjax import keys
 from genjax.diffusion.protocols import Clip, PredictWithVariance, Schedule, Target
 from genjax.numerics import widen
+
+MOST_SIGNAL = 0.1  # α/σ at the start up to which z counts as noise; 0.08 in VDM, 0.006 in DDPM
 
 # The network estimates the data x̂ and the noise ε̂ in z_t = α x̂ + σ ε̂, and z moves along
 # dz = x̂ dα + ε̂ dσ. That is the probability-flow equation without a derivative in time, so that it
@@ -111,6 +114,7 @@ class SamplingLoop:
         self._predict, self._target, self._clip = predict, target, clip
         self._key, self._shape, self._trajectory = key, tuple(shape), trajectory
         if start is None:
+            _check_start(schedule, target, steps)
             sigma = self.rows.sigma
             start = sigma[0] * _normal(key, 0, self._shape, sigma.dtype)
         elif start.shape != self._shape:
@@ -248,6 +252,58 @@ class SamplingLoop:
 
         last, path = self.scan(both, self.start, self.rows if items is None else items)
         return self.result(last, path, slice(every - 1, -1, every))
+
+
+def signal(schedule: Schedule, t: Array | float) -> float | None:
+    r"""How much of the data is left at a time, before anything is computed from it.
+
+    $$
+    \frac{\alpha(t)}{\sigma(t)}
+    $$
+
+    A sampler that starts from noise misses that much of the data's mean and spread.
+
+    Args:
+      schedule: has alpha(t) and sigma(t).
+      t: one time.
+
+    Returns:
+      The ratio; None where schedule or time is traced.
+    """
+    try:
+        with jax.ensure_compile_time_eval():
+            return float(schedule.alpha(t) / schedule.sigma(t))
+    except jax.errors.ConcretizationTypeError:
+        return None
+
+
+def _check_start(schedule: Schedule, target: Target, steps: Array) -> None:
+    """Warns where a sampler cannot start from noise."""
+    traced = isinstance(steps, jax.core.Tracer)
+    left = signal(schedule, 1.0 if traced else jnp.asarray(steps, float)[0])
+    if left is not None and not left <= MOST_SIGNAL:
+        warnings.warn(
+            f"sampling starts from noise alone, where the schedule has alpha/sigma = {left:.2g}: "
+            f"take one that ends below {MOST_SIGNAL}, as linear betas scaled by 1000/steps do "
+            "(DiscreteLinear.scaled), or give `start`",
+            stacklevel=4,
+        )
+    if left == 0 and not traced and _silent(target):
+        warnings.warn(
+            "sampling starts at alpha = 0, where this target determines no data: start at an "
+            "earlier time, or predict the velocity or the data",
+            stacklevel=4,
+        )
+
+
+def _silent(target: Target) -> bool:
+    """Whether a prediction of pure noise says nothing of the data."""
+    try:
+        with jax.ensure_compile_time_eval():
+            data = target.to_data(jnp.zeros(1), jnp.ones(1), jnp.zeros(()), jnp.ones(()))
+            return not bool(jnp.isfinite(data).all())
+    except jax.errors.ConcretizationTypeError:
+        return False
 
 
 def positive(x: Array) -> Array:

@@ -69,7 +69,8 @@ def load(path: Path) -> dict[str, Any]:
 def parse(kind: type[C], values: Any, where: str) -> C:
     """A dataclass from the dict that `dataclasses.asdict` and JSON made of it.
 
-    A setting that is not there, as it is younger than the file, takes its default.
+    A setting that is not there, as it is younger than the file, takes its default; one whose
+    metadata has a function "absent", what that returns for the values that are there.
 
     Args:
       kind: the dataclass, of plain values and further dataclasses.
@@ -101,7 +102,11 @@ def parse(kind: type[C], values: Any, where: str) -> C:
             raise ConfigError(f"{where}: {name} cannot be {_short(given)}")
         return given
 
-    return kind(**{name: value(name) for name in values})
+    found = {name: value(name) for name in values}
+    for name in fields.keys() - values.keys():
+        if absent := fields[name].metadata.get("absent"):
+            found[name] = absent(found)
+    return kind(**found)
 
 
 def _short(value: Any) -> str:
@@ -137,6 +142,10 @@ def as_json(values: Any) -> Any:
     return [as_json(v) for v in values] if isinstance(values, list | tuple) else values
 
 
+def _by_number(value: Any, settings: dict[str, Any]) -> Any:
+    return settings["run"]["steps"] if value == "steps" else value
+
+
 def difference(old: dict[str, Any], new: dict[str, Any], path: str = "") -> str | None:
     """The first setting that differs where a resumed run may not differ.
 
@@ -152,6 +161,8 @@ def difference(old: dict[str, Any], new: dict[str, Any], path: str = "") -> str 
         if name in FREE.get(path.removesuffix("."), ()):
             continue
         before, after = old.get(name), new.get(name)
+        if not path and before != after and "steps" in (before, after):  # the last step, by name
+            before, after = _by_number(before, old), _by_number(after, new)
         if isinstance(before, dict) and isinstance(after, dict):
             if found := difference(before, after, f"{path}{name}."):
                 return found

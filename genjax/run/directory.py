@@ -23,7 +23,7 @@ def run_directory(name: str, given: str | None) -> Path:
     Returns:
       The absolute path: the one given, else runs/ and the name.
     """
-    return Path(given or f"runs/{name}").absolute()
+    return files.user_path(given or f"runs/{name}")
 
 
 def with_recorded_rules(config: Any, directory: Path) -> Any:

@@ -101,11 +101,15 @@ def evaluate(
       The scores.
 
     Raises:
-      ConfigError: for a negative n or seed.
+      ConfigError: for a negative n or seed, or one image, which has no standard error.
     """
     if n < 0 or seed < 0:
         raise ConfigError("--n and --seed are not negative; --n 0 takes every image")
     n = min(n or len(images), len(images))
+    if n < 2:
+        raise ConfigError(
+            f"--n {n}: a standard error needs two images, and there are {len(images)}"
+        )
     score = ordered_jit(measure.scores)
     began = time.monotonic()
     with tqdm(total=n, unit="image", disable=None) as bar:

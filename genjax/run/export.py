@@ -124,7 +124,7 @@ def claim(to: str | os.PathLike[str], license: str) -> Path:
     Raises:
       ConfigError: where something is there already, or the licence is no identifier.
     """
-    target = Path(to).absolute()
+    target = files.user_path(to)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", license):
         raise ConfigError(
             f"--license {license!r} is no identifier: write, say, mit, cc-by-4.0 or unknown"

@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from genjax import keys
+from genjax import keys, limits
 from genjax.data.dataset import ImageSpec
 from genjax.errors import ConfigError, GenjaxError
 from genjax.train.game import Game, compiled_initial_state
@@ -164,8 +164,9 @@ def build_family(
       The family, and the shapes of its state.
 
     Raises:
-      ConfigError: where settings of the right types describe no network.
+      ConfigError: where a setting is out of its limits, or they describe no network together.
     """
+    limits.check(config)
     try:
         family = build(config, spec)
         return family, state_shapes(family)

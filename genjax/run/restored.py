@@ -150,10 +150,16 @@ class RestoredRun:
           uint8 [pairs * steps, H, W, C], path by path.
 
         Raises:
-          ConfigError: where the family's latents are not arrays of real numbers.
+          ConfigError: where the family's latents are not arrays of real numbers, or there are
+            fewer than two held-out images per pair.
         """
         key = jax.random.key(seed)
         if self.family.encode is not None:
+            if 2 * pairs > len(self.images.test):
+                raise ConfigError(
+                    f"--pairs {pairs} takes {2 * pairs} held-out images, and there are "
+                    f"{len(self.images.test)}"
+                )
             ends = self.sampler.encode(self.state, self.held_out(2 * pairs, seed))
             path = linear
         else:
@@ -251,7 +257,7 @@ def open(
       ConfigError: where the directory holds no run.
       CheckpointError: where it holds one of another architecture.
     """
-    where = Path(directory).absolute()
+    where = files.user_path(directory)
     values = load_config(where / "config.json")
     state = checkpoint_state(where, family, state_shapes(family), best=best)
     return RestoredRun(where, family, values, state, images)
@@ -274,7 +280,7 @@ def load(
       ConfigError: where the directory holds no export.
       WeightsError: where it holds one of another architecture.
     """
-    where = Path(directory).absolute()
+    where = files.user_path(directory)
     values = load_config(where / "config.json")
     state = export.state(where, values, state_shapes(family))
     return RestoredRun(where, family, values, jax.tree.map(jnp.asarray, state), images)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from genjax import limits
 from genjax.data.settings import DataSettings
 from genjax.errors import ConfigError
+from genjax.limits import Count, Natural, Seed
 
 
 @dataclass(frozen=True)
@@ -14,27 +16,27 @@ class Settings:
     """How long, how large, where.
 
     Raises:
-      ConfigError: where a number is below its least value.
+      ConfigError: where a number is out of its limits.
     """
 
-    steps: int
+    steps: Natural
     """Train steps in all; a resumed run continues up to here."""
-    batch: int
+    batch: Count
     """Images per step, over all devices and processes."""
     dir: str | None = None
     """The run's directory. None: runs/ and the name of the experiment."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the parameters, the noise and the order of the images."""
-    every: int | None = None
+    every: Count | None = None
     """Steps between periodic evaluations: scores, sample images, checkpoint. None: an epoch."""
-    scan_steps: int | None = None
+    scan_steps: Count | None = None
     """The most train steps compiled into one program. None: 50, but 1 for convolutions on a CPU. A
     convolutional run that resumes with 1 after more, or the reverse, rounds differently."""
-    samples: int = 64
+    samples: Count = 64
     """Images in samples/step_N.png."""
     sharded: bool = False
     """Shard parameters over the devices (jit) instead of copying them to each (pmap)."""
-    devices: int | None = None
+    devices: Count | None = None
     """Devices to use in each process. None: all."""
     non_finite: Literal["stop", "skip", "rollback"] = "stop"
     """What to do about a loss or gradient that is NaN or infinite: stop, skip that update, or go
@@ -43,17 +45,17 @@ class Settings:
     """Join the run's other processes first (jax.distributed.initialize)."""
     coordinator: str | None = None
     """HOST:PORT where process 0 listens. None: found automatically (TPU, Slurm, Open MPI)."""
-    processes: int | None = None
+    processes: Count | None = None
     """Number of processes in all. None: found automatically."""
-    process: int | None = None
+    process: Natural | None = None
     """Index of this process, from 0. None: found automatically."""
 
     def __post_init__(self) -> None:
-        least = {"steps": 0, "seed": 0, "batch": 1, "every": 1, "scan_steps": 1, "samples": 1}
-        for name, low in {**least, "devices": 1, "processes": 1, "process": 0}.items():
-            if (value := getattr(self, name)) is not None and value < low:
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--run.{flag} must be at least {low}, not {value}")
+        limits.check(self, "run.")
+        if self.process is not None and self.processes and self.process >= self.processes:
+            raise ConfigError(
+                f"--run.process {self.process} must be below --run.processes {self.processes}"
+            )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from genjax.data.dataset import Dataset
 from genjax.data.summary import describe, lines
 from genjax.errors import ConfigError, GenjaxError
 from genjax.report import grids
+from genjax.run.checks import check_family
 from genjax.run.config import load
 from genjax.run.directory import claim, run_directory
 from genjax.run.family import Family
@@ -147,6 +148,7 @@ def _train_in(
     while each:
         check(each.game, settings.batch, layout.devices_in_all)
         each = each.before
+    check_family(family, settings, images.train.batch(settings.seed, 0, 1), len(images.test))
     fingerprint = images.train.fingerprint
     if processes.is_main_process():
         claim(directory, name, config, images.spec, fingerprint, describe(images))

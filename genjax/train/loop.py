@@ -1,6 +1,7 @@
 """The loop: runs train steps, reads their metrics, evaluates, saves, and stops when asked."""
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -24,6 +25,8 @@ from genjax.train.step import StepMetrics
 
 logger = logging.getLogger(__name__)
 
+# Short enough that 80 columns leave room for the bar.
+BAR = "{n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}"
 LOG_SECONDS = 20  # between lines of progress where there is no progress bar
 
 
@@ -51,7 +54,9 @@ class Stopped(GenjaxError):  # noqa: N818, a request, not an error
     """
 
     def __init__(self, signum: int, step: int):
-        super().__init__(f"{signal.Signals(signum).name}, step {step:,} is saved")
+        super().__init__(
+            f"{signal.Signals(signum).name}, step {step:,} is saved: the same command resumes there"
+        )
         self.exit_code = 128 + signum
 
 
@@ -178,7 +183,12 @@ class _Progress:
         # None: tqdm looks whether it writes to a terminal. A notebook is none, and has its own bar.
         disable = not self.is_main or (False if issubclass(tqdm, tqdm_notebook) else None)
         self.bar = tqdm(
-            total=plan.steps, initial=step, unit="step", disable=disable, dynamic_ncols=True
+            total=plan.steps,
+            initial=step,
+            unit="step",
+            disable=disable,
+            dynamic_ncols=True,
+            bar_format=BAR,
         )
         self.last_line = time.monotonic()
 
@@ -221,7 +231,7 @@ class _Progress:
         self.reads += 1
         self.bar.update(n)
         if not self.bar.disable:
-            self.bar.set_postfix_str(f"{_losses(row)} {self._speed()}".rstrip())
+            self.bar.set_postfix_str(f"{_short_losses(row)} {self._speed()}".rstrip())
         elif self.is_main and now - self.last_line > LOG_SECONDS:
             line = f"step {step:,} of {self.plan.steps:,}  {_losses(row)}  {self._speed()}"
             logger.info("%s", line)
@@ -252,6 +262,13 @@ class _Progress:
 
 def _losses(row: dict[str, float]) -> str:
     return "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k.endswith("/loss"))
+
+
+def _short_losses(row: dict[str, float]) -> str:
+    losses = {k.removesuffix("/loss"): v for k, v in row.items() if k.endswith("/loss")}
+    if len(losses) == 1:
+        return _losses(row)
+    return " ".join(f"{player} {value:.3g}" for player, value in losses.items())
 
 
 def _finite_means(values: dict[str, np.ndarray]) -> dict[str, float]:
@@ -301,4 +318,5 @@ def largest_scan_steps(every: int, most: int) -> int:
     Returns:
       The largest number up to `most` that divides `every`.
     """
-    return max(n for n in range(1, most + 1) if every % n == 0)
+    small = (n for n in range(1, math.isqrt(every) + 1) if every % n == 0)
+    return max(n for divisor in small for n in (divisor, every // divisor) if n <= most)

@@ -1,6 +1,5 @@
 """The numbers and images of a run: metrics.jsonl and TensorBoard events."""
 
-import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -40,7 +39,7 @@ class MetricsWriter:
             return
         path = directory / "metrics.jsonl"
         rows = [row for row in files.read_rows(path) if row["step"] <= step and keep_row(row)]
-        files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        files.write_text(path, "".join(files.json_text(row) + "\n" for row in rows))
         self._file = files.open_to_append(path)
 
     @cached_property
@@ -57,11 +56,11 @@ class MetricsWriter:
 
         Args:
           step: the row's.
-          numbers: {name: number}, finite.
+          numbers: {name: number}; one that is not finite becomes null.
         """
         if self._file is None:
             return
-        self._file.write(json.dumps({"step": step, **numbers}) + "\n")
+        self._file.write(files.json_text({"step": step, **numbers}) + "\n")
         for name, number in numbers.items():
             self._board.add_scalar(name, number, step)
 

@@ -1,5 +1,7 @@
 """Learning rates and weights by step, with warm-up and decay."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -16,10 +18,31 @@ def warm_up(rate: float, steps: int, decay: int | None = None, end: float = 0.0)
 
     Returns:
       step -> learning rate.
+
+    Raises:
+      ValueError: where it would have fallen before it has risen.
     """
     if decay is None:
         return optax.schedules.linear_schedule(0, rate, steps)
+    if decay <= steps:
+        raise ValueError(f"a rate cannot fall by step {decay:,} and rise up to step {steps:,}")
     return optax.schedules.warmup_cosine_decay_schedule(0, rate, steps, decay, end)
+
+
+def decay_step(decay: int | Literal["steps"] | None, steps: int, warm_up: int) -> int | None:
+    """The step by which a rate has fallen that follows the length of its run.
+
+    Args:
+      decay: the step; "steps": the run's last; None: it stays.
+      steps: of the run.
+      warm_up: steps over which the rate rises.
+
+    Returns:
+      The step. None: the rate stays, as in a run that ends before the rate has risen.
+    """
+    if decay != "steps":
+        return decay
+    return steps if steps > warm_up else None
 
 
 def linear_ramp(step: jax.Array, steps: int) -> jax.Array:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments import autoencoder_fashion, dcgan_fashion, ddpm_fashion, gan_fashion
+from experiments import __main__ as list_experiments
+from experiments import autoencoder_fashion, dcgan_fashion, ddpm_fashion, gan_fashion, vae_fashion
 from genjax.cli.main import main
+from tools import fuzz_flags
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -67,8 +69,8 @@ def test_a_value_of_the_wrong_type_is_rejected(error_of):
         ("--run.samples 0", "--run.samples must be at least 1"),
         ("--run.seed -1", "--run.seed must be at least 0"),
         ("--run.devices 99", "there are 8 here"),
-        ("--hidden 0", "these settings describe no network"),
-        ("--latent -1", "these settings describe no network"),
+        ("--hidden 0", "--hidden must be at least 1, not 0"),
+        ("--latent -1", "--latent must be at least 1, not -1"),
         ("--run.process 0", "need --run.distributed"),
     ],
 )
@@ -168,3 +170,26 @@ def test_help_loads_nothing_that_only_training_needs():
     assert done.returncode == 0, done.stderr
     assert "--preset tutorial" in done.stdout
     assert "sample" in done.stdout
+
+
+@pytest.mark.parametrize(("module", "able"), [(gan_fashion, False), (vae_fashion, True)])
+def test_help_names_what_the_family_can_do(module, able, capsys):
+    with pytest.raises(SystemExit):
+        main("x", module.__doc__, module.Config(), module.build, arguments=["--help"])
+    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("After training"))
+    assert ("| reconstruct |" in line, "| evaluate |" in line) == (able, able)
+    assert "sample | " in line
+
+
+def test_python_m_experiments_lists_them(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["experiments"])
+    list_experiments.main()
+    out = capsys.readouterr().out.splitlines()
+    assert max(map(len, out)) <= 80
+    names = [line.strip() for line in out if line.startswith("  ") and line[2] != " "]
+    assert names == fuzz_flags.experiments()
+    monkeypatch.setattr(sys, "argv", ["experiments", "vae_fashon"])
+    with pytest.raises(SystemExit) as stop:
+        list_experiments.main()
+    assert stop.value.code == 2
+    assert "python -m experiments.vae_fashion" in capsys.readouterr().err

@@ -103,3 +103,22 @@ def test_ctrl_c_before_the_first_step_ends_in_one_line(tmp_path, own_sets):
     assert process.returncode == 130
     assert err.splitlines()[-1].startswith("stopped: ")
     assert "Traceback" not in err
+
+
+def test_a_long_line_is_wrapped_between_its_fields_on_a_terminal(monkeypatch):
+    line = (
+        "step      5 of 10  epoch 1.0  critic/loss 1.2345  generator/loss 0.6931  48,000 images/s"
+    )
+    assert startup._wrapped(line) == line
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = startup._wrapped(line).splitlines()
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 60
+    assert "  ".join(part.strip() for part in lines) == line
+    assert startup._wrapped("short  line") == "short  line"
+
+
+class Terminal:
+    def isatty(self):
+        return True

@@ -64,3 +64,25 @@ def test_alpha_of_a_discrete_process_is_linear_between_its_steps():
     assert between == pytest.approx((first + last) / 2, rel=1e-6)
     slope = jax.grad(schedule.log_snr)(0.6)
     np.testing.assert_allclose(schedule.log_snr_derivative(0.6), slope, rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [21, 100, 250, 4000])
+def test_scaled_betas_end_in_as_much_noise_whatever_the_number_of_steps(steps):
+    # improved-diffusion, get_named_beta_schedule("linear"), in float64.
+    betas = np.linspace(1000 / steps * 1e-4, 1000 / steps * 0.02, steps)
+    schedule = discrete_schedules.DiscreteLinear.scaled(steps)
+    np.testing.assert_allclose(schedule.betas, betas, rtol=1e-12)
+    assert schedule.alpha(1.0) < 0.0066
+    assert discrete_schedules.DiscreteLinear(100).alpha(1.0) == pytest.approx(0.6, abs=0.005)
+
+
+def test_a_thousand_scaled_betas_are_the_unscaled_ones():
+    scaled = discrete_schedules.DiscreteLinear.scaled(1000)
+    assert scaled == discrete_schedules.DiscreteLinear()
+    assert scaled.betas == discrete_schedules.DiscreteLinear().betas
+
+
+@pytest.mark.parametrize("steps", [0, 10, 20])
+def test_too_few_steps_for_the_scaled_betas_raise(steps):
+    with pytest.raises(ValueError, match="more than 20 steps"):
+        discrete_schedules.DiscreteLinear.scaled(steps)

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from genjax.diffusion import predictions, sampling_loop, schedules
+from genjax.diffusion import discrete_schedules, predictions, sampling_loop, schedules
 
 STEPS = jnp.array([1.0, 0.75, 0.25, 0.0])
 Z = jax.random.normal(jax.random.key(1), (2, 3))
@@ -72,3 +73,70 @@ def test_the_start_is_drawn_at_the_noise_level_of_the_first_time():
 def test_a_safe_divisor_replaces_zero_alone():
     x = jnp.array([0, 1e-30, 2])
     np.testing.assert_array_equal(sampling_loop.positive(x), x.at[0].set(1))
+
+
+ENDS = {
+    "flow": (schedules.RectifiedFlow(), 0.0),
+    "vp": (schedules.VP(), 0.0066),
+    "ve": (schedules.VE(), 1 / 50),
+    "edm": (schedules.EDM(), 1 / 80),
+    "cosine": (schedules.Cosine(), np.exp(-10)),
+    "vdm": (schedules.LinearLogSNR(), np.exp(-2.5)),
+    "linear": (discrete_schedules.DiscreteLinear(), 0.0064),
+    "100 of 1,000": (discrete_schedules.DiscreteLinear(100), 0.756),
+    "100 scaled": (discrete_schedules.DiscreteLinear.scaled(100), 0.00452),
+    "zero": (discrete_schedules.zero_terminal_snr(discrete_schedules.DiscreteLinear(100)), 0.0),
+    "shifted": (schedules.Shifted(schedules.LinearLogSNR(), 4.0), np.exp(-0.5)),
+}
+
+
+def drawn(schedule, target, steps):
+    """A loop that draws its start."""
+    return sampling_loop.SamplingLoop(
+        lambda z, t: z,
+        jax.random.key(0),
+        Z.shape,
+        schedule=schedule,
+        target=target,
+        steps=steps,
+        start=None,
+        clip=None,
+        trajectory=False,
+    )
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_start_from_noise_warns_where_the_schedule_leaves_signal(name):
+    schedule, left = ENDS[name]
+    assert sampling_loop.signal(schedule, 1.0) == pytest.approx(left, rel=0.05)
+    if left <= 0.1:  # and warnings are errors here
+        drawn(schedule, predictions.velocity, STEPS)
+        return
+    with pytest.warns(UserWarning, match=rf"noise alone, where .* alpha/sigma = {left:.2g}"):
+        drawn(schedule, predictions.velocity, STEPS)
+
+    def traced(key):
+        return drawn(schedule, predictions.velocity, STEPS + 0 * jax.random.uniform(key)).start
+
+    with pytest.warns(UserWarning, match="alpha/sigma"):
+        jax.eval_shape(traced, jax.random.key(0))
+
+
+def test_a_start_without_signal_warns_where_the_target_says_nothing_of_the_data():
+    with pytest.warns(UserWarning, match="determines no data"):
+        drawn(schedules.RectifiedFlow(), predictions.noise, STEPS)
+    drawn(schedules.RectifiedFlow(), predictions.noise, STEPS[1:] * 0 + jnp.array([0.999, 0.5, 0]))
+
+
+def test_a_traced_schedule_is_not_judged():
+    class Traced(schedules.RectifiedFlow):
+        def alpha(self, t):
+            return scale + 0 * jnp.asarray(t)
+
+    def start(s):
+        nonlocal scale
+        scale = s
+        return drawn(Traced(), predictions.data, STEPS).start
+
+    scale = None
+    jax.eval_shape(start, 0.5)

@@ -1,10 +1,16 @@
 """Latents, paths between them, and images in chunks."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from genjax.run import Family
+from genjax import data
+from genjax.errors import ConfigError
+from genjax.run import Family, RestoredRun
 from genjax.run.sampling import CHUNK, Sampler, labels, linear, spherical
 
 SYSTEM = Family(
@@ -53,3 +59,13 @@ def test_a_line_reaches_both_ends():
     start, end = jnp.zeros((2, 2)), jnp.ones((2, 2))
     line = linear(start, end, jnp.array([0, 0.25, 1]))
     np.testing.assert_array_equal(line[:, 0, 0], [0, 0.25, 1])
+
+
+def test_interpolation_needs_two_held_out_images_per_pair():
+    pixels = np.zeros((6, 1, 1, 1), np.uint8)
+    family = replace(SYSTEM, encode=lambda state, images: jnp.zeros((len(images), 3)), classes=None)
+    images = data.Dataset(data.DataSettings(), {"test": data.images_from_arrays(pixels)})
+    run = RestoredRun(Path("any"), family, {}, None, images)
+    assert run.interpolate(3, 2).shape == (6, 1, 1, 3)
+    with pytest.raises(ConfigError, match="--pairs 4 takes 8 held-out images, and there are 6"):
+        run.interpolate(4, 2)

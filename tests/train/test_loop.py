@@ -198,3 +198,18 @@ def test_scan_steps_is_the_largest_divisor_of_the_evaluation_interval():
     assert largest_scan_steps(100, 50) == 50
     assert largest_scan_steps(94, 50) == 47
     assert largest_scan_steps(97, 50) == 1
+
+
+def test_the_bar_leaves_room_for_itself_in_80_columns():
+    losses = {"critic/loss": 1.23456, "generator/loss": 0.69314}
+    assert loop._short_losses(losses) == "critic 1.23 generator 0.693"
+    assert loop._short_losses({"vae/loss": 245.678, "vae/kl": 1.0}) == "vae/loss 245.7"
+    shown = {"n_fmt": "4500", "total_fmt": "10000", "remaining": "01:26"}
+    postfix = f", {loop._short_losses(losses)} 48,123 images/s"
+    assert len(loop.BAR.format(**shown, bar="", postfix=postfix)) <= 80 - 10
+
+
+def test_a_stop_says_that_the_same_command_goes_on():
+    assert (
+        str(Stopped(signal.SIGINT, 4)) == "SIGINT, step 4 is saved: the same command resumes there"
+    )

@@ -73,3 +73,8 @@ def test_a_planted_link_is_never_written_through(tmp_path, name):
     assert written(tmp_path / "run", 0, (1, {"a": 0.5})) == [{"step": 1, "a": 0.5}]
     assert precious.read_text() == "mine"
     assert not (tmp_path / "run" / "metrics.jsonl").is_symlink()
+
+
+def test_a_number_that_is_not_finite_is_null(tmp_path):
+    written(tmp_path, 0, (1, {"test/a": float("nan"), "test/b": 2.0}))
+    assert '"test/a": null, "test/b": 2.0' in (tmp_path / "metrics.jsonl").read_text()

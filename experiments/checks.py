@@ -1,0 +1,93 @@
+"""The settings of each experiment against each other and the images, at the start of a run.
+
+An experiment's `Config.check` is one of these: (config, spec of the images) -> None. Each by itself
+the settings are checked by `genjax.limits`; what the network makes of them by tracing it.
+"""
+
+import logging
+
+from genjax.diffusion.discrete_schedules import DiscreteLinear
+from genjax.diffusion.sampling_loop import MOST_SIGNAL, signal
+from genjax.errors import ConfigError
+from genjax.limits import check_sides, flag
+
+logger = logging.getLogger(__name__)
+
+
+def diffusion(config, spec):
+    """Of the DDPMs."""
+    config.check_unet(spec.shape)
+    rise(config)
+    if config.classes and not spec.classes:
+        raise ConfigError("--classes: these images have none")
+    if not config.classes:
+        changed(config, "guidance", "without --classes")
+    if config.levels <= 20:
+        raise ConfigError(f"--levels must be above 20, not {config.levels}")
+    if config.sampler == "ancestral":
+        changed(config, "sampling_steps", "on --sampler ancestral, which takes all --levels")
+    elif config.sampling_steps > config.levels:
+        raise ConfigError(
+            f"--sampling-steps {config.sampling_steps} must be at most --levels {config.levels}"
+        )
+    if not config.scaled_betas and signal(DiscreteLinear(config.levels), 1.0) > MOST_SIGNAL:
+        raise ConfigError(
+            f"--no-scaled-betas: a chain of --levels {config.levels} does not end in noise, where "
+            "sampling starts"
+        )
+
+
+def flow(config, spec):
+    """Of flow matching."""
+    config.check_unet(spec.shape)
+    rise(config)
+
+
+def vae(config, spec):
+    """Of the VAE on Fashion-MNIST."""
+    rise(config)
+    autoencoder(config, spec)
+
+
+def autoencoder(config, spec):
+    """Of autoencoders with --conv."""
+    if config.conv:
+        check_sides(spec.shape, 2, "--conv")
+        if hasattr(config, "hidden"):
+            changed(config, "hidden", "with --conv")
+
+
+def convolutional_vae(config, spec):
+    """Of the VAE on CIFAR-10."""
+    rise(config)
+    check_sides(spec.shape, len(config.widths), "--widths")
+
+
+def latent(config, spec):
+    """Of latent diffusion."""
+    check_sides(spec.shape, len(config.widths), "--widths")
+
+
+def dcgan(config, spec):
+    """Of the DCGAN."""
+    check_sides(spec.shape, len(config.widths) - 1, "--widths")
+
+
+def rise(config):
+    """A warm-up against what follows it."""
+    decay = getattr(config, "decay", None)
+    if isinstance(decay, int) and decay <= config.warm_up:
+        raise ConfigError(f"--decay {decay:,} must be above --warm-up {config.warm_up:,}")
+    if 0 < config.run.steps <= config.warm_up:
+        logger.warning(
+            "--warm-up %s is not over by --run.steps %s",
+            f"{config.warm_up:,}",
+            f"{config.run.steps:,}",
+        )
+
+
+def changed(config, name, why):
+    """Refuses a setting that was changed though it has no effect."""
+    value = getattr(config, name)
+    if value != getattr(type(config), name):
+        raise ConfigError(f"{flag(name)} {value} has no effect {why}")

@@ -1,0 +1,138 @@
+"""Settings of experiments that do not fit each other or the images are refused by their flags."""
+
+import logging
+from dataclasses import replace
+
+import jax
+import pytest
+
+from experiments import (
+    autoencoder_fashion,
+    dcgan_fashion,
+    ddpm_cifar10,
+    ddpm_fashion,
+    ddpm_mnist,
+    flow_cifar10,
+    latent_shapes,
+    vae_cifar10,
+    vae_fashion,
+)
+from genjax.data import ImageSpec
+from genjax.errors import ConfigError
+from genjax.run import config as run_config
+from genjax.run import evaluation
+
+FASHION, COLOUR = ImageSpec((28, 28, 1), 10, 6000), ImageSpec((32, 32, 3), 10, 50_000)
+UNLABELLED = replace(FASHION, classes=0)
+
+
+@pytest.mark.parametrize(
+    ("module", "spec", "changes", "message"),
+    [
+        (ddpm_fashion, COLOUR, {"attention": (14,)}, "--attention 14 is .* there are 32, 16, 8"),
+        (ddpm_fashion, FASHION, {"attention": (7, 9)}, "--attention 9 is the height of no level"),
+        (ddpm_fashion, FASHION, {"decay": 50}, "--decay 50 must be above --warm-up 100"),
+        (ddpm_fashion, FASHION, {"levels": 20}, "--levels must be above 20"),
+        (ddpm_fashion, FASHION, {"levels": 30}, "--sampling-steps 50 .* at most --levels 30"),
+        (ddpm_fashion, FASHION, {"levels": 100, "scaled_betas": False}, "--no-scaled-betas"),
+        (ddpm_fashion, FASHION, {"guidance": 3.0}, "--guidance 3.0 has no effect without --cla"),
+        (ddpm_fashion, FASHION, {"sampler": "ancestral", "sampling_steps": 9}, "no effect on"),
+        (ddpm_fashion, UNLABELLED, {"classes": True}, "--classes: these images have none"),
+        (ddpm_fashion, FASHION, {"channels": 15}, "--channels must be even"),
+        (ddpm_fashion, FASHION, {"groups": 5}, "--groups 5 does not divide the 16 channels"),
+        (ddpm_fashion, FASHION, {"head_features": 24}, "--head-features 24 does not divide"),
+        (ddpm_fashion, FASHION, {"multipliers": (1, 1, 1, 1)}, "--multipliers halves images 3"),
+        (flow_cifar10, COLOUR, {"attention": (7,)}, "--attention 7"),
+        (dcgan_fashion, FASHION, {"widths": (8, 8, 8, 8)}, "--widths halves images 3 times"),
+        (vae_cifar10, COLOUR, {"widths": (8,) * 6}, "--widths halves images 6 times"),
+        (latent_shapes, FASHION, {"widths": (8, 8, 8)}, "--widths halves images 3 times"),
+        (vae_fashion, FASHION, {"conv": True, "hidden": 9}, "--hidden 9 has no effect with --conv"),
+        (autoencoder_fashion, ImageSpec((6, 6, 1), 0, 9), {"conv": True}, "--conv halves images"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_by_their_flags(module, spec, changes, message):
+    module.Config().check(FASHION if spec is UNLABELLED else COLOUR)
+    with pytest.raises(ConfigError, match=message):
+        replace(module.Config(), **changes).check(spec)
+
+
+def test_defaults_that_do_not_fit_the_images_are_logged(caplog):
+    ddpm_fashion.Config().check(FASHION)
+    assert not caplog.records
+    ddpm_fashion.Config().check(COLOUR)
+    assert "no level is --attention 7 pixels high (there are 32, 16, 8)" in caplog.text
+    short = ddpm_fashion.Config()
+    replace(short, run=replace(short.run, steps=100)).check(FASHION)
+    assert "--warm-up 100 is not over by --run.steps 100" in caplog.text
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+def rate(config, step):
+    """The learning rate of the step after `step`, read off Adam's first update, which is ± it."""
+    family = ddpm_fashion.build(config, ImageSpec((8, 8, 1), 10, 100))
+    optimizer = family.game["unet"].optimizer
+    state = optimizer.init(jax.numpy.zeros(()))
+    state = jax.tree.map(lambda x: x + step if x.dtype == jax.numpy.int32 else x, state)
+    update, _ = optimizer.update(jax.numpy.ones(()), state)
+    return abs(float(update))
+
+
+def test_the_rate_falls_by_the_last_step_of_the_run_unless_told_otherwise():
+    small = ddpm_fashion.Config(channels=8, multipliers=(1,), attention=())
+
+    def fraction(steps, at, **changes):
+        config = replace(small, run=replace(small.run, steps=steps), **changes)
+        # At step 0 of Adam's own count, whose bias corrections the quotient cancels.
+        constant = replace(config, decay=None)
+        return rate(config, at) / rate(constant, at)
+
+    assert fraction(1800, 1800) == pytest.approx(1 / 20, rel=1e-3)
+    assert fraction(3600, 1800) > 0.4
+    assert fraction(3600, 3600) == pytest.approx(1 / 20, rel=1e-3)
+    assert fraction(3600, 3600, decay=1800) == pytest.approx(1 / 20, rel=1e-3)
+    assert fraction(3600, 3600, decay=None) == 1
+    assert fraction(50, 50) == 1  # shorter than the warm-up: it rises alone
+
+
+def recorded(**values):
+    """A config.json's settings of an earlier version: no `scaled_betas`, the decay a number."""
+    plain = run_config.as_json(run_config.dataclasses.asdict(ddpm_fashion.Config()))
+    del plain["scaled_betas"]
+    return {**plain, "decay": 1800, **values}
+
+
+def test_an_earlier_run_means_what_it_meant():
+    thousand = run_config.parse(ddpm_fashion.Config, recorded(), "x")
+    hundred = run_config.parse(ddpm_fashion.Config, recorded(levels=100), "x")
+    assert (thousand.scaled_betas, hundred.scaled_betas) == (True, False)
+    family = ddpm_fashion.build(hundred, FASHION)  # opened, not refused
+    assert family.latent == FASHION.shape
+
+
+def difference(old, new):
+    before = run_config.parse(ddpm_fashion.Config, old, "x")
+    as_json = run_config.as_json
+    asdict = run_config.dataclasses.asdict
+    return run_config.difference(as_json(asdict(before)), as_json(asdict(new)))
+
+
+def test_an_earlier_run_resumes_by_the_same_command():
+    config = ddpm_fashion.Config()
+    assert difference(recorded(), config) is None
+    longer = replace(config, run=replace(config.run, steps=3600))
+    assert difference(recorded(), longer) == "--decay was 1800, now 3600"
+    assert difference(recorded(), replace(longer, decay=1800)) is None
+    assert difference(run_config.as_json(run_config.dataclasses.asdict(config)), longer) is None
+    hundred = replace(config, levels=100)
+    assert difference(recorded(levels=100), hundred) == "--scaled-betas was False, now True"
+    assert difference(recorded(levels=100), replace(hundred, scaled_betas=False)) is None
+
+
+@pytest.mark.parametrize("module", [ddpm_mnist, ddpm_cifar10])
+def test_the_paper_runs_check_themselves(module):
+    module.Config().check(FASHION if module is ddpm_mnist else COLOUR)
+
+
+def test_one_image_is_no_evaluation(monkeypatch):
+    with pytest.raises(ConfigError, match="--n 1: a standard error needs two images"):
+        evaluation.evaluate(None, None, range(9), n=1)

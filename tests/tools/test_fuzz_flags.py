@@ -1,0 +1,50 @@
+"""The short version of `python -m tools.fuzz_flags`: every flag, fewer values."""
+
+import importlib
+
+import pytest
+
+from genjax.cli.options import COMMANDS
+from genjax.errors import ConfigError
+from tools import fuzz_flags
+
+VALUES = ("0", "-1", "nan", "9" * 400, "", "\udcff")
+
+
+def different():
+    """The experiments without those that only have other defaults."""
+    builds = {}
+    for name in fuzz_flags.experiments():
+        builds.setdefault(importlib.import_module(f"experiments.{name}").build, name)
+    return list(builds.values())
+
+
+@pytest.mark.parametrize("name", different())
+def test_every_flag_of_an_experiment_is_accepted_or_refused_in_one_line(name, own_sets):
+    shared = name == "gan_fashion"  # the flags of run and data are those of all experiments
+    counts = fuzz_flags.fuzz([name], own_sets, VALUES if shared else VALUES[:4], sections=shared)
+    assert counts.faults == []
+    # All have settings of their own but iwae_mnist's, of which few take numbers.
+    assert counts.refused > 5
+    assert counts.accepted > 0
+
+
+def test_every_flag_of_a_command_is_accepted_or_refused_in_one_line(own_sets):
+    counts = fuzz_flags.fuzz(COMMANDS, own_sets, VALUES)
+    assert counts.faults == []
+    assert counts.tried == counts.accepted + counts.refused > 200
+
+
+def test_a_fault_is_counted(own_sets, monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError("no settings")
+
+    monkeypatch.setattr(fuzz_flags, "parse", broken)
+    counts = fuzz_flags.fuzz(["replay"], own_sets, ["0"])
+    assert counts.faults[0] == "replay '--step=0': ZeroDivisionError: no settings"
+
+    def long(*_, **__):
+        raise ConfigError("")
+
+    monkeypatch.setattr(fuzz_flags, "parse", long)
+    assert fuzz_flags.fuzz(["replay"], own_sets, ["0"]).accepted == 0
