@@ -22,7 +22,7 @@ def checkpoint(run, step, score=None):
     if score is not None:
         (folder / "metrics").mkdir()
         (folder / "metrics" / "metrics").write_text(json.dumps({"score": score}))
-    digests.write(folder)
+    digests.write(folder, step)
     return folder
 
 
