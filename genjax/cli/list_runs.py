@@ -126,7 +126,9 @@ def find(folder: Path, depth: int = DEPTH) -> Iterator[tuple[Path, Path | None]]
     except OSError:
         return
     for path in below:
-        if run and (path / "checkpoints").is_dir():
+        if run and (path / "config.json").is_file():  # an earlier run, kept by a fresh one
+            yield from find(path, 0)
+        elif run and (path / "checkpoints").is_dir():
             yield path, folder
         elif not run and depth and not path.is_symlink():
             yield from find(path, depth - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax
 from genjax.data.dataset import Dataset
 from genjax.errors import ConfigError, GenjaxError
 from genjax.run.config import load
-from genjax.run.directory import claim, run_directory
+from genjax.run.directory import claimed, run_directory
 from genjax.run.family import Family
 from genjax.run.restored import RestoredRun
 from genjax.run.settings import Config, Settings
@@ -126,12 +127,15 @@ def _train_in(
         check(each.game, settings.batch, layout.devices_in_all)
         each = each.before
     fingerprint = images.train.fingerprint
-    if processes.is_main_process():
-        claim(directory, name, config, images.spec, fingerprint)
-    if processes.is_multi_process():
-        processes.agree("their settings", repr(_shared_settings(config)))
-        processes.agree("their images", fingerprint)
-    return _train_each(family, directory, settings, images, layout)
+    with (
+        claimed(directory, name, config, images.spec, fingerprint)
+        if processes.is_main_process()
+        else nullcontext()
+    ):
+        if processes.is_multi_process():
+            processes.agree("their settings", repr(_shared_settings(config)))
+            processes.agree("their images", fingerprint)
+        return _train_each(family, directory, settings, images, layout)
 
 
 def _shared_settings(config: Any) -> Any:
