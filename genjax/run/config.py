@@ -160,7 +160,7 @@ def difference(
             if found := difference(before, after, f"{path}{name}.", free):
                 return found
         elif not _same(before, after):
-            return f"--{path}{name} was {before}, now {after}".replace("_", "-")
+            return f"--{f'{path}{name}'.replace('_', '-')} was {before}, now {after}"
     return None
 
 

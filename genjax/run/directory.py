@@ -22,7 +22,7 @@ from genjax.run.config import as_json, difference, load, parse
 
 logger = logging.getLogger(__name__)
 
-NOT_READ = {"data": ("dir", "download")}  # settings that change nothing about the images
+WHERE = {"data": ("dir", "folder", "download")}  # settings that say little of what the images are
 
 
 def run_directory(name: str, given: str | None) -> Path:
@@ -154,7 +154,7 @@ def _check(path: Path, values: dict[str, Any], kind: type, fresh: bool) -> dict[
     before = as_json(dataclasses.asdict(parse(kind, old.get("config"), str(path))))
     changed = difference(before, values["config"])
     if not changed and old.get("images") != values["images"]:
-        changed = difference(before["data"], values["config"]["data"], "data.", NOT_READ)
+        changed = difference(before["data"], values["config"]["data"], "data.", WHERE)
         changed = changed or "the images are others"
     if changed:
         raise ConfigError(
