@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -122,10 +121,7 @@ def _keep_earlier(directory: Path) -> None:
     there = [path for path in directory.iterdir() if not _is_kept(path.name)]
     if not there:
         return
-    number = 1
-    while os.path.lexists(directory / f"earlier-{number}"):
-        number += 1
-    target = directory / f"earlier-{number}"
+    target = files.unused(directory / "earlier")
     target.mkdir()
     # config.json last: until then the directory is known as a run's.
     for path in sorted(there, key=lambda path: path.name == "config.json"):
@@ -134,7 +130,7 @@ def _keep_earlier(directory: Path) -> None:
 
 
 def _is_kept(name: str) -> bool:
-    return name == lock.NAME or re.fullmatch(r"earlier-\d+", name) is not None
+    return name == lock.NAME or re.fullmatch(r"earlier(-\d+)?", name) is not None
 
 
 def _check(path: Path, values: dict[str, Any], kind: type, fresh: bool) -> dict[str, Any]:

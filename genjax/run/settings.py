@@ -40,7 +40,7 @@ class Settings:
     """What to do about a loss or gradient that is NaN or infinite: stop, skip that update, or go
     back to the last checkpoint with other noise. Each is recorded in faults.jsonl."""
     fresh: bool = False
-    """Start again from step 0. What is in the directory is kept in its folder earlier-1, -2, …"""
+    """Start again from step 0. What is in the directory is kept in a folder "earlier" in it."""
     distributed: bool = False
     """Join the run's other processes first (jax.distributed.initialize)."""
     coordinator: str | None = None

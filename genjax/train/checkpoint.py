@@ -300,9 +300,7 @@ class Checkpoints:
                 self._set_aside(newer)
 
     def _set_aside(self, step: int) -> None:
-        number, target = 1, self.directory / f"{step}.damaged"
-        while os.path.lexists(target):
-            number, target = number + 1, self.directory / f"{step}.damaged-{number + 1}"
+        target = files.unused(self.directory / f"{step}.damaged")
         (self.directory / str(step)).rename(target)
         logger.warning("%s is set aside as %s", self.directory / str(step), target.name)
 

@@ -144,17 +144,17 @@ def test_with_all_checkpoints_damaged_nothing_starts_but_by_fresh_and_nothing_is
     assert {name: found[name] for name in before} == before
     assert found.keys() == {*before, "config.json"}
     assert trained(directory, fresh=True, seed=3).step == 2
-    assert contents(directory / "earlier-1") == {k: v for k, v in found.items() if k != "lock"}
+    assert contents(directory / "earlier") == {k: v for k, v in found.items() if k != "lock"}
     assert not json.loads((directory / "config.json").read_text())["config"]["run"]["fresh"]
     trained(directory, fresh=True, seed=3)
-    assert sorted(p.name for p in directory.glob("earlier-*")) == ["earlier-1", "earlier-2"]
+    assert sorted(p.name for p in directory.glob("earlier*")) == ["earlier", "earlier-2"]
     capsys.readouterr()
     with pytest.raises(SystemExit):
         list_runs.main([str(directory)])
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert [n for n in names if n.startswith(("run", "earlier"))][1:] == [
         "run",
-        "earlier-1",
+        "earlier",
         "earlier-2",
     ]
 
