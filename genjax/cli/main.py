@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 
@@ -40,21 +40,27 @@ def main(
       arguments: the words of the command; None for those the program was started with.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        _run(name, document, config, build, presets or {}, words)
-    except KeyboardInterrupt:  # of a run, before its first step: from there on it saves
-        print("stopped: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except Exception as error:
-        # 2: what the user can mend, 1: a run gone wrong, 128 + n: signal n. Anything else is a bug.
-        code = getattr(error, "exit_code", None)
-        if code is None:
-            traceback.print_exc()
-            startup.leave(1, at_once=False)
-        print(f"{'stopped' if code > 2 else 'error'}: {_one_line(error)}", file=sys.stderr)
-        if code <= 2:
-            startup.leave(code, at_once=getattr(error, "at_once", False))
+    with startup.interruptible():
+        try:
+            _run(name, document, config, build, presets or {}, words)
+        except KeyboardInterrupt as stop:  # of a run, before its first step: from there on it saves
+            startup.report(f"stopped: {stop or 'interrupted'}")
+            sys.exit(getattr(stop, "exit_code", 130))
+        except Exception as error:
+            _fail(error)
+
+
+def _fail(error: Exception) -> NoReturn:
+    # 2: what the user can mend, 1: a run gone wrong, 128 + n: signal n. Anything else is a bug.
+    code = getattr(error, "exit_code", None)
+    if code is None:
+        traceback.print_exc()
+        startup.leave(1, at_once=False)
+    startup.report(f"{'stopped' if code > 2 else 'error'}: {_one_line(error)}")
+    at_once = getattr(error, "at_once", False)
+    if code > 2 and not at_once:  # of several processes each stops in its own time
         sys.exit(code)
+    startup.leave(code, at_once=at_once)
 
 
 def _run(

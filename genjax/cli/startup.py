@@ -2,10 +2,11 @@
 
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
@@ -13,11 +14,12 @@ from typing import NoReturn
 import jax
 
 from genjax.errors import first_line
-from genjax.train import processes
+from genjax.train import processes, signals
 
 # jaxlib 0.10.2 and later send convolutions to YNNPACK on the CPU, which is slower at training by
 # half; an option that a jaxlib does not know aborts the process.
 _CPU_OPTION = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+GRACE_SECONDS = 2.0  # for files to be closed after a signal
 _KNOWN_FROM, _KNOWN_BEFORE = (0, 10, 2), (0, 13)
 
 
@@ -73,7 +75,59 @@ def printed_log() -> Iterator[None]:
 class _Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if processes.is_main_process():
-            print(self.format(record), flush=True)
+            with suppress(OSError):  # a terminal or a pipe that is gone ends no run
+                print(self.format(record), flush=True)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asks the command to stop.
+
+    Args:
+      signum: number of the signal.
+    """
+
+    def __init__(self, signum: int):
+        super().__init__(signal.Signals(signum).name)
+        self.exit_code = 128 + signum
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """A context in which signals to stop raise, or end the process where nothing can be raised.
+
+    A compilation of minutes lets nothing be raised. The loop has its own way with signals.
+
+    Yields:
+      Nothing.
+
+    Raises:
+      Interrupted: on SIGINT, SIGTERM or SIGHUP.
+    """
+    ended = threading.Event()
+
+    def interrupt(signum: int, _frame: object) -> None:
+        raise Interrupted(signum)
+
+    def notice(signum: int) -> None:
+        if not ended.wait(GRACE_SECONDS):
+            report(f"stopped: {signal.Signals(signum).name}")
+            leave(128 + signum, at_once=True)
+
+    with signals.handled(interrupt, notice):
+        try:
+            yield
+        finally:
+            ended.set()
+
+
+def report(line: str) -> None:
+    """Prints a line on stderr, where that is still there.
+
+    Args:
+      line: to print.
+    """
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -113,7 +167,8 @@ def leave(code: int, *, at_once: bool) -> NoReturn:
         run of several processes does not wait either: jax would, for those that are gone.
     """
     if at_once or jax.distributed.is_initialized():
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
         os._exit(code)
     sys.exit(code)

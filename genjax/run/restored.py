@@ -23,7 +23,7 @@ from genjax.run.family import Family, state_shapes, untrained_state
 from genjax.run.sampling import Sampler, labels, linear, spherical
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.keys import init_key
-from genjax.train.state import TrainState
+from genjax.train.state import TrainState, not_finite
 
 
 class RestoredRun:
@@ -56,6 +56,22 @@ class RestoredRun:
     def step(self) -> int:
         """Train steps behind the state."""
         return int(self.state.step)
+
+    @cached_property
+    def usable_state(self) -> TrainState:
+        """The state, once its weights are seen to be finite.
+
+        Raises:
+          ConfigError: where they are not.
+        """
+        bad = not_finite({"params": self.state.averaged(), "variables": self.state.variables})
+        if bad:
+            more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+            raise ConfigError(
+                f"{self.directory} holds weights at step {self.step:,} that are not finite "
+                f"({bad[0]}{more}): nothing can be made from them"
+            )
+        return self.state
 
     @property
     def is_export(self) -> bool:
@@ -91,7 +107,7 @@ class RestoredRun:
         key = jax.random.key(seed)
         latents = self.family.latents(key, n)
         each = labels(self.family, n, label)
-        return self.sampler.images(self.state, key, latents, each, progress=True)
+        return self.sampler.images(self.usable_state, key, latents, each, progress=True)
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
         """Encodes and decodes images, with a progress bar.
@@ -103,7 +119,7 @@ class RestoredRun:
           uint8 [n, H, W, C].
         """
         key = jax.random.key(0)
-        return self.sampler.reconstructions(self.state, key, images, progress=True)
+        return self.sampler.reconstructions(self.usable_state, key, images, progress=True)
 
     def interpolate(self, pairs: int = 8, steps: int = 10, seed: int = 0) -> np.ndarray:
         """Images along paths between pairs, with a progress bar.
@@ -124,7 +140,7 @@ class RestoredRun:
         """
         key = jax.random.key(seed)
         if self.family.encode is not None:
-            ends = self.sampler.encode(self.state, self.held_out(2 * pairs, seed))
+            ends = self.sampler.encode(self.usable_state, self.held_out(2 * pairs, seed))
             path = linear
         else:
             ends, path = self.family.latents(key, 2 * pairs), spherical
@@ -135,7 +151,9 @@ class RestoredRun:
         label = labels(self.family, pairs)
         if label is not None:
             label = jnp.repeat(label, steps)
-        return self.sampler.images(self.state, key, jnp.concatenate(rows), label, progress=True)
+        return self.sampler.images(
+            self.usable_state, key, jnp.concatenate(rows), label, progress=True
+        )
 
     def evaluate(self, n: int = 1000, split: str = "test", seed: int = 0) -> Evaluation:
         """The family's expensive scores on held-out images, with standard errors.
@@ -155,7 +173,7 @@ class RestoredRun:
             name = self.values["experiment"]
             raise ConfigError(f"{name} has no scores beyond those of metrics.jsonl")
         images = self.images.split(split)
-        return evaluate(self.family.measure, self.state, images, n=n, seed=seed)
+        return evaluate(self.family.measure, self.usable_state, images, n=n, seed=seed)
 
     def export(
         self,
@@ -182,7 +200,9 @@ class RestoredRun:
         target = export.claim(to, license)
         if self.is_export:
             raise ConfigError(f"{self.directory} is an export itself: copy it")
-        export.write(target, self.directory, self.values, self.state, license, document, command)
+        export.write(
+            target, self.directory, self.values, self.usable_state, license, document, command
+        )
         return target
 
     def held_out(self, n: int, seed: int = 0) -> np.ndarray:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +22,15 @@ from PIL import Image
 from genjax import data, run
 from genjax.cli import list_runs
 from genjax.errors import ConfigError
+from genjax.run import export as exports
 from genjax.run import lock
 from genjax.run.config import difference
-from genjax.train.checkpoint import CheckpointError
+from genjax.train import weights
+from genjax.train.checkpoint import CheckpointError, Checkpoints
+from genjax.train.digests import sha256
 from genjax.train.game import Aux, Player
 
+NAN = float("nan")
 LAYER = nn.Dense(4)
 
 
@@ -212,3 +217,39 @@ def test_a_change_of_jax_or_its_numbers_is_logged_and_recorded(directory, caplog
         "jax's enable x64",
     ]
     assert json.loads(path.read_text())["jax"] == now
+
+
+# Weights that are not finite, and an export whose step is no number.
+
+
+def test_nothing_is_made_from_weights_that_are_not_finite(directory, tmp_path):
+    good = run.open(directory, FAMILY)
+    params = {"net": {"params": {**good.state.params["net"]["params"]}}}
+    params["net"]["params"]["kernel"] = good.state.params["net"]["params"]["kernel"].at[0].set(NAN)
+    checkpoints = Checkpoints(directory / "checkpoints")
+    checkpoints.save(3, replace(good.state, step=jnp.int32(3), params=params))
+    checkpoints.close()
+    bad = run.open(directory, FAMILY)
+    assert bad.step == 3
+    message = r"at step 3 that are not finite \(params.net.params.kernel\)"
+    before = contents(tmp_path)
+    for make in (lambda: bad.sample(2), bad.interpolate, lambda: bad.export(tmp_path / "export")):
+        with pytest.raises(ConfigError, match=message):
+            make()
+    assert contents(tmp_path) == before
+    exports.write(tmp_path / "export", directory, bad.values, bad.state, "mit", "", None)
+    with pytest.raises(ConfigError, match=message):
+        run.load(tmp_path / "export", FAMILY).sample(2)
+    assert (good.sample(2) == 0).all()
+
+
+@pytest.mark.parametrize("step", ["9" * 5000, "-1", "\N{ARABIC-INDIC DIGIT ONE}", "1.0", ""])
+def test_an_export_of_a_step_that_is_no_number_is_refused(directory, tmp_path, step):
+    folder = run.open(directory, FAMILY).export(tmp_path / "export")
+    tree, metadata = weights.load_nested(folder / "model.safetensors")
+    weights.save(folder / "model.safetensors", tree, {**metadata, "step": step})
+    values = json.loads((folder / "config.json").read_text())
+    values["export"]["sha256"] = sha256(folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match="it names no step"):
+        run.load(folder, FAMILY)

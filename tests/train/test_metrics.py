@@ -1,7 +1,7 @@
 """metrics.jsonl and TensorBoard: rows of a resumed run, and links that are not followed."""
 
+import os
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,7 +101,8 @@ def test_rows_are_kept_byte_for_byte(tmp_path):
 def test_a_full_disk_is_an_error_at_once_and_nothing_waits(tmp_path, monkeypatch):
     from tensorboardX import record_writer
 
-    monkeypatch.setattr(record_writer, "open_file", lambda path: Path("/dev/full").open("wb"))
+    full = os.open("/dev/full", os.O_WRONLY)
+    monkeypatch.setattr(record_writer, "open_file", lambda path: os.fdopen(full, "wb"))
     writer, before = MetricsWriter(tmp_path, 0, enabled=True), threading.active_count()
     for _ in range(12):  # a queue of ten would be full
         with pytest.raises(OSError, match="No space left"):
