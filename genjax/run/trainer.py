@@ -128,7 +128,13 @@ class Trainer:
                 f"{steps:,}",
             )
             return state
-        writer = MetricsWriter(self.directory, start, processes.is_main_process(), self._keep)
+        writer = MetricsWriter(
+            self.directory,
+            start,
+            processes.is_main_process(),
+            self._keep,
+            self.checkpoints.last_row(start),
+        )
         began = time.monotonic()
         try:
             state = loop.fit(

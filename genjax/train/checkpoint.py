@@ -84,13 +84,21 @@ class Checkpoints:
         except OSError as error:
             raise CheckpointError(f"{self.directory} cannot be used: {_line(error)}") from error
 
-    def save(self, step: int, state: TrainState, score: float | None = None) -> None:
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        score: float | None = None,
+        *,
+        last_row: int | None = None,
+    ) -> None:
         """Starts an asynchronous save; all processes call it together.
 
         Args:
           step: its number.
           state: what to save; copied before this returns, so that it can be donated.
           score: to rank it by, lower is better. One that is not finite counts as None.
+          last_row: step of the last row of metrics that was written.
 
         Raises:
           SaveError: when this save, or the one before it, failed.
@@ -107,16 +115,16 @@ class Checkpoints:
             self._orbax.save(folder / "state", state)
         except Exception as error:
             raise self._failed(error) from error
-        self._finishing = self._pool.submit(self._finish, step, folder, score)
+        self._finishing = self._pool.submit(self._finish, step, folder, score, last_row)
 
-    def _finish(self, step: int, folder: Path, score: float | None) -> None:
+    def _finish(self, step: int, folder: Path, score: float | None, last_row: int | None) -> None:
         assert self._orbax is not None
         self._orbax.wait_until_finished()
         self._orbax.check_for_errors()
         if score is not None and math.isfinite(score):
             (folder / digests.SCORE).parent.mkdir()
             files.write_json(folder / digests.SCORE, {"score": float(score)})
-        digests.write(folder, step)
+        digests.write(folder, step, last_row)
         if os.path.lexists(self.directory / str(step)):
             self._set_aside(step)
         folder.rename(self.directory / str(step))
@@ -213,6 +221,18 @@ class Checkpoints:
             return digests.damage(self.directory / str(step))
         except OSError as error:
             raise self._unreadable(self.directory / str(step), error) from error
+
+    def last_row(self, step: int) -> int:
+        """How far the metrics must reach that belong to a checkpoint.
+
+        Args:
+          step: of the checkpoint, intact.
+
+        Returns:
+          The step of the last row; 0 where that is not known, as before the first step.
+        """
+        known = self.is_main and step in self.steps()
+        return digests.last_row(self.directory / str(step)) if known else 0
 
     def restore(
         self, like: TrainState, step: int | None = None, *, before: int | None = None

@@ -41,18 +41,32 @@ def steps(directory: Path) -> list[int]:
     )
 
 
-def write(folder: Path, step: int) -> None:
+def write(folder: Path, step: int, last_row: int | None = None) -> None:
     """Adds the digests to a folder, atomically.
 
     Args:
       folder: of a checkpoint that is complete but for them.
       step: the checkpoint's.
+      last_row: step of the last row of metrics.jsonl that belongs to it.
     """
     found = {
         name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
         for name in sorted(_names(folder))
     }
-    files.write_json(folder / NAME, {"step": step, "files": found})
+    files.write_json(folder / NAME, {"step": step, "last_row": last_row, "files": found})
+
+
+def last_row(folder: Path) -> int:
+    """How far metrics.jsonl must reach that belongs to a checkpoint.
+
+    Args:
+      folder: the checkpoint's, intact.
+
+    Returns:
+      The step of its last row; 0 where that is not known.
+    """
+    step: Any = files.read_json(folder / NAME).get("last_row")
+    return int(step) if files.is_count(step) else 0
 
 
 def damage(folder: Path, most_bytes: float = math.inf) -> str | None:
@@ -156,7 +170,7 @@ def _recorded(folder: Path) -> tuple[int | None, dict[str, dict[str, Any]]]:
     except ValueError:
         raise ValueError(f"{NAME} is damaged") from None
     step, recorded = None, {name: {"sha256": digest} for name, digest in values.items()}
-    if values.keys() == {"step", "files"} and isinstance(values["files"], dict):
+    if values.keys() == {"step", "last_row", "files"} and isinstance(values["files"], dict):
         step, recorded = values["step"], values["files"]
     good = (
         recorded and (step is None or files.is_count(step)) and all(map(_fits, recorded.values()))

@@ -150,10 +150,10 @@ def fit(
             if evaluating:
                 scores, score = periodic_eval(step, state)
                 progress.summary(step, scores)  # a checkpoint has all rows up to its step
-                checkpoints.save(step, state, score)
+                checkpoints.save(step, state, score, last_row=writer.last_row)
                 saved = step
             elif stopping and saved != step:
-                checkpoints.save(step, state)
+                checkpoints.save(step, state, last_row=writer.last_row)
             if stopping:
                 checkpoints.wait()
                 raise Stopped(stopping, step)

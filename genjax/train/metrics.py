@@ -28,6 +28,10 @@ class MetricsWriter:
       step: where the run (re)starts.
       enabled: False on every process but the main one: nothing is written.
       keep_row: which of the earlier rows to keep, too.
+      last_row: step of the last row there should be; a warning is logged where there is none.
+
+    Attributes:
+      last_row: step of the last row of a train step that was kept or written.
 
     Raises:
       OSError: where metrics.jsonl cannot be written.
@@ -39,9 +43,10 @@ class MetricsWriter:
         step: int,
         enabled: bool,
         keep_row: Callable[[dict[str, Any]], bool] = lambda row: True,
+        last_row: int = 0,
     ):
         self._directory, self._start = directory, step
-        self._file = None
+        self._file, self.last_row = None, 0
         if not enabled:
             return
         path = directory / "metrics.jsonl"
@@ -56,8 +61,17 @@ class MetricsWriter:
                 copy.name,
             )
         with files.atomic_open(path, "wb") as file:
-            file.writelines(line for row, line in rows if row["step"] <= step and keep_row(row))
+            for row, line in rows:
+                if row["step"] <= step and keep_row(row):
+                    file.write(line)
+                    self._note(row["step"], row)
+        if self.last_row < last_row:
+            logger.warning("%s ends before step %s: rows are missing", path, f"{last_row:,}")
         self._file = files.open_to_append(path)
+
+    def _note(self, step: int, numbers: Mapping[str, Any]) -> None:
+        if not any(name.startswith("test/") for name in numbers):
+            self.last_row = max(self.last_row, step)
 
     @cached_property
     def _board(self) -> "_Board":
@@ -74,6 +88,7 @@ class MetricsWriter:
         if self._file is None:
             return
         self._file.write(files.row_line({"step": step, **numbers}))
+        self._note(step, numbers)
         self._board.scalars(step, numbers)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:

@@ -88,6 +88,18 @@ def test_a_damaged_line_is_reported_and_the_file_kept_as_it_was(tmp_path, caplog
     assert "1 damaged line(s) are skipped; the file as it was is metrics.jsonl.dam" in caplog.text
 
 
+@pytest.mark.parametrize(("last", "missing"), [(2, False), (3, True)])
+def test_rows_that_are_missing_at_the_end_are_reported(tmp_path, caplog, last, missing):
+    written(tmp_path, 0, (2, {"a": 0.5}), (3, {"test/a": 0.25}))
+    writer = MetricsWriter(tmp_path, 3, enabled=True, last_row=last)
+    assert ("ends before step 3: rows are missing" in caplog.text) == missing
+    assert writer.last_row == 2
+    writer.write(4, {"a": 1.0})
+    writer.write(5, {"test/a": 1.0})
+    writer.close()
+    assert writer.last_row == 4
+
+
 def test_rows_are_kept_byte_for_byte(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step":1,"a":1e-3}\n')  # as an earlier version may have written it
