@@ -170,8 +170,8 @@ def _recorded(folder: Path) -> tuple[int | None, dict[str, dict[str, Any]]]:
     except ValueError:
         raise ValueError(f"{NAME} is damaged") from None
     step, recorded = None, {name: {"sha256": digest} for name, digest in values.items()}
-    if values.keys() == {"step", "last_row", "files"} and isinstance(values["files"], dict):
-        step, recorded = values["step"], values["files"]
+    if isinstance(values.get("files"), dict):
+        step, recorded = values.get("step", "none"), values["files"]
     good = (
         recorded and (step is None or files.is_count(step)) and all(map(_fits, recorded.values()))
     )
