@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import secrets
+import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -127,7 +128,7 @@ def read_json(path: Path, most: int = MAX_JSON_BYTES) -> dict[str, Any]:
       OSError: where it cannot be read.
       ValueError: where it is no plain file, too large or no JSON object; the message is one line.
     """
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
         raise ValueError("it is no file")
     with path.open("rb") as file:
         text = file.read(most + 1)
@@ -167,10 +168,16 @@ def read_lines(path: Path) -> tuple[list[tuple[dict[str, Any], bytes]], int]:
 
     Returns:
       [(row, its line)] in order, and the number of damaged lines.
+
+    Raises:
+      OSError: where it is there and cannot be read.
     """
     found: list[tuple[dict[str, Any], bytes]] = []
     damaged = 0
-    if not path.is_file():
+    try:  # not is_file, which is false where the disk cannot be read
+        if not stat.S_ISREG(path.stat().st_mode):
+            return found, damaged
+    except (FileNotFoundError, NotADirectoryError):
         return found, damaged
     with path.open("rb") as file:
         while line := file.readline(MAX_LINE_BYTES):

@@ -67,7 +67,7 @@ class Trial(NamedTuple):
 
 
 def summed(harm: str, family: str, trials: list[Trial], note: str = "") -> Row:
-    bad = [trial.note for trial in trials if trial.note and trial != Trial(True, 0, False)]
+    bad = [t.note for t in trials if t.lost or t.silent or not t.survived]
     return Row(
         harm,
         family,

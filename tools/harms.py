@@ -1,6 +1,5 @@
 """The faults that `tools.inject_faults` injects into runs, each with a row of what survived."""
 
-import fcntl
 import os
 import random
 import re
@@ -8,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import termios
 import threading
 import time
 from pathlib import Path
@@ -37,6 +35,8 @@ def hook(event, values, open_=frozenset(["open"])):
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(values[0]))
 sys.addaudithook(hook)
 """
+
+TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"  # its own
 
 
 def kills(runs: Runs, count: int, rng: random.Random) -> Row:
@@ -108,13 +108,12 @@ def closed_terminals(runs: Runs, count: int, rng: random.Random) -> Row:
         step = rng.randrange(BEGUN + 1, END - EVERY)
         ours, theirs = os.openpty()
         process = subprocess.Popen(
-            runs.command(directory, END),
+            runs.command(directory, END, plant=TERMINAL),
             cwd=runs.folder,
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(theirs)
         closing = threading.Event()
@@ -142,13 +141,13 @@ def _drain(terminal: int, closing: threading.Event) -> None:
             continue
 
 
-def damages(runs: Runs, count: int, rng: random.Random) -> Row:
+def damages(runs: Runs, count: int, rng: random.Random, where: str = "**/*") -> Row:
     """A flipped bit in, or a part or all of any file of the run: noticed, and nothing deleted."""
     trials = []
     kinds = {"flipped": 0, "cut": 0, "emptied": 0, "missing": 0}
     for _ in range(count):
         directory = runs.copy("harmed")
-        victim = rng.choice(sorted(path for path in directory.rglob("*") if path.is_file()))
+        victim = rng.choice(sorted(path for path in directory.glob(where) if path.is_file()))
         kind = rng.choice(["flipped"] * 7 + ["cut"] * 3 + ["emptied", "missing"])
         kinds[kind] += 1
         harm(victim, kind, rng)
@@ -168,8 +167,9 @@ def _after_damage(runs: Runs, directory: Path, victim: Path, note: str) -> Trial
         folder = folder.parent
     before = contents(directory)
     code, output = runs.ended(directory)
-    if refused(code, output):  # right without settings; a stage's only checkpoint may be damaged
-        right = victim.name == "config.json" or "--run.fresh" in output
+    if refused(code, output):  # right without settings, or without another checkpoint
+        only = in_checkpoint and len(list(folder.parent.iterdir())) == 1
+        right = victim.name == "config.json" or (only and "--run.fresh" in output)
         kept = {k: v for k, v in contents(directory).items() if k in before} == before
         return Trial(right, 0 if kept else BEGUN, note="" if right and kept else f"{note} {output}")
     trial = runs.judged(directory, available, code, output, note)
@@ -230,29 +230,24 @@ def read_errors(runs: Runs, count: int, rng: random.Random) -> Row:
 
 
 def pairs(runs: Runs, count: int, rng: random.Random) -> Row:
-    """A second process in the directory: refused, while the first trains on or after kill -9."""
+    """A second process in the directory: refused, until the first ends or gets kill -9."""
     trials = []
     for number in range(count):
         directory = runs.copy("shared")
-        killed = number % 2 == 1
-        steps = 10**7 if killed else END
-        first, _ = runs.start(directory, steps=steps)
+        first, _ = runs.start(directory)
         reach(directory, BEGUN + 1, first)
         first.send_signal(signal.SIGSTOP)  # so that it does not end before the second has come
+        available = complete(directory)
         code, output = runs.ended(directory)
-        first.send_signal(signal.SIGCONT)
-        right = refused(code, output) and f"process {first.pid} on {socket.gethostname()}" in output
-        if killed:
-            first.kill()
-            first.wait()
-            step = complete(directory)
-            right = right and runs.ended(directory, steps=max(step, END))[0] == 0
-            trial = Trial(right, max(0, step - complete(directory)), code == 0, output[-300:])
-        else:
-            ended = first.wait()
-            trial = runs.resumed(directory, END, f"two at once, exits {ended} and {code}")
-            trial = trial._replace(survived=trial.survived and right and ended == 0)
-        trials.append(trial)
+        first.send_signal(signal.SIGKILL if number % 2 else signal.SIGCONT)
+        ended = first.wait()
+        if available < END:  # else it had ended before
+            named = f"process {first.pid} on {socket.gethostname()}"
+            right = refused(code, output) and named in output
+            note = f"second: exit {code}: {output[-200:]}; first: exit {ended}"
+            trial = runs.resumed(directory, available if number % 2 else END, note)
+            right = right and ended == (-signal.SIGKILL if number % 2 else 0)
+            trials.append(trial._replace(survived=trial.survived and right))
         runs.tick()
     return summed("two at once", runs.name, trials)
 

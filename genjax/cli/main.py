@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import shlex
@@ -53,6 +54,9 @@ def main(
 def _fail(error: Exception) -> NoReturn:
     # 2: what the user can mend, 1: a run gone wrong, 128 + n: signal n. Anything else is a bug.
     code = getattr(error, "exit_code", None)
+    if isinstance(error, OSError) and error.strerror and error.errno != errno.ENOENT:
+        startup.report(f"error: {_one_line(error)}")  # a disk or its permissions
+        startup.leave(1, at_once=True)
     if code is None:
         traceback.print_exc()
         startup.leave(1, at_once=False)

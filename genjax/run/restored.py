@@ -333,8 +333,6 @@ def checkpoint_state(
       ConfigError: where there is no checkpoint to use.
       CheckpointError: where it holds another architecture.
     """
-    if not (directory / "checkpoints").is_dir():
-        raise ConfigError(f"{directory} has no checkpoint to use")
     checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
     try:
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -33,12 +33,15 @@ def steps(directory: Path) -> list[int]:
         names = [name for name in os.listdir(directory) if _STEP.fullmatch(name)]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    parts = (NAME, "state", "_CHECKPOINT_METADATA")
-    return sorted(
-        int(name)
-        for name in names
-        if any(os.path.lexists(directory / name / part) for part in parts)
-    )
+    parts = {NAME, "state", "_CHECKPOINT_METADATA"}
+    return sorted(int(name) for name in names if parts & _listed(directory / name))
+
+
+def _listed(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
 
 
 def write(folder: Path, step: int, last_row: int | None = None) -> None:
@@ -163,10 +166,10 @@ def _different(found: Any, recorded: Any) -> str | None:
 
 def _recorded(folder: Path) -> tuple[int | None, dict[str, dict[str, Any]]]:
     """The step, None in those of earlier versions, and {file: its size and digest}."""
-    if not os.path.lexists(folder / NAME):
-        raise ValueError("it was never completed")
     try:
         values = files.read_json(folder / NAME)
+    except FileNotFoundError:
+        raise ValueError("it was never completed") from None
     except ValueError:
         raise ValueError(f"{NAME} is damaged") from None
     step, recorded = None, {name: {"sha256": digest} for name, digest in values.items()}

@@ -283,6 +283,22 @@ def test_a_read_error_is_no_damage_and_changes_nothing(tmp_path, monkeypatch, nu
         assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["listdir", "scandir", "stat"])
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(tmp_path, monkeypatch, name):
+    saved(tmp_path, [1, 2]).close()
+    checkpoints = Checkpoints(tmp_path)
+    call = getattr(os, name)
+
+    def failing(path=".", **how):
+        if f"{tmp_path}/2" in str(path):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return call(path, **how)
+
+    monkeypatch.setattr(os, name, failing)
+    with pytest.raises(ReadError, match="Stale file handle"):
+        checkpoints.restore(state(0))
+
+
 def test_a_read_error_while_orbax_loads_is_no_damage(tmp_path, monkeypatch):
     checkpoints = saved(tmp_path, [1, 2])
     before = contents(tmp_path)
