@@ -20,7 +20,7 @@ import tyro
 from tqdm import tqdm
 
 from tests.families import FAMILIES
-from tools import harms
+from tools import harms, shared_harms
 from tools.harmed_runs import Row, Runs
 
 
@@ -55,9 +55,9 @@ EACH: dict[str, Callable[[Runs, int, random.Random], Row]] = {
     "closed_terminals": harms.closed_terminals,
 }
 FIRST: dict[str, Callable[[Runs, int, random.Random], Row]] = {
-    "pairs": harms.pairs,
-    "disks": lambda runs, count, _: harms.full_disks(runs, harms.sizes(runs, count)),
-    "peers": harms.lost_peers,
+    "pairs": shared_harms.pairs,
+    "disks": shared_harms.full_disks,
+    "peers": shared_harms.lost_peers,
 }
 
 

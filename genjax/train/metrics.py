@@ -30,9 +30,6 @@ class MetricsWriter:
       keep_row: which of the earlier rows to keep, too.
       last_row: step of the last row there should be; a warning is logged where there is none.
 
-    Attributes:
-      last_row: step of the last row of a train step that was kept or written.
-
     Raises:
       OSError: where metrics.jsonl cannot be written.
     """
@@ -46,7 +43,8 @@ class MetricsWriter:
         last_row: int = 0,
     ):
         self._directory, self._start = directory, step
-        self._file, self.last_row = None, 0
+        self._file = None
+        self.last_row = 0  # step of the last row of a train step that was kept or written
         if not enabled:
             return
         path = directory / "metrics.jsonl"

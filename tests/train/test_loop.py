@@ -109,7 +109,7 @@ def test_a_non_finite_step_inside_a_dispatch_is_reported_by_its_number(tmp_path)
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
 )
-def test_a_signal_saves_and_stops_and_the_run_resumes_from_there(tmp_path, number, code):
+def test_a_signal_saves_and_stops_and_the_run_resumes_from_there(tmp_path, number, code, caplog):
     for name in ("uninterrupted", "cut"):
         (tmp_path / name).mkdir()
     uninterrupted = Run(tmp_path / "uninterrupted").go()
@@ -117,6 +117,7 @@ def test_a_signal_saves_and_stops_and_the_run_resumes_from_there(tmp_path, numbe
     with pytest.raises(Stopped) as stopped:
         cut.go(signal_at=(3, number))
     assert stopped.value.exit_code == code
+    assert f"{signal.Signals(number).name}: saving…" in caplog.messages
     assert saved(tmp_path / "cut") == [4]
     assert signal.getsignal(number) is handler
     resumed = Run(tmp_path / "cut").go()
