@@ -2,7 +2,8 @@
 
 import sys
 
-from genjax.cli.restart import keep_freed_memory
+from genjax.cli.restart import keep_freed_memory, report_early_signals
 
 if sys.argv[:1] == ["-m"]:  # `python -m experiments.NAME` has imported nothing else yet
     keep_freed_memory()
+    report_early_signals()

@@ -1,13 +1,18 @@
 """Writing and reading the files of a run: atomic writes that follow no link, bounded JSON."""
 
 import json
+import logging
 import math
 import os
 import secrets
+import stat
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+logger = logging.getLogger(__name__)
 
 MAX_JSON_BYTES = 16 << 20
 MAX_LINE_BYTES = 1 << 20
@@ -109,7 +114,7 @@ def open_to_append(path: Path) -> IO[str]:
     """A text file to append lines to, each written out at once.
 
     Args:
-      path: the file; made where there is none.
+      path: the file; made where there is none. A last line that was cut short is ended.
 
     Returns:
       The open file.
@@ -117,8 +122,30 @@ def open_to_append(path: Path) -> IO[str]:
     Raises:
       OSError: where `path` is a link: it is not followed.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    return os.fdopen(os.open(path, flags, 0o666), "a", buffering=1)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags, 0o666)
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    if size:
+        os.lseek(descriptor, size - 1, os.SEEK_SET)
+        if os.read(descriptor, 1) != b"\n":
+            os.write(descriptor, b"\n")
+    return os.fdopen(descriptor, "a", buffering=1)
+
+
+def unused(path: Path) -> Path:
+    """A path that nothing is at.
+
+    Args:
+      path: the one that is asked for.
+
+    Returns:
+      It, or it with -2, -3, … behind.
+    """
+    number, free = 1, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
 
 
 def read_json(path: Path, most: int = MAX_JSON_BYTES) -> dict[str, Any]:
@@ -135,7 +162,7 @@ def read_json(path: Path, most: int = MAX_JSON_BYTES) -> dict[str, Any]:
       OSError: where it cannot be read.
       ValueError: where it is no plain file, too large or no JSON object; the message is one line.
     """
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
         raise ValueError("it is no file")
     with path.open("rb") as file:
         text = file.read(most + 1)
@@ -150,11 +177,67 @@ def read_json(path: Path, most: int = MAX_JSON_BYTES) -> dict[str, Any]:
     return values
 
 
-def read_rows(path: Path, keep: Callable[[Any], bool] = lambda value: True) -> list[dict[str, Any]]:
+def row_line(row: dict[str, Any]) -> str:
+    """A row as a line of JSON that ends with a checksum of what is before it.
+
+    Args:
+      row: {"step": count, …}.
+
+    Returns:
+      One line, with "crc" added: the CRC-32 of the line's bytes up to there.
+    """
+    text = json_text(row)[:-1]
+    return f'{text}, "crc": {zlib.crc32(text.encode())}}}\n'
+
+
+def read_lines(path: Path) -> tuple[list[tuple[dict[str, Any], bytes]], int]:
     """The rows {"step": count, …} of a file of JSON lines such as metrics.jsonl.
 
-    Lines that are none, such as one that a kill cut short, are skipped, and so is what follows the
-    first `MAX_LINE_BYTES` of a line.
+    A line is damaged where it is no such row or differs from its checksum, which lines of earlier
+    versions do not have. A last line without an end, as a kill leaves it, is skipped and not
+    counted. No more than `MAX_LINE_BYTES` of a line is read as one.
+
+    Args:
+      path: the file; none counts as one without rows.
+
+    Returns:
+      [(row, its line)] in order, and the number of damaged lines.
+
+    Raises:
+      OSError: where it is there and cannot be read.
+    """
+    found: list[tuple[dict[str, Any], bytes]] = []
+    damaged = 0
+    try:  # not is_file, which is false where the disk cannot be read
+        if not stat.S_ISREG(path.stat().st_mode):
+            return found, damaged
+    except (FileNotFoundError, NotADirectoryError):
+        return found, damaged
+    with path.open("rb") as file:
+        while line := file.readline(MAX_LINE_BYTES):
+            row = _row(line)
+            if row is not None:
+                found.append((row, line))
+            elif line.strip() and (line.endswith(b"\n") or len(line) == MAX_LINE_BYTES):
+                damaged += 1
+    return found, damaged
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    text, mark, check = line.rpartition(b', "crc": ')
+    if mark:
+        if check.rstrip() != b"%d}" % zlib.crc32(text):
+            return None
+        line = text + b"}"
+    try:
+        row = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and is_count(row.get("step")) else None
+
+
+def read_rows(path: Path, keep: Callable[[Any], bool] = lambda value: True) -> list[dict[str, Any]]:
+    """The intact rows of `read_lines`; how many lines are damaged is logged.
 
     Args:
       path: the file; none counts as one without rows.
@@ -163,18 +246,10 @@ def read_rows(path: Path, keep: Callable[[Any], bool] = lambda value: True) -> l
     Returns:
       The rows in order.
     """
-    rows: list[dict[str, Any]] = []
-    if not path.is_file():
-        return rows
-    with path.open("rb") as file:
-        while line := file.readline(MAX_LINE_BYTES):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(row, dict) and is_count(row.get("step")):
-                rows.append({name: value for name, value in row.items() if keep(value)})
-    return rows
+    found, damaged = read_lines(path)
+    if damaged:
+        logger.warning("%s: %s damaged line(s) are skipped", path, f"{damaged:,}")
+    return [{name: value for name, value in row.items() if keep(value)} for row, _ in found]
 
 
 def is_count(value: Any) -> bool:

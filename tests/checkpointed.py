@@ -13,6 +13,7 @@ def arrays(folder: Path, step: int | None = None):
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     try:
         step = checkpoints.steps()[-1] if step is None else step
-        return jax.tree.map(np.asarray, checkpoints._manager.restore(step).state)
+        state = checkpoints._orbax.restore(checkpoints.directory / str(step) / "state")
+        return jax.tree.map(np.asarray, state)
     finally:
         checkpoints.close()

@@ -65,6 +65,75 @@ def test_invalid_rows_are_skipped(tmp_path):
     assert files.read_rows(tmp_path / "none") == []
 
 
+def test_a_damaged_line_is_skipped_and_counted_whatever_it_holds(tmp_path, caplog):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"step": i, "a": i / 3, "ü": [1, {"b": None}]} for i in range(1, 6)]
+    lines = [files.row_line(row).encode() for row in rows]
+    path.write_bytes(b"".join(lines))
+    assert files.read_rows(path) == rows
+    assert files.read_lines(path) == (list(zip(rows, lines, strict=True)), 0)
+    assert not caplog.records
+    lines[1] = lines[1].replace(b"0.6666666666666666", b"0.6666666656666666")
+    lines[3] = b"\xff" + lines[3][1:]
+    path.write_bytes(b"".join(lines))
+    assert files.read_rows(path) == rows[::2]
+    assert caplog.messages == [f"{path}: 2 damaged line(s) are skipped"]
+    path.write_bytes(b"".join(lines[:1]) + lines[2][:-1])  # a kill cut its end off
+    assert files.read_lines(path)[1] == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe{\x00",
+        b'{"step": 1, "\xed\xa0\x80": 1}',
+        b'{"step": ' + b"9" * 5000 + b"}",
+        b'{"step": 1, "crc": ' + b"9" * 5000 + b"}",
+        b'{"step": 1, "crc": 1}',
+        b'{"step": 1e3}',
+        b"x" * files.MAX_LINE_BYTES,
+        b'{"a":' * 100_000,
+    ],
+    ids=range(8),
+)
+def test_a_line_from_a_stranger_is_damage_and_no_error(tmp_path, line):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(line + b"\n" + files.row_line({"step": 2}).encode())
+    rows, damaged = files.read_lines(path)
+    assert ([row for row, _ in rows], damaged) == ([{"step": 2}], 1)
+
+
+def test_every_flipped_bit_of_a_line_but_of_its_checksums_name_is_seen(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    line = bytearray(files.row_line({"step": 12, "loss": 0.125}).encode())
+    first = files.row_line({"step": 11, "loss": 0.5}).encode()
+    name = line.index(b', "crc": ')
+    for bit in range(8 * (len(line) - 1)):
+        if name <= bit // 8 < name + 9:
+            continue
+        flipped = bytearray(line)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(first + flipped)
+        rows, damaged = files.read_lines(path)
+        assert len(rows) == 1
+        assert damaged
+
+
+def test_a_line_is_appended_after_one_that_was_cut_short(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"step": 1, "a"')
+    with files.open_to_append(path) as file:
+        file.write(files.row_line({"step": 2}))
+    assert files.read_rows(path) == [{"step": 2}]
+
+
+def test_an_unused_name_is_found(tmp_path):
+    assert files.unused(tmp_path / "x") == tmp_path / "x"
+    (tmp_path / "x").symlink_to("nowhere")
+    (tmp_path / "x-2").touch()
+    assert files.unused(tmp_path / "x") == tmp_path / "x-3"
+
+
 def test_a_row_that_lists_a_large_batch_is_read(tmp_path):
     row = {"step": 1, "images": [*range(10**6, 10**6 + 50_000)]}
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")

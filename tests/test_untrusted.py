@@ -180,7 +180,7 @@ def restored(tmp_path):
             folder = tmp_path / "1"
             harm(folder)
             (folder / digests.NAME).unlink()
-            digests.write(folder)
+            digests.write(folder, 1)
         reader = Checkpoints(tmp_path, read_only=True)
         try:
             with logged_lines("genjax.train.checkpoint") as lines:
@@ -247,9 +247,9 @@ def test_a_link_in_a_checkpoint_is_named(restored):
 
 def test_a_handler_named_in_a_checkpoint_is_not_loaded(restored):
     def harm(folder):
-        path = folder / "_CHECKPOINT_METADATA"
+        path = folder / "state" / "_CHECKPOINT_METADATA"
         values = json.loads(path.read_text())
-        values["item_handlers"]["state"] = "antigravity.Handler"
+        values["item_handlers"] = "antigravity.Handler"
         path.write_text(json.dumps(values))
 
     found, _ = restored(WANTED, harm)

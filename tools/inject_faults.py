@@ -1,14 +1,17 @@
-"""Kills, damages, starves and stops runs of every family, and counts what was lost.
+"""Kills, damages, starves and stops runs of every family, and compares what comes of them.
 
-    python -m tools.inject_faults                     # 200 kills, 100 damages, …: an hour or two
+    python -m tools.inject_faults                     # 200 kills, 100 damages, …: hours
     python -m tools.inject_faults --kills 10 --damages 20 --families vae dcgan
 
-Prints a table; exits with 1 where a step beyond the last save was lost or damage not detected.
+After each fault the same command is started again, and the bits of its state and metrics are
+compared with a run that nobody harmed. Prints a table; exits with 1 where a saved step or a
+checkpoint was lost, or something changed without a report.
 """
 
 import random
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +20,8 @@ import tyro
 from tqdm import tqdm
 
 from tests.families import FAMILIES
-from tools.harms import Row, Runs, damages, full_disks, kills, lost_peers, sizes, terminations
+from tools import harms, shared_harms
+from tools.harmed_runs import Row, Runs
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,14 @@ class Options:
 
     kills: int = 200
     """Over all families."""
+    early_kills: int = 28
     damages: int = 100
+    all_damaged: int = 14
+    read_errors: int = 14
     terminations: int = 14
+    closed_terminals: int = 14
+    pairs: int = 4
+    """Of the first family, like disks and peers."""
     disks: int = 5
     peers: int = 6
     seed: int = 0
@@ -35,34 +45,46 @@ class Options:
     """Families of tests/families.py."""
 
 
-def harm(options: Options, work: Path, shown: bool = True) -> list[Row]:
+EACH: dict[str, Callable[[Runs, int, random.Random], Row]] = {
+    "kills": harms.kills,
+    "early_kills": harms.early_kills,
+    "damages": harms.damages,
+    "all_damaged": harms.all_damaged,
+    "read_errors": harms.read_errors,
+    "terminations": harms.terminations,
+    "closed_terminals": harms.closed_terminals,
+}
+FIRST: dict[str, Callable[[Runs, int, random.Random], Row]] = {
+    "pairs": shared_harms.pairs,
+    "disks": shared_harms.full_disks,
+    "peers": shared_harms.lost_peers,
+}
+
+
+def harm(options: Options, work: Path, shown: bool = True, plant: str = "") -> list[Row]:
     rng = random.Random(options.seed)
     names = options.families
     share = lambda total, i: total // len(names) + (i < total % len(names))  # noqa: E731
-    total = options.kills + options.damages + options.terminations + options.disks + options.peers
     rows: list[Row] = []
 
     def report(row: Row) -> None:
         rows.append(row)
         bar.write(f"{'  '.join(map(str, row))}{'' if row.good else '  MISS'}", file=sys.stderr)
 
+    total = sum(getattr(options, kind) for kind in (*EACH, *FIRST))
     with tqdm(total=total, unit="harm", disable=not shown) as bar:
         for i, name in enumerate(names):
             folder = work / name.replace(" ", "_")
             folder.mkdir()
-            runs = Runs(name, folder)
+            runs = Runs(name, folder, plant)
             runs.tick = bar.update
             bar.set_description(name)
-            if n := share(options.kills, i):
-                report(kills(runs, n, rng))
-            if n := share(options.damages, i):
-                report(damages(runs, n, rng))
-            if n := share(options.terminations, i):
-                report(terminations(runs, n, rng))
-            if i == 0 and options.disks:
-                report(full_disks(runs, sizes(runs, options.disks)))
-            if i == 0 and options.peers:
-                report(lost_peers(runs, options.peers, rng))
+            for kind, inject in EACH.items():
+                if n := share(getattr(options, kind), i):
+                    report(inject(runs, n, rng))
+            for kind, inject in FIRST.items() if i == 0 else ():
+                if n := getattr(options, kind):
+                    report(inject(runs, n, rng))
     return rows
 
 

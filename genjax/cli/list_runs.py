@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import re
 import shutil
 import sys
 import time
@@ -20,6 +17,7 @@ from genjax.run.model_card import is_number
 from genjax.train import digests
 
 DEPTH = 4  # levels of folders to search
+MOST_READ = 32 << 30  # bytes of a checkpoint: half a minute
 FRESH = 600  # seconds for which a checkpoint without digests may still be under way
 
 
@@ -32,12 +30,14 @@ class Checkpoint:
       age: seconds since it was written.
       score: lower is better; None where it has none.
       damage: what is wrong, or None.
+      checked: whether its bytes were read; of very large ones the names and sizes are compared.
     """
 
     step: int
     age: float
     score: float | None
     damage: str | None
+    checked: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Listed:
       export: whether it is an export.
       checkpoints: in order of their steps.
       best: name, value and step of the best score among the checkpoints on disk.
-      trouble: why the rest is missing.
+      trouble: why the rest is missing, or what is wrong besides the checkpoints.
     """
 
     name: str
@@ -127,7 +127,9 @@ def find(folder: Path, depth: int = DEPTH) -> Iterator[tuple[Path, Path | None]]
     except OSError:
         return
     for path in below:
-        if run and (path / "checkpoints").is_dir():
+        if run and (path / "config.json").is_file():  # an earlier run, kept by a fresh one
+            yield from find(path, 0)
+        elif run and (path / "checkpoints").is_dir():
             yield path, folder
         elif not run and depth and not path.is_symlink():
             yield from find(path, depth - 1)
@@ -160,10 +162,15 @@ def listed(folder: Path, parent: Path | None, root: Path) -> Listed:
     metrics: dict[int, dict[str, float]] = {}
     last = export.get("step") if isinstance(export, dict) else None
     last = last if files.is_count(last) else None
-    for row in files.read_rows(folder / "metrics.jsonl", keep=is_number):
+    try:
+        rows, lines = files.read_lines(folder / "metrics.jsonl")
+        checkpoints = tuple(_checkpoints(folder / "checkpoints"))
+    except OSError as error:
+        return Listed(name, trouble=f"it cannot be read at the moment: {error.strerror}")
+    for row, _ in rows:
         last = max(last or 0, row["step"])
-        metrics[row["step"]] = {**metrics.get(row["step"], {}), **row}
-    checkpoints = tuple(_checkpoints(folder / "checkpoints"))
+        numbers = {key: value for key, value in row.items() if is_number(value)}
+        metrics[row["step"]] = {**metrics.get(row["step"], {}), **numbers}
     if checkpoints:
         last = max(last or 0, checkpoints[-1].step)
     return Listed(
@@ -174,38 +181,28 @@ def listed(folder: Path, parent: Path | None, root: Path) -> Listed:
         export is not None,
         checkpoints,
         _best(checkpoints, metrics),
+        f"metrics.jsonl: {lines:,} damaged line(s)" if lines else None,
     )
 
 
 def _checkpoints(folder: Path) -> Iterator[Checkpoint]:
-    try:
-        names = [path.name for path in folder.iterdir() if re.fullmatch("0|[1-9][0-9]*", path.name)]
-    except OSError:
-        return
-    for name in sorted(names, key=int):
-        path = folder / name
+    for step in digests.steps(folder):
+        path = folder / str(step)
         try:
-            damage = digests.damage(path)
+            damage = digests.damage(path, MOST_READ)
+            score = digests.score(path)
+            large = sum(file.stat().st_size for file in path.rglob("*")) > MOST_READ
+        except OSError as error:
+            damage = f"it cannot be read at the moment: {error.strerror}"
+            score, large = None, False
+        try:
             complete = (path / digests.NAME).exists()
-            age = max(
-                0.0, time.time() - (path / digests.NAME if complete else path).stat().st_mtime
-            )
+            written = (path / digests.NAME if complete else path).lstat().st_mtime
         except OSError:  # the run has deleted it meanwhile
             continue
-        if complete or age > FRESH:  # else it is being written or deleted
-            yield Checkpoint(int(name), age, _score(path / "metrics" / "metrics"), damage)
-
-
-def _score(path: Path) -> float | None:
-    """The number that Orbax ranks a checkpoint by, as it wrote it."""
-    if not path.is_file():
-        return None
-    try:
-        with path.open("rb") as file:
-            score = json.loads(file.read(files.MAX_LINE_BYTES)).get("score")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return None
-    return score if isinstance(score, float) and math.isfinite(score) else None
+        age = max(0.0, time.time() - written)
+        if complete or age > FRESH:  # else an earlier version is writing or deleting it
+            yield Checkpoint(step, age, score, damage, checked=not large)
 
 
 def _best(
@@ -257,7 +254,9 @@ def _cells(run: Listed) -> list[str]:
         state = state or f"{min(run.step / run.asked, 1):.0%}"
     kept = " ".join(f"{c.step:,}{'!' if c.damage else ''}" for c in run.checkpoints)
     if kept:
-        kept += " damaged" if any(c.damage for c in run.checkpoints) else " intact"
+        damaged = any(c.damage for c in run.checkpoints)
+        read = all(c.checked for c in run.checkpoints)
+        kept += " damaged" if damaged else " intact" if read else " too large to read"
     age = _age(min(c.age for c in run.checkpoints)) if run.checkpoints else ""
     best = "{} {:.5g} at {:,}".format(*run.best) if run.best else ""
     return [run.name, run.experiment, step, state, age, kept, best]

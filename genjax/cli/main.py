@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from genjax.cli import startup
 from genjax.cli.options import COMMANDS
@@ -36,24 +37,33 @@ def main(
       arguments: the words of the command; None for those the program was started with.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        _run(name, document, config, build, presets or {}, words)
-    except KeyboardInterrupt:  # of a run, before its first step: from there on it saves
-        print("stopped: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except Exception as error:
-        # 2: what the user can mend, 1: a run gone wrong, 128 + n: signal n. Anything else is a bug.
-        code = getattr(error, "exit_code", None)
-        if code is None and (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
-            print("error: out of memory: take fewer or smaller images at a time", file=sys.stderr)
-            startup.leave(1, at_once=False)
-        if code is None:
-            traceback.print_exc()
-            startup.leave(1, at_once=False)
-        print(f"{'stopped' if code > 2 else 'error'}: {one_line(error)}", file=sys.stderr)
-        if code <= 2:
-            startup.leave(code, at_once=getattr(error, "at_once", False))
+    with startup.interruptible():
+        try:
+            _run(name, document, config, build, presets or {}, words)
+        except KeyboardInterrupt as stop:  # of a run, before its first step: from there on it saves
+            startup.report(f"stopped: {stop or 'interrupted'}")
+            sys.exit(getattr(stop, "exit_code", 130))
+        except Exception as error:
+            _fail(error)
+
+
+def _fail(error: Exception) -> NoReturn:
+    # 2: what the user can mend, 1: a run gone wrong, 128 + n: signal n. Anything else is a bug.
+    code = getattr(error, "exit_code", None)
+    if isinstance(error, OSError) and error.strerror and error.errno != errno.ENOENT:
+        startup.report(f"error: {one_line(error)}")  # a disk or its permissions
+        startup.leave(1, at_once=True)
+    if code is None and (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+        startup.report("error: out of memory: take fewer or smaller images at a time")
+        startup.leave(1, at_once=False)
+    if code is None:
+        traceback.print_exc()
+        startup.leave(1, at_once=False)
+    startup.report(f"{'stopped' if code > 2 else 'error'}: {one_line(error)}")
+    at_once = getattr(error, "at_once", False)
+    if code > 2 and not at_once:  # of several processes each stops in its own time
         sys.exit(code)
+    startup.leave(code, at_once=at_once)
 
 
 def _run(

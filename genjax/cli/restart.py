@@ -1,6 +1,7 @@
 """Restarting `python -m …` with another allocator; imports nothing that takes time."""
 
 import os
+import signal
 import sys
 from platform import libc_ver
 
@@ -27,3 +28,16 @@ def keep_freed_memory() -> None:
         ours = (f"{name}={value}" for name, value in _TUNABLES.items())
         os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, (tunables, *ours)))
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def report_early_signals() -> None:
+    """One line for a signal during the imports, which take seconds, in place of a traceback."""
+
+    def leave(signum: int, _frame: object) -> None:
+        print(f"stopped: {signal.Signals(signum).name}", file=sys.stderr, flush=True)
+        os._exit(128 + signum)
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, leave)

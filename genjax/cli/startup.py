@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,11 +15,12 @@ from typing import NoReturn
 import jax
 
 from genjax.errors import first_line
-from genjax.train import processes
+from genjax.train import processes, signals
 
 # jaxlib 0.10.2 and later send convolutions to YNNPACK on the CPU, which is slower at training by
 # half; an option that a jaxlib does not know aborts the process.
 _CPU_OPTION = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+GRACE_SECONDS = 2.0  # for files to be closed after a signal
 _KNOWN_FROM, _KNOWN_BEFORE = (0, 10, 2), (0, 13)
 
 
@@ -89,6 +91,57 @@ def _wrapped(line: str) -> str:
     return "\n".join(lines) if len(lines) > 1 else line
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal asks the command to stop.
+
+    Args:
+      signum: number of the signal.
+    """
+
+    def __init__(self, signum: int):
+        super().__init__(signal.Signals(signum).name)
+        self.exit_code = 128 + signum
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """A context in which signals to stop raise, or end the process where nothing can be raised.
+
+    A compilation of minutes lets nothing be raised. The loop has its own way with signals.
+
+    Yields:
+      Nothing.
+
+    Raises:
+      Interrupted: on SIGINT, SIGTERM or SIGHUP.
+    """
+    ended = threading.Event()
+
+    def interrupt(signum: int, _frame: object) -> None:
+        raise Interrupted(signum)
+
+    def notice(signum: int) -> None:
+        if not ended.wait(GRACE_SECONDS):
+            report(f"stopped: {signal.Signals(signum).name}")
+            leave(128 + signum, at_once=True)
+
+    with signals.handled(interrupt, notice):
+        try:
+            yield
+        finally:
+            ended.set()
+
+
+def report(line: str) -> None:
+    """Prints a line on stderr, where that is still there.
+
+    Args:
+      line: to print.
+    """
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def quiet_threads() -> Iterator[None]:
     """Prints one line for what a library's own threads raise, in place of their stacks.
@@ -126,7 +179,8 @@ def leave(code: int, *, at_once: bool) -> NoReturn:
         run of several processes does not wait either: jax would, for those that are gone.
     """
     if at_once or jax.distributed.is_initialized():
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
         os._exit(code)
     sys.exit(code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,8 +26,10 @@ FREE = {
         "coordinator",
         "processes",
         "process",
+        "fresh",
     ),
-    "data": ("dir", "download"),
+    # What is read by them is compared as images: their shape, number and fingerprint.
+    "data": ("dir", "download", "name", "folder", "size", "channels"),
 }
 # Settings of earlier versions, by section: {old name: name}.
 RENAMED = {"run": {"dispatch": "scan_steps"}}
@@ -146,26 +149,38 @@ def _by_number(value: Any, settings: dict[str, Any]) -> Any:
     return settings["run"]["steps"] if value == "steps" else value
 
 
-def difference(old: dict[str, Any], new: dict[str, Any], path: str = "") -> str | None:
+def difference(
+    old: dict[str, Any],
+    new: dict[str, Any],
+    path: str = "",
+    free: Mapping[str, tuple[str, ...]] = FREE,
+) -> str | None:
     """The first setting that differs where a resumed run may not differ.
 
     Args:
       old: the settings of the run, as JSON has them.
       new: those given now.
       path: of the section, with a dot behind.
+      free: the settings that may differ, by section.
 
     Returns:
       One line that names it, or None.
     """
     for name in sorted(old.keys() | new.keys()):
-        if name in FREE.get(path.removesuffix("."), ()):
+        if name in free.get(path.removesuffix("."), ()):
             continue
         before, after = old.get(name), new.get(name)
         if not path and before != after and "steps" in (before, after):  # the last step, by name
             before, after = _by_number(before, old), _by_number(after, new)
         if isinstance(before, dict) and isinstance(after, dict):
-            if found := difference(before, after, f"{path}{name}."):
+            if found := difference(before, after, f"{path}{name}.", free):
                 return found
-        elif before != after:
-            return f"--{path}{name} was {before}, now {after}".replace("_", "-")
+        elif not _same(before, after):
+            return f"--{f'{path}{name}'.replace('_', '-')} was {before}, now {after}"
     return None
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return a == b or (a != a and b != b)  # NaN is NaN

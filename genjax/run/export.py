@@ -99,7 +99,7 @@ def state(folder: Path, values: dict[str, Any], like: TrainState) -> TrainState:
       ConfigError: where the folder holds no export of this version.
     """
     tree, metadata = weights.load(_checked(folder, values), _weights(like))
-    if not metadata.get("step", "").isdecimal():
+    if not re.fullmatch("[0-9]{1,18}", metadata.get("step", "")):
         raise ConfigError(f"{folder / WEIGHTS} is no export of genjax: it names no step")
     params = tree["params"]
     return TrainState(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,19 @@ logger = logging.getLogger(__name__)
 MOST_ROLLBACKS = 3  # from one checkpoint
 MOST_SKIPPED = 10  # in a row
 
-FIELDS = {"step", "not_finite", "answer", "from", "rollbacks", "key", "images"}
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    "step": files.is_count,
+    "not_finite": lambda value: _all(value, lambda name: isinstance(name, str)),
+    "answer": lambda value: value in ("stop", "skip", "rollback"),
+    "from": files.is_count,
+    "rollbacks": files.is_count,
+    "key": lambda value: _all(value, files.is_count),
+    "images": lambda value: _all(value, files.is_count),
+}
+
+
+def _all(values: Any, good: Callable[[Any], bool]) -> bool:
+    return isinstance(values, list) and all(map(good, values))
 
 
 class NonFinitePolicy:
@@ -57,10 +69,19 @@ class NonFinitePolicy:
         Returns:
           The key of the train steps of this stretch: another one after each rollback.
         """
-        self.rollbacks = sum(row["answer"] == "rollback" for row in self.rows)
+        # Each row tells how many there had been: one that is lost does not change the count.
+        after = (row["rollbacks"] + (row["answer"] == "rollback") for row in self.rows)
+        self.rollbacks = max(after, default=0)
         if processes.is_multi_process():  # not every host may see the file
             self.rollbacks = int(processes.maximum(self.rollbacks))
         self.key, self.began, self.rolling_back = train_key(key, self.rollbacks), step, False
+        # Skips up to here count on: an interrupted run stops where one uninterrupted does.
+        skipped = {row["step"] for row in self.rows if row["answer"] == "skip"}
+        self.last, self.in_a_row = step, 0
+        while self.last - self.in_a_row in skipped:
+            self.in_a_row += 1
+        if processes.is_multi_process():
+            self.in_a_row = int(processes.maximum(self.in_a_row))
         return self.key
 
     def __call__(self, error: NonFiniteError) -> None:
@@ -118,10 +139,12 @@ class NonFinitePolicy:
             "key": np.asarray(jax.random.key_data(key)).tolist(),
             "images": indices.tolist(),
         }
+        # A killed run skips the steps after its last checkpoint once more.
+        known = any(all(old[k] == row[k] for k in ("step", "answer", "key")) for old in self.rows)
         self.rows.append(row)
-        if processes.is_main_process():
+        if processes.is_main_process() and not (known and answer == "skip"):
             with files.open_to_append(self.path) as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(files.row_line(row))
 
 
 def recorded_faults(directory: Path) -> list[dict[str, Any]]:
@@ -133,4 +156,16 @@ def recorded_faults(directory: Path) -> list[dict[str, Any]]:
     Returns:
       The complete rows in order.
     """
-    return [row for row in files.read_rows(directory / "faults.jsonl") if row.keys() >= FIELDS]
+    rows = files.read_rows(directory / "faults.jsonl")
+    found = [
+        row
+        for row in rows
+        if row.keys() >= FIELDS.keys() and all(good(row[name]) for name, good in FIELDS.items())
+    ]
+    if len(found) < len(rows):
+        logger.warning(
+            "%s: %s row(s) of another form are skipped",
+            directory / "faults.jsonl",
+            f"{len(rows) - len(found):,}",
+        )
+    return found

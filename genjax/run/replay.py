@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from tqdm.auto import tqdm
 
 from genjax.data.images import Images
@@ -18,7 +16,7 @@ from genjax.run.settings import Settings
 from genjax.train.game import Game
 from genjax.train.keys import train_key
 from genjax.train.layout import DataParallel
-from genjax.train.state import TrainState, Tree
+from genjax.train.state import TrainState, not_finite
 
 
 @dataclass(frozen=True)
@@ -86,15 +84,7 @@ def replay(
     last = layout.compile(game) if skip else train_step
     state, metrics = last(state, key, layout.feed(next(batches)))
     values = {name: float(value[0]) for name, value in metrics.items()}
-    return Replay(values, _not_finite(state.params))
-
-
-def _not_finite(params: dict[str, Tree]) -> list[str]:
-    return [
-        jax.tree_util.keystr(path, simple=True, separator=".")
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.all(np.isfinite(leaf))
-    ]
+    return Replay(values, not_finite(state.params))
 
 
 def shortened(items: list[Any]) -> str:

@@ -24,7 +24,7 @@ from genjax.run.family import Family, state_shapes, untrained_state
 from genjax.run.sampling import Sampler, labels, linear, spherical
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.keys import init_key
-from genjax.train.state import TrainState
+from genjax.train.state import TrainState, not_finite
 
 
 class RestoredRun:
@@ -57,6 +57,22 @@ class RestoredRun:
     def step(self) -> int:
         """Train steps behind the state."""
         return int(self.state.step)
+
+    @cached_property
+    def usable_state(self) -> TrainState:
+        """The state, once its weights are seen to be finite.
+
+        Raises:
+          ConfigError: where they are not.
+        """
+        bad = not_finite({"params": self.state.averaged(), "variables": self.state.variables})
+        if bad:
+            more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+            raise ConfigError(
+                f"{self.directory} holds weights at step {self.step:,} that are not finite "
+                f"({bad[0]}{more}): nothing can be made from them"
+            )
+        return self.state
 
     @property
     def is_export(self) -> bool:
@@ -121,7 +137,7 @@ class RestoredRun:
         key = jax.random.key(seed)
         latents = self.family.latents(key, n)
         each = labels(self.family, n, self.class_number(label))
-        return self.sampler.images(self.state, key, latents, each, progress=True)
+        return self.sampler.images(self.usable_state, key, latents, each, progress=True)
 
     def reconstruct(self, images: np.ndarray) -> np.ndarray:
         """Encodes and decodes images, with a progress bar.
@@ -133,7 +149,7 @@ class RestoredRun:
           uint8 [n, H, W, C].
         """
         key = jax.random.key(0)
-        return self.sampler.reconstructions(self.state, key, images, progress=True)
+        return self.sampler.reconstructions(self.usable_state, key, images, progress=True)
 
     def interpolate(self, pairs: int = 8, steps: int = 10, seed: int = 0) -> np.ndarray:
         """Images along paths between pairs, with a progress bar.
@@ -160,7 +176,7 @@ class RestoredRun:
                     f"--pairs {pairs} takes {2 * pairs} held-out images, and there are "
                     f"{len(self.images.test)}"
                 )
-            ends = self.sampler.encode(self.state, self.held_out(2 * pairs, seed))
+            ends = self.sampler.encode(self.usable_state, self.held_out(2 * pairs, seed))
             path = linear
         else:
             ends, path = self.family.latents(key, 2 * pairs), spherical
@@ -171,7 +187,9 @@ class RestoredRun:
         label = labels(self.family, pairs)
         if label is not None:
             label = jnp.repeat(label, steps)
-        return self.sampler.images(self.state, key, jnp.concatenate(rows), label, progress=True)
+        return self.sampler.images(
+            self.usable_state, key, jnp.concatenate(rows), label, progress=True
+        )
 
     def evaluate(self, n: int = 1000, split: str = "test", seed: int = 0) -> Evaluation:
         """The family's expensive scores on held-out images, with standard errors.
@@ -191,7 +209,7 @@ class RestoredRun:
             name = self.values["experiment"]
             raise ConfigError(f"{name} has no scores beyond those of metrics.jsonl")
         images = self.images.split(split)
-        return evaluate(self.family.measure, self.state, images, n=n, seed=seed)
+        return evaluate(self.family.measure, self.usable_state, images, n=n, seed=seed)
 
     def export(
         self,
@@ -218,7 +236,9 @@ class RestoredRun:
         target = export.claim(to, license)
         if self.is_export:
             raise ConfigError(f"{self.directory} is an export itself: copy it")
-        export.write(target, self.directory, self.values, self.state, license, document, command)
+        export.write(
+            target, self.directory, self.values, self.usable_state, license, document, command
+        )
         return target
 
     def held_out(self, n: int, seed: int = 0) -> np.ndarray:
@@ -349,8 +369,6 @@ def checkpoint_state(
       ConfigError: where there is no checkpoint to use.
       CheckpointError: where it holds another architecture.
     """
-    if not (directory / "checkpoints").is_dir():
-        raise ConfigError(f"{directory} has no checkpoint to use")
     checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
     try:
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -41,6 +41,8 @@ class Settings:
     non_finite: Literal["stop", "skip", "rollback"] = "stop"
     """What to do about a loss or gradient that is NaN or infinite: stop, skip that update, or go
     back to the last checkpoint with other noise. Each is recorded in faults.jsonl."""
+    fresh: bool = False
+    """Start again from step 0. What is in the directory is kept in a folder "earlier" in it."""
     distributed: bool = False
     """Join the run's other processes first (jax.distributed.initialize)."""
     coordinator: str | None = None

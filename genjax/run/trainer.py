@@ -99,7 +99,7 @@ class Trainer:
         count = sum(x.size for x in jax.tree.leaves(like.params))
         logger.info("%s parameters of %s", f"{count:,}", ", ".join(like.params))
         restored = self.checkpoints.restore(like)
-        self.checkpoints.discard_after(None if restored is None else int(restored.step))
+        self.checkpoints.set_aside_after(None if restored is None else int(restored.step))
         if restored is None:
             return self._first_state()
         step, steps = int(restored.step), self.plan.steps
@@ -128,7 +128,13 @@ class Trainer:
                 f"{steps:,}",
             )
             return state
-        writer = MetricsWriter(self.directory, start, processes.is_main_process(), self._keep)
+        writer = MetricsWriter(
+            self.directory,
+            start,
+            processes.is_main_process(),
+            self._keep,
+            self.checkpoints.last_row(start),
+        )
         began = time.monotonic()
         try:
             state = loop.fit(

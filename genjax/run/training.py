@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from genjax.errors import ConfigError, GenjaxError
 from genjax.report import grids
 from genjax.run.checks import check_family
 from genjax.run.config import load
-from genjax.run.directory import claim, run_directory
+from genjax.run.directory import claimed, run_directory
 from genjax.run.family import Family
 from genjax.run.restored import RestoredRun
 from genjax.run.settings import Config, Settings
@@ -150,14 +151,18 @@ def _train_in(
         each = each.before
     check_family(family, settings, images.train.batch(settings.seed, 0, 1), len(images.test))
     fingerprint = images.train.fingerprint
-    if processes.is_main_process():
-        claim(directory, name, config, images.spec, fingerprint, describe(images))
-        shown = images.train.batch(settings.seed, 0, min(SHOWN, len(images.train)))["image"]
-        grids.save(directory / "samples" / "data.png", grids.grid(shown))
-    if processes.is_multi_process():
-        processes.agree("their settings", repr(_shared_settings(config)))
-        processes.agree("their images", fingerprint)
-    return _train_each(family, directory, settings, images, layout)
+    with (
+        claimed(directory, name, config, images.spec, fingerprint, describe(images))
+        if processes.is_main_process()
+        else nullcontext()
+    ):
+        if processes.is_main_process():
+            shown = images.train.batch(settings.seed, 0, min(SHOWN, len(images.train)))["image"]
+            grids.save(directory / "samples" / "data.png", grids.grid(shown))
+        if processes.is_multi_process():
+            processes.agree("their settings", repr(_shared_settings(config)))
+            processes.agree("their images", fingerprint)
+        return _train_each(family, directory, settings, images, layout)
 
 
 def _shared_settings(config: Any) -> Any:

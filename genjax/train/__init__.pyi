@@ -10,6 +10,7 @@ from . import loop as loop
 from . import metrics as metrics
 from . import processes as processes
 from . import rates as rates
+from . import signals as signals
 from . import state as state
 from . import step as step
 from . import weights as weights

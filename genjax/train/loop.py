@@ -2,8 +2,8 @@
 
 import logging
 import math
+import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from tqdm.notebook import tqdm_notebook
 
 from genjax.errors import GenjaxError
-from genjax.train import host_memory, processes
+from genjax.train import host_memory, processes, signals
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.layout import Layout
 from genjax.train.metrics import MetricsWriter
@@ -54,10 +54,10 @@ class Stopped(GenjaxError):  # noqa: N818, a request, not an error
     """
 
     def __init__(self, signum: int, step: int):
-        super().__init__(
-            f"{signal.Signals(signum).name}, step {step:,} is saved: the same command resumes there"
-        )
+        name = signal.Signals(signum).name
+        super().__init__(f"{name}, step {step:,} is saved: the same command resumes there")
         self.exit_code = 128 + signum
+        self.at_once = name == "SIGHUP"  # a last flush to the terminal that is gone would fail
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ def fit(
 ) -> TrainState:
     """Trains from state.step to plan.steps.
 
-    In the main thread SIGINT and SIGTERM save and stop the run; a second signal ends the process at
-    once. Of several processes a signal to any stops all at the same step.
+    In the main thread SIGINT, SIGTERM and SIGHUP save and stop the run; a second signal ends the
+    process at once. Of several processes a signal to any stops all at the same step.
 
     Args:
       train_steps: `layout.compile(game, …)`.
@@ -132,7 +132,7 @@ def fit(
       The final state.
 
     Raises:
-      Stopped: after saving, on SIGINT or SIGTERM.
+      Stopped: after saving, on SIGINT, SIGTERM or SIGHUP.
       NonFiniteError: where `on_nonfinite` raises it.
     """
     train_steps = host_memory.freeing(train_steps)
@@ -152,11 +152,11 @@ def fit(
                 progress.settle()
             if evaluating:
                 scores, score = periodic_eval(step, state)
-                checkpoints.save(step, state, score)
+                progress.summary(step, scores)  # a checkpoint has all rows up to its step
+                checkpoints.save(step, state, score, last_row=writer.last_row)
                 saved = step
-                progress.summary(step, scores)
             elif stopping and saved != step:
-                checkpoints.save(step, state)
+                checkpoints.save(step, state, last_row=writer.last_row)
             if stopping:
                 checkpoints.wait()
                 raise Stopped(stopping, step)
@@ -281,6 +281,7 @@ def _finite_means(values: dict[str, np.ndarray]) -> dict[str, float]:
 def _signals() -> Iterator[Callable[[], int]]:
     """Yields a function to call after each call of the steps: the signal to stop for, else 0."""
     received = [0]
+    noticed: list[int] = []
     votes: list[Any] = []
 
     def agreed() -> int:
@@ -292,20 +293,18 @@ def _signals() -> Iterator[Callable[[], int]]:
 
     def receive(signum: int, _frame: object) -> None:
         received[0] = signum
-        for each in handlers:
-            signal.signal(each, signal.SIG_DFL)  # a second one ends the process at once
+        for each in signals.STOPPING:
+            if signal.getsignal(each) is receive:
+                signal.signal(each, signal.SIG_DFL)  # a second one ends the process at once
 
-    # Python lets the main thread alone handle signals.
-    main = threading.current_thread() is threading.main_thread()
-    stopping = (signal.SIGINT, signal.SIGTERM) if main else ()
-    handlers = {each: signal.getsignal(each) for each in stopping}
-    for each in handlers:
-        signal.signal(each, receive)
-    try:
+    def notice(signum: int) -> None:
+        if noticed:  # and the main thread has not even received the first one
+            os._exit(128 + signum)
+        noticed.append(signum)
+        logger.warning("%s: saving…", signal.Signals(signum).name)
+
+    with signals.handled(receive, notice):
         yield agreed
-    finally:
-        for each, handler in handlers.items():
-            signal.signal(each, handler)
 
 
 def largest_scan_steps(every: int, most: int) -> int:

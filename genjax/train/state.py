@@ -5,6 +5,8 @@ from typing import Any
 
 import flax.struct
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 Tree = Any  # a pytree of arrays
 
@@ -51,3 +53,19 @@ def _chosen(average: Tree, player: str, name: str | None) -> Tree:
     if name not in average:
         raise ValueError(f"{player!r} keeps no average {name!r}; there are {', '.join(average)}")
     return average[name]
+
+
+def not_finite(tree: Tree) -> list[str]:
+    """The names of arrays that hold a NaN or an infinity.
+
+    Args:
+      tree: arrays.
+
+    Returns:
+      Their paths with dots, such as "generator.Dense_0.kernel".
+    """
+    return [
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.all(np.isfinite(np.asarray(leaf)))
+    ]

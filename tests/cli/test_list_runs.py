@@ -1,5 +1,6 @@
 """`python -m genjax`: how it lists runs: complete, damaged, in progress and untrusted."""
 
+import errno
 import json
 import os
 import subprocess
@@ -22,7 +23,7 @@ def checkpoint(run, step, score=None):
     if score is not None:
         (folder / "metrics").mkdir()
         (folder / "metrics" / "metrics").write_text(json.dumps({"score": score}))
-    digests.write(folder)
+    digests.write(folder, step)
     return folder
 
 
@@ -93,7 +94,7 @@ def test_damage_is_reported_by_file_and_by_the_exit_code(run, capsys):
 
 def test_a_checkpoint_being_written_is_no_damage_but_an_old_incomplete_one_is(run, capsys):
     half = run / "checkpoints" / "3000"
-    half.mkdir()
+    (half / "state").mkdir(parents=True)
     code, out, _ = listing(capsys, run)
     assert (code, "3,000" in out[1]) == (0, False)
     before = time.time() - list_runs.FRESH - 1
@@ -101,6 +102,51 @@ def test_a_checkpoint_being_written_is_no_damage_but_an_old_incomplete_one_is(ru
     code, out, _ = listing(capsys, run)
     assert code == 1
     assert "  checkpoint 3,000: it was never completed" in out
+
+
+def test_a_damaged_line_of_metrics_is_counted(run, capsys):
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": 5, "\xff": 1}\n')
+    code, out, _ = listing(capsys, run)
+    assert code == 1
+    assert "  metrics.jsonl: 1 damaged line(s)" in out
+
+
+def test_a_sparse_terabyte_is_not_read_even_where_digests_name_it(run, capsys, monkeypatch):
+    read = digests.sha256
+    monkeypatch.setattr(
+        digests, "sha256", lambda path: "0" * 64 if path.stat().st_size >> 40 else read(path)
+    )
+    folder = run / "checkpoints" / "2000"
+    with (folder / "state" / "data").open("ab") as file:
+        file.truncate(1 << 40)
+    digests.write(folder, 2000)  # forged
+    monkeypatch.setattr(
+        digests,
+        "sha256",
+        lambda path: pytest.fail("read") if path.stat().st_size >> 40 else read(path),
+    )
+    code, out, _ = listing(capsys, run)
+    assert code == 0
+    assert "1,000 2,000 too large to read" in out[1]
+    assert "mse 0.3 at 2,000" in out[1]
+
+
+def test_what_cannot_be_read_is_named_and_no_traceback(run, capsys, monkeypatch):
+    def failing(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(digests, "sha256", failing)
+    code, out, _ = listing(capsys, run)
+    assert code == 1
+    assert "  checkpoint 2,000: it cannot be read at the moment: Input/output error" in out
+
+
+def test_a_folder_of_the_user_beside_the_checkpoints_is_none(run, capsys):
+    (run / "checkpoints" / "12").mkdir()
+    (run / "checkpoints" / "12" / "notes.txt").write_text("mine")
+    os.utime(run / "checkpoints" / "12", (0, 0))
+    assert listing(capsys, run)[0] == 0
 
 
 @pytest.mark.parametrize("place", ["nowhere", "empty", "file"])

@@ -1,5 +1,6 @@
 """The process is set up before jax starts; an exception in a thread is logged in one line, once."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -84,11 +85,21 @@ def test_a_program_read_from_a_pipe_is_not_re_executed():
 HEEDING = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
 
 
-def test_ctrl_c_before_the_first_step_ends_in_one_line(tmp_path, own_sets):
+# After the line about parameters it compiles.
+@pytest.mark.parametrize(
+    ("number", "after"),
+    [
+        (signal.SIGINT, "parameters of unet"),
+        (signal.SIGTERM, "parameters of unet"),
+        (signal.SIGHUP, "device(s)"),
+    ],
+)
+def test_a_signal_before_the_first_step_ends_in_one_line(tmp_path, own_sets, number, after):
     flags = ["--run.dir", tmp_path / "run", "--data.dir", own_sets, "--run.devices", 1]
     with subprocess.Popen(
         [sys.executable, "-c", HEEDING, "-u", "-m", "experiments.ddpm_fashion", *map(str, flags)],
@@ -97,11 +108,11 @@ def test_ctrl_c_before_the_first_step_ends_in_one_line(tmp_path, own_sets):
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert any("parameters of unet" in line for line in process.stdout)
-        process.send_signal(signal.SIGINT)
+        assert any(after in line for line in process.stdout)
+        process.send_signal(number)
         _, err = process.communicate()
-    assert process.returncode == 130
-    assert err.splitlines()[-1].startswith("stopped: ")
+    assert process.returncode == 128 + number
+    assert err.splitlines()[-1] == f"stopped: {number.name}"
     assert "Traceback" not in err
 
 
@@ -122,3 +133,39 @@ def test_a_long_line_is_wrapped_between_its_fields_on_a_terminal(monkeypatch):
 class Terminal:
     def isatty(self):
         return True
+
+
+EARLY = """
+import os, signal, sys, time
+sys.orig_argv, sys.argv = ["python", "-m", "x"], ["-m"]
+os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=0"  # or else it re-executes itself
+import experiments
+os.kill(os.getpid(), int(sys.stdin.read()))
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_during_the_imports_ends_in_one_line(number):
+    done = subprocess.run(
+        [sys.executable, "-c", HEEDING, "-c", EARLY],
+        cwd=Path(__file__).parents[2],
+        input=str(int(number)),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (128 + number, f"stopped: {number.name}\n")
+
+
+def test_a_closed_terminal_ends_no_run(monkeypatch):
+    class Closed:
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+        flush = write
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    monkeypatch.setattr(sys, "stderr", Closed())
+    with startup.printed_log():
+        logging.getLogger("genjax.any").warning("a line")
+    startup.report("another")

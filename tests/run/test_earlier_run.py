@@ -22,6 +22,7 @@ from genjax import run
 from genjax.cli import list_runs
 from genjax.cli.main import main
 from genjax.data import ImageSpec
+from genjax.files import read_rows
 from genjax.train import weights
 from tests.checkpointed import arrays
 
@@ -99,7 +100,7 @@ def test_an_earlier_run_resumes_with_the_same_metrics(folder, own_sets, capsys):
     command(*flags)
     assert "resumed at step 4 of 6" in capsys.readouterr().out
     found, expected = (
-        [json.loads(line) for line in path.read_text().splitlines()]
+        read_rows(path)
         for path in (folder / "run" / "metrics.jsonl", folder / "expected_metrics.jsonl")
     )
     assert [row.keys() for row in found] == [row.keys() for row in expected]

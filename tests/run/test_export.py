@@ -15,6 +15,7 @@ from safetensors import safe_open
 from experiments import dcgan_fashion, vae_fashion
 from genjax.cli.main import _parse, main
 from genjax.errors import ConfigError
+from genjax.files import read_rows
 from genjax.run import export as exporting
 from genjax.run import model_card
 from genjax.train.digests import sha256
@@ -108,7 +109,7 @@ def test_the_card_states_data_scores_command_and_licence(run, export):
     images = json.loads((run / "config.json").read_text())["images"]
     assert images["fingerprint"] in body
     assert "6,000 images 28x28x1" in body
-    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    last = read_rows(run / "metrics.jsonl")[-1]
     for name, value in last.items():
         assert name == "step" or f"| `{name}` | {value:.5g} | 4 |" in body
     assert f"sample {export.name} --n 16" in body

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import vae_fashion
+from genjax import files
 from genjax.cli.main import main
 from genjax.data import images_from_arrays, open_images
 from genjax.files import read_rows
@@ -165,3 +166,54 @@ def test_a_planted_link_is_not_written_through(tmp_path):
     with pytest.raises(OSError, match="symbolic link"):
         policy(NonFiniteError(5, ["vae/loss"]))
     assert target.read_text() == "mine\n"
+
+
+def policy_at(directory, step, *, answer="skip"):
+    settings = Settings(steps=8, batch=2, non_finite=answer)
+    images = images_from_arrays(np.zeros((8, 1, 1, 1), np.uint8))
+    policy = nonfinite.NonFinitePolicy(directory, settings, images)
+    policy.start(jax.random.key(0), step)
+    return policy
+
+
+@pytest.mark.parametrize("stop", [None, 3, 4, 5])
+def test_skips_in_a_row_are_counted_over_a_stop_as_without_one(tmp_path, monkeypatch, stop):
+    monkeypatch.setattr(nonfinite, "MOST_SKIPPED", 3)
+    policy = policy_at(tmp_path, 0)
+    for step in (1, 3, 4, 5):
+        policy(NonFiniteError(step, ["vae/loss"]))
+    if stop is not None:  # killed after step 5, the last checkpoint at `stop`
+        policy = policy_at(tmp_path, stop)
+        for step in range(stop + 1, 6):
+            policy(NonFiniteError(step, ["vae/loss"]))
+    with pytest.raises(NonFiniteError, match="step 6"):
+        policy(NonFiniteError(6, ["vae/loss"]))
+    rows = [(row["step"], row["answer"]) for row in nonfinite.recorded_faults(tmp_path)]
+    assert rows == [(1, "skip"), (3, "skip"), (4, "skip"), (5, "skip"), (6, "stop")]
+
+
+def test_a_lost_row_changes_no_number_of_rollbacks(tmp_path):
+    for step in (2, 3):
+        policy = policy_at(tmp_path, 1, answer="rollback")
+        with pytest.raises(NonFiniteError):
+            policy(NonFiniteError(step, ["vae/loss"]))
+    path = tmp_path / "faults.jsonl"
+    assert [row["rollbacks"] for row in nonfinite.recorded_faults(tmp_path)] == [0, 1]
+    path.write_text(path.read_text().splitlines(keepends=True)[1])
+    assert policy_at(tmp_path, 1).rollbacks == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"images": 3}, {"key": ["x"]}, {"answer": []}, {"rollbacks": -1}, {"not_finite": [3]}],
+)
+def test_a_row_of_another_form_is_skipped_with_a_warning(tmp_path, caplog, change):
+    policy_at(tmp_path, 0)(NonFiniteError(1, ["vae/loss"]))
+    path = tmp_path / "faults.jsonl"
+    (row,) = nonfinite.recorded_faults(tmp_path)
+    with path.open("a") as file:
+        file.write(files.row_line({**row, **change}))
+        file.write("\xff\n")
+    assert nonfinite.recorded_faults(tmp_path) == [row]
+    assert "1 row(s) of another form are skipped" in caplog.text
+    assert "1 damaged line(s) are skipped" in caplog.text

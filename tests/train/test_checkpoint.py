@@ -1,6 +1,10 @@
 """Checkpoints: restored as saved, damage is detected, latest and best are retained."""
 
+import errno
+import json
 import math
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +15,7 @@ import numpy as np
 import pytest
 
 from genjax.train import digests
-from genjax.train.checkpoint import CheckpointError, Checkpoints
+from genjax.train.checkpoint import CheckpointError, Checkpoints, ReadError
 from genjax.train.state import TrainState
 from tests.logged import logged_lines
 
@@ -27,6 +31,34 @@ def saved(directory, steps, scores=None):
         checkpoints.save(step, state(step), scores[i] if scores else None)
     checkpoints.close()
     return Checkpoints(directory)
+
+
+def bytes_of(path):
+    return path.read_bytes() if path.is_file() else b""
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): bytes_of(p) for p in folder.rglob("*") if p.is_file()}
+
+
+def copied(source, target, old=False):
+    """A checkpoint over another; `old`: with digests as earlier versions wrote them."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
+    if old:
+        path = target / "digests.json"
+        files = json.loads(path.read_text())["files"]
+        path.write_text(json.dumps({name: about["sha256"] for name, about in files.items()}))
+
+
+def linked(folder):
+    folder.rename(folder.with_name("elsewhere"))
+    folder.symlink_to(folder.with_name("elsewhere"))
+
+
+def recorded(folder, **change):
+    path = folder / "digests.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
 
 
 def restored(checkpoints, **how):
@@ -102,15 +134,18 @@ def test_a_damaged_checkpoint_is_never_the_best(tmp_path):
     assert Checkpoints(tmp_path, read_only=True).best() == 1
 
 
-def test_incomplete_saves_are_removed_but_not_by_a_reader(tmp_path):
+def test_incomplete_saves_are_set_aside_but_not_by_a_reader(tmp_path):
     saved(tmp_path, [1, 2])
     (tmp_path / "2" / "digests.json").unlink()
-    reader = Checkpoints(tmp_path, read_only=True)
-    assert (tmp_path / "2").exists()
-    found, lines = restored(reader)
+    before = contents(tmp_path)
+    found, lines = restored(Checkpoints(tmp_path, read_only=True))
     assert int(found.step) == 1
     assert lines == ["checkpoint 2 is skipped: it was never completed"]
+    assert contents(tmp_path) == before
+    Checkpoints(tmp_path).set_aside_after(1)
     assert Checkpoints(tmp_path).steps() == [1]
+    moved = {path.replace("2/", "2.damaged/", 1): c for path, c in before.items()}
+    assert contents(tmp_path) == moved
 
 
 def test_a_skipped_step_can_be_saved_again(tmp_path):
@@ -118,7 +153,7 @@ def test_a_skipped_step_can_be_saved_again(tmp_path):
     (tmp_path / "2" / "state" / "manifest.ocdbt").unlink()
     checkpoints = Checkpoints(tmp_path)
     restored(checkpoints)
-    checkpoints.discard_after(1)
+    checkpoints.set_aside_after(1)
     checkpoints.save(2, state(2))
     checkpoints.close()
     assert int(restored(Checkpoints(tmp_path))[0].step) == 2
@@ -148,7 +183,7 @@ def test_a_planted_link_is_never_written_through(tmp_path, name):
     link = tmp_path / "run" / name
     link.unlink(missing_ok=True)
     link.symlink_to(tmp_path / "precious")
-    digests.write(tmp_path / "run" / "1")
+    digests.write(tmp_path / "run" / "1", 1)
     assert (tmp_path / "precious").read_text() == "mine"
     assert (tmp_path / "run" / "1" / "digests.json").is_file()
     assert not (tmp_path / "run" / "1" / "digests.json").is_symlink()
@@ -165,7 +200,7 @@ FULL_DISK = """
 import resource, sys
 import numpy as np
 from genjax.train import digests
-from genjax.train.checkpoint import CheckpointError, Checkpoints
+from genjax.train.checkpoint import CheckpointError, Checkpoints, ReadError
 from genjax.train.state import TrainState
 from tests.logged import logged_lines
 
@@ -203,9 +238,144 @@ def test_no_save_is_skipped_because_a_later_step_was_saved(tmp_path):
     assert saved(tmp_path, [3, 2]).steps() == [2, 3]
 
 
-def test_only_checkpoints_after_the_restored_one_are_discarded(tmp_path):
+def test_only_checkpoints_after_the_restored_one_are_set_aside(tmp_path):
     checkpoints = saved(tmp_path, [1, 2])
-    checkpoints.discard_after(1)
+    checkpoints.set_aside_after(1)
     assert checkpoints.steps() == [1]
-    checkpoints.discard_after(None)
-    assert checkpoints.steps() == []
+    (tmp_path / "1").rename(tmp_path / "2")
+    checkpoints.set_aside_after(1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["2.damaged", "2.damaged-2"]
+
+
+@pytest.mark.parametrize("there", ["2", "2.damaged"])
+def test_where_no_checkpoint_can_be_used_the_start_is_refused_and_nothing_changed(tmp_path, there):
+    saved(tmp_path, [2]).close()
+    (tmp_path / "2" / "state" / "manifest.ocdbt").unlink()
+    (tmp_path / "2").rename(tmp_path / there)
+    before = contents(tmp_path)
+    checkpoints = Checkpoints(tmp_path)
+    assert restored(checkpoints)[0] is None
+    with pytest.raises(CheckpointError, match=rf"can be used \({there}\).*--run.fresh"):
+        checkpoints.set_aside_after(None)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_read_error_is_no_damage_and_changes_nothing(tmp_path, monkeypatch, number, step):
+    saved(tmp_path, [1, 2]).close()
+    if step == 1:
+        (tmp_path / "2" / "state" / "manifest.ocdbt").unlink()
+    before = contents(tmp_path)
+    sha256 = digests.sha256
+
+    def failing(path):
+        if f"{tmp_path}/{step}/" in str(path):
+            raise OSError(number, os.strerror(number), str(path))
+        return sha256(path)
+
+    monkeypatch.setattr(digests, "sha256", failing)
+    for how in ({}, {"read_only": True}):
+        checkpoints = Checkpoints(tmp_path, **how)
+        with pytest.raises(ReadError, match=os.strerror(number)) as raised:
+            checkpoints.restore(state(0))
+        assert (raised.value.exit_code, str(raised.value).count("\n")) == (1, 0)
+        assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["listdir", "scandir", "stat"])
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(tmp_path, monkeypatch, name):
+    saved(tmp_path, [1, 2]).close()
+    checkpoints = Checkpoints(tmp_path)
+    call = getattr(os, name)
+
+    def failing(path=".", **how):
+        if f"{tmp_path}/2" in str(path):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return call(path, **how)
+
+    monkeypatch.setattr(os, name, failing)
+    with pytest.raises(ReadError, match="Stale file handle"):
+        checkpoints.restore(state(0))
+
+
+def test_a_read_error_while_orbax_loads_is_no_damage(tmp_path, monkeypatch):
+    checkpoints = saved(tmp_path, [1, 2])
+    before = contents(tmp_path)
+    lines = ["Error reading local file: Input/output error [OS error 5: EIO]", "out of memory"]
+    for line, expected in zip(lines, ["at the moment", "is intact but"], strict=True):
+
+        def restore(*_, line=line):
+            raise ValueError(line)
+
+        monkeypatch.setattr(checkpoints._orbax, "restore", restore)
+        with pytest.raises(CheckpointError, match=expected):
+            checkpoints.restore(state(0))
+    assert contents(tmp_path) == before
+
+
+def test_folders_of_the_user_are_neither_checkpoints_nor_deleted(tmp_path):
+    for name in ("2/notes.txt", "12/notes.txt", "12.damaged/x", "thesis/x", ".saving/x"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("mine")
+    checkpoints = saved(tmp_path, [1, 2, 3])
+    assert checkpoints.steps() == [2, 3]
+    (tmp_path / "2" / "mine.txt").write_text("mine")
+    checkpoints.save(4, state(4))
+    checkpoints.save(5, state(5))
+    checkpoints.close()
+    kept = {p.relative_to(tmp_path) for p in tmp_path.rglob("*") if b"mine" in bytes_of(p)}
+    names = "2.damaged/notes.txt 2/mine.txt 12/notes.txt 12.damaged/x thesis/x .saving/x"
+    assert sorted(map(str, kept)) == sorted(names.split())
+    assert Checkpoints(tmp_path).steps() == [2, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("harm", "line"),
+    [
+        (lambda two: (two / "digests.json").write_text("{}"), "digests.json is damaged"),
+        (lambda two: (two / "more").write_text(""), "more is not in digests.json"),
+        (lambda two: os.mkfifo(two / "pipe"), "pipe is no plain file"),
+        (lambda two: copied(two.parent / "1", two), "it is the checkpoint of step 1"),
+        (lambda two: copied(two.parent / "1", two, old=True), "it is the checkpoint of step 1"),
+        (lambda two: linked(two), "it is a link"),
+        (lambda two: recorded(two, step="2"), "digests.json is damaged"),
+        (lambda two: recorded(two, files={}), "digests.json is damaged"),
+        (lambda two: recorded(two, files={"x": {"sha256": 3}}), "digests.json is damaged"),
+    ],
+)
+def test_digests_name_exactly_the_files_and_the_step(tmp_path, harm, line):
+    saved(tmp_path, [1, 2]).close()
+    harm(tmp_path / "2")
+    found, lines = restored(Checkpoints(tmp_path))
+    assert int(found.step) == 1
+    assert lines == [f"checkpoint 2 is skipped: {line}"]
+
+
+def test_digests_of_earlier_versions_are_read(tmp_path):
+    saved(tmp_path, [1]).close()
+    copied(tmp_path / "1", tmp_path / "2", old=True)
+    copied(tmp_path / "2", tmp_path / "1")
+    found, lines = restored(Checkpoints(tmp_path), step=1)
+    assert (int(found.step), lines) == (1, [])
+
+
+@pytest.mark.parametrize("score", ["3", '{"score": "x"}', "[" * 10**5, '{"score": NaN}', "{}"])
+def test_a_forged_score_counts_as_missing(tmp_path, score):
+    saved(tmp_path, [1, 2, 3], [0.3, 0.2, 0.1]).close()
+    (tmp_path / "3" / "metrics" / "metrics").write_text(score)
+    (tmp_path / "3" / "digests.json").unlink()
+    digests.write(tmp_path / "3", 3)
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.best() == 2
+    checkpoints.save(4, state(4))
+    checkpoints.close()
+    assert checkpoints.steps() == [2, 3, 4]
+
+
+def test_a_file_of_another_size_is_damaged_without_being_read(tmp_path, monkeypatch):
+    saved(tmp_path, [1]).close()
+    monkeypatch.setattr(digests, "sha256", lambda path: pytest.fail(f"read {path}"))
+    assert digests.damage(tmp_path / "1", most_bytes=100) is None
+    os.truncate(tmp_path / "1" / "state" / "manifest.ocdbt", 1 << 40)
+    assert digests.damage(tmp_path / "1", most_bytes=100) == "state/manifest.ocdbt is damaged"

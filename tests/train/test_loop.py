@@ -4,6 +4,8 @@ import logging
 import os
 import re
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -104,8 +106,10 @@ def test_a_non_finite_step_inside_a_dispatch_is_reported_by_its_number(tmp_path)
         Run(tmp_path, scan_steps=5).go(poison=7)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_stops_and_the_run_resumes_from_there(tmp_path, number, code):
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
+def test_a_signal_saves_and_stops_and_the_run_resumes_from_there(tmp_path, number, code, caplog):
     for name in ("uninterrupted", "cut"):
         (tmp_path / name).mkdir()
     uninterrupted = Run(tmp_path / "uninterrupted").go()
@@ -113,6 +117,7 @@ def test_a_signal_saves_and_stops_and_the_run_resumes_from_there(tmp_path, numbe
     with pytest.raises(Stopped) as stopped:
         cut.go(signal_at=(3, number))
     assert stopped.value.exit_code == code
+    assert f"{signal.Signals(number).name}: saving…" in caplog.messages
     assert saved(tmp_path / "cut") == [4]
     assert signal.getsignal(number) is handler
     resumed = Run(tmp_path / "cut").go()
@@ -134,6 +139,36 @@ def test_a_second_signal_has_its_default_effect(tmp_path):
 
     with pytest.raises(Stopped):
         Run(tmp_path).go(stream=twice())
+
+
+LONG = """
+import hashlib
+from genjax.train import signals
+
+def handler(signum, frame):
+    print("handled", flush=True)
+
+def notice(signum):
+    print("noticed", flush=True)
+
+with signals.handled(handler, notice):
+    print("ready", flush=True)
+    # One instruction, as a compiled program is, in which no handler runs.
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 5_000_000)
+    print("computed", flush=True)
+"""
+
+
+def test_a_signal_is_noticed_inside_a_long_computation():
+    with subprocess.Popen(
+        [sys.executable, "-c", LONG], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        lines = process.stdout.read().split()
+    assert process.returncode == 0
+    assert sorted(lines) == ["computed", "handled", "noticed"]
+    assert lines.index("noticed") < lines.index("computed")
 
 
 def test_it_trains_in_another_thread_and_leaves_the_signals_alone(tmp_path):
