@@ -356,7 +356,7 @@ def training(
       [B].
 
     Raises:
-      TypeError: where an argument is a class or a name in place of an object, or `times` is no pair.
+      TypeError: where an argument is a class or a name in place of an object, or `times` no pair.
       ValueError: where x is of integers, the times are not [B], not in 0..1 or s > t, or student or
         teacher do not return x's shape.
 
@@ -415,7 +415,7 @@ def distillation(
       [B].
 
     Raises:
-      TypeError: where an argument is a class or a name in place of an object, or `times` is no pair.
+      TypeError: where an argument is a class or a name in place of an object, or `times` no pair.
       ValueError: where x is of integers, the times are not [B], not in 0..1 or s > t, or student or
         teacher do not return x's shape.
 

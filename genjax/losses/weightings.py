@@ -89,9 +89,7 @@ def weighted_elbo(weight: Callable[[Array], Array], schedule: Any) -> Callable[[
         (2023), arXiv:2303.00848.
     """
     return _with_limits(
-        lambda log_snr: (
-            weight(log_snr) * -0.5 * schedule.log_snr_derivative(schedule.time(log_snr))
-        )
+        lambda log_snr: weight(log_snr) * -0.5 * schedule.log_snr_derivative(schedule.time(log_snr))
     )
 
 
