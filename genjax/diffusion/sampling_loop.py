@@ -285,7 +285,8 @@ def noise_in_data(target: Target, prediction: Array, z: Array, alpha: Array, sig
       sigma: σ, a scalar.
 
     Returns:
-      ε̂ [B, ...], 0 for data and score, which determine none; of no use where σ > 0.
+      ε̂ [B, ...]. 0 for data and score, which determine none, and where the prediction is not
+      finite, as that of a closed form with a division by σ; of no use where σ > 0.
     """
     # At pure noise, where α = 0, the unused value must not spoil a gradient.
     alpha = jnp.where(sigma > 0, 1, alpha)
@@ -294,7 +295,8 @@ def noise_in_data(target: Target, prediction: Array, z: Array, alpha: Array, sig
     def estimate(sigma: Array) -> Array:
         return target.to_data(prediction, z, alpha, sigma)
 
-    return -alpha * jax.jvp(estimate, (zero,), (jnp.ones_like(zero),))[1]
+    noise = -alpha * jax.jvp(estimate, (zero,), (jnp.ones_like(zero),))[1]
+    return jnp.where(jnp.isfinite(noise), noise, 0)
 
 
 def check_order(steps: Array, *, strict: bool = False, encodes: bool = False) -> None:

@@ -14,7 +14,7 @@ from jax import Array
 from genjax.numerics import math_of
 
 # Far enough for the limit in float32, near enough for the squares of α and σ.
-_FAR = 60.0
+_FAR = 40.0
 
 
 def _with_limits(value: Callable[[Array], Array]) -> Callable[[Array], Array]:
