@@ -323,7 +323,8 @@ def check_order(steps: Array, *, strict: bool = False, encodes: bool = False) ->
 
 
 def _check_clip(clip: Any) -> None:
-    if clip is None or callable(clip) or (isinstance(clip, tuple | list) and len(clip) == 2):
+    pair = isinstance(clip, tuple | list | jax.Array) and len(clip) == 2
+    if clip is None or callable(clip) or pair:
         return
     raise TypeError(f"clip must be (low, high), a function of data, or None, not {clip!r}")
 

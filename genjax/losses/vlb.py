@@ -294,7 +294,7 @@ def _term(
     alpha, sigma = schedule.alpha(at.t), schedule.sigma(at.t)
     estimate = target.to_data(prediction, at.z, alpha, sigma)
     if clip is not None:
-        if not isinstance(clip, tuple | list) or len(clip) != 2:
+        if not isinstance(clip, tuple | list | jax.Array) or len(clip) != 2:
             raise TypeError(f"clip must be (low, high) or None, not {clip!r}")
         estimate = jnp.clip(estimate, *clip)
     # The first step has no posterior of its own and borrows the second's.

@@ -6,7 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.diffusion import discrete_schedules, multistep, predictions, samplers, schedules, steps
+from genjax.diffusion import (
+    discrete_schedules,
+    multistep,
+    predictions,
+    samplers,
+    sampling_loop,
+    schedules,
+    steps,
+)
 
 diffusers = pytest.importorskip("diffusers")
 torch = pytest.importorskip("torch")
@@ -29,8 +37,11 @@ def denoise(z, alpha, sigma):
 def draws(monkeypatch):
     """One table of noise for both: row 0 the start, row i the noise of step i."""
     table = np.random.default_rng(0).standard_normal((N + 1, *SHAPE)).astype(np.float32)
-    for module in (samplers, multistep):
-        monkeypatch.setattr(module, "_normal", lambda key, i, shape, dtype: jnp.asarray(table)[i])
+
+    def normal(key, i, shape, dtype):
+        return jnp.asarray(table)[i]
+
+    monkeypatch.setattr(sampling_loop, "_normal", normal)
     return table
 
 
