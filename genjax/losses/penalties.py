@@ -2,9 +2,9 @@
 
 The networks are pure functions here. A flax.nnx network that updates itself, as BatchNorm's
 statistics and dropout's counter do, cannot do so inside a gradient: pass a function that merges a
-copy, `lambda x: nnx.merge(graph, state)(x)` with `graph, state = nnx.split(critic)`, so that its
-updates are dropped, and take them in the call of the loss itself. A BatchNorm in training mode
-couples the examples (see `r1`).
+copy, `lambda x: nnx.merge(graph, state, copy=True)(x)` with `graph, state = nnx.split(critic)`. Its
+updates are dropped: take them in the call of the loss itself. A BatchNorm in training mode couples
+the examples (see `r1`).
 """
 
 from collections.abc import Callable
