@@ -21,8 +21,15 @@ def is_single(key: Array) -> bool:
 
     Returns:
       True for one key, False for a batch of keys.
+
+    Raises:
+      TypeError: where it is no key, such as a seed.
     """
-    return key.ndim == (0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1)
+    dtype = getattr(key, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not typed and (dtype != jnp.uint32 or not key.ndim):
+        raise TypeError(f"key must be a PRNG key, such as jax.random.key(0), not {key!r}")
+    return key.ndim == (0 if typed else 1)
 
 
 def check_batch(key: Array, batch: int) -> None:
@@ -161,6 +168,52 @@ def uniform_times(key: Array, n: int) -> Array:
     return uniform(key, (n,), jnp.float32) + 2.0**-24
 
 
+# EDM's schedule goes on beyond both ends of its time, and log-normal levels reach there.
+_EARLIEST, _LATEST = -1.0, 2.0
+
+
+def check_times(times: Any, name: str = "times") -> Array:
+    """Checks that times are those of a schedule, and not numbers of steps.
+
+    Args:
+      times: any shape.
+      name: for the message.
+
+    Returns:
+      The same times, in float32 at least. Where they are traced, so that no error can be raised,
+      times far outside 0..1 become NaN.
+
+    Raises:
+      TypeError: where they are no numbers, but a function, say.
+      ValueError: where they are integers other than 0 and 1, or lie far outside 0..1.
+    """
+    if callable(times) or isinstance(times, str) or times is None:
+        raise TypeError(f"{name} must be an array of floats in 0..1, not {times!r}")
+    hint = "divide step numbers by the number of steps"
+    if isinstance(times, jax.core.Tracer):
+        if not jnp.issubdtype(times.dtype, jnp.floating):
+            raise ValueError(f"{name} must be floats in 0..1, got {times.dtype}: {hint}")
+        return jnp.where((times < _EARLIEST) | (times > _LATEST), jnp.nan, times)
+    # Under jit too, what is known can be looked at.
+    with jax.ensure_compile_time_eval():
+        t = jnp.asarray(times)
+        if not jnp.issubdtype(t.dtype, jnp.floating):
+            if not bool(((t == 0) | (t == 1)).all()):
+                raise ValueError(f"{name} must be floats in 0..1, got {t.dtype}: {hint}")
+            return t.astype(float)
+        if bool(((t < _EARLIEST) | (t > _LATEST)).any()):
+            raise ValueError(f"{name} must lie in 0..1, got {t.min()} to {t.max()}: {hint}")
+        return t
+
+
+def _called(times: Any, key: Array, n: int) -> Any:
+    if isinstance(times, type):
+        raise TypeError(
+            f"times must be an instance, not the class {times.__name__}: give {times.__name__}(...)"
+        )
+    return times(key, n) if callable(times) else times
+
+
 def draw_times(times: Array | Callable[[Array, int], Array], key: Array, x: Array) -> Array:
     """The time of each example, as it is or from a sampler.
 
@@ -173,9 +226,10 @@ def draw_times(times: Array | Callable[[Array, int], Array], key: Array, x: Arra
       t, [B].
 
     Raises:
-      ValueError: where the times are not [B].
+      TypeError: where the times are a class or no numbers.
+      ValueError: where the times are not [B], or not in 0..1 (see `check_times`).
     """
-    t = times(key, x.shape[0]) if callable(times) else jnp.asarray(times)
+    t = check_times(_called(times, key, x.shape[0]))
     if t.shape != x.shape[:1]:
         raise ValueError(f"times must be [B]: got {t.shape} for x {x.shape}")
     return t
@@ -195,9 +249,19 @@ def draw_time_pairs(
       The two times, each [B].
 
     Raises:
-      ValueError: where either is not [B].
+      TypeError: where the times are a class or no pair of numbers.
+      ValueError: where either is not [B] or not in 0..1 (see `check_times`), or the first is
+        greater than the second.
     """
-    s, t = map(jnp.asarray, times(key, x.shape[0]) if callable(times) else times)
+    pair = _called(times, key, x.shape[0])
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise TypeError(f"times must be a pair of arrays, the lesser first, not {pair!r}")
+    s, t = map(check_times, pair)
     if not s.shape == t.shape == x.shape[:1]:
         raise ValueError(f"times must be two arrays [B]: {s.shape}, {t.shape} for x {x.shape}")
+    if isinstance(s, jax.core.Tracer) or isinstance(t, jax.core.Tracer):
+        return s, jnp.where(s > t, jnp.nan, t)
+    with jax.ensure_compile_time_eval():
+        if bool((s > t).any()):
+            raise ValueError("times must be two arrays, the lesser first: swap them")
     return s, t

@@ -8,6 +8,7 @@ from jax import Array
 
 from genjax.diffusion.protocols import Clip, Predict, Schedule, Target
 from genjax.diffusion.sampling_loop import Row, SamplingLoop
+from genjax.numerics import check_static
 
 
 def predictor_corrector(
@@ -19,8 +20,8 @@ def predictor_corrector(
     target: Target,
     steps: Array,
     corrections: int = 1,
-    snr: float = 0.16,
-    eta: float = 1.0,
+    snr: float | Array = 0.16,
+    eta: float | Array = 1.0,
     start: Array | None = None,
     clip: Clip | None = None,
     trajectory: bool = False,
@@ -58,13 +59,16 @@ def predictor_corrector(
       `trajectory`, also all n + 1 states [n + 1, B, ...].
 
     Raises:
-      ValueError: where `steps`, `start`, the keys or a prediction have a wrong shape, or the
-        key is None.
+      TypeError: where an argument is a class, a name or a flag in place of what it has to be, or
+        `corrections` is traced.
+      ValueError: where `steps`, `start`, the keys or a prediction have a wrong shape, `steps` do
+        not strictly decrease in 0..1, `start` is of integers, or the key is None.
 
     References:
       Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations"
       (2021), arXiv:2011.13456, algorithms 1, 4 and 5.
     """
+    check_static(corrections=corrections)
     loop = SamplingLoop(
         predict,
         key,
@@ -75,6 +79,7 @@ def predictor_corrector(
         start=start,
         clip=clip,
         trajectory=trajectory,
+        strict=True,
     )
     evaluations = corrections + 1
     index = jnp.arange(loop.rows.t.size * evaluations)

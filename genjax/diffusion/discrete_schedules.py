@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from genjax.diffusion.protocols import DifferentiableSchedule
-from genjax.numerics import widen
+from genjax.numerics import check_has, check_static, widen
 
 
 class _Discrete(DifferentiableSchedule):
@@ -22,6 +22,12 @@ class _Discrete(DifferentiableSchedule):
 
         @property
         def betas(self) -> tuple[float, ...]: ...
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            values = value if isinstance(value, tuple | list) else [value]
+            for each in values:
+                check_static(**{name: each})
 
     @cached_property
     def _table(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -221,10 +227,14 @@ def zero_terminal_snr(schedule: Discrete | DiscreteLinear | DiscreteCosine) -> D
     Returns:
       The rescaled schedule.
 
+    Raises:
+      TypeError: where `schedule` is a class, or no discrete schedule.
+
     References:
       Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed" (2024),
       arXiv:2305.08891, algorithm 1.
     """
+    check_has("betas", "discrete_schedules.DiscreteLinear()", schedule=schedule)
     _, first, *_, last = schedule._table[0]
     rescaled = [1.0, *((a - last) * first / (first - last) for a in schedule._table[0][1:])]
     return Discrete(tuple(1 - (after / before) ** 2 for before, after in pairwise(rescaled)))

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from genjax.diffusion.protocols import Predict, Prediction, PredictWithVariance, Schedule
 from genjax.keys import draw
-from genjax.numerics import expand
+from genjax.numerics import check_has, expand, is_traced
 
 
 def classifier_free(
@@ -19,7 +19,7 @@ def classifier_free(
     scale: ArrayLike,
     *,
     interval: tuple[ArrayLike, ArrayLike] | None = None,
-    rescale: float = 0.0,
+    rescale: float | Array = 0.0,
 ) -> Callable[[Array, Array], Any]:
     r"""Classifier-free guidance.
 
@@ -74,7 +74,7 @@ def classifier_free(
                 f"the two predictions differ in shape: {positive.shape} and {negative.shape}"
             )
         guided = negative + expand(scale, positive) * (positive - negative)
-        if rescale:
+        if is_traced(rescale) or rescale:
             guided = guided * (1 + rescale * (_std(positive) / _nonzero(_std(guided)) - 1))
         if inside is not None:
             guided = jnp.where(expand(inside, positive), guided, positive)
@@ -164,10 +164,16 @@ def classifier(
     Returns:
       predict(z, t), like `predict`.
 
+    Raises:
+      TypeError: where `schedule` or `target` is a class or a name in place of an object.
+
     References:
       Dhariwal & Nichol, "Diffusion Models Beat GANs on Image Synthesis" (2021), arXiv:2105.05233,
       algorithm 2.
     """
+
+    check_has("alpha sigma", "schedules.VP()", schedule=schedule)
+    check_has("of to_data to_noise", "predictions.noise", target=target)
 
     def guided(z: Array, t: Array) -> Array:
         prediction = predict(z, t)

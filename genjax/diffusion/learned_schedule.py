@@ -8,6 +8,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from genjax import keys
+from genjax.numerics import check_static
+
 
 @partial(
     jax.tree_util.register_dataclass,
@@ -143,9 +146,16 @@ def learned(
     Returns:
       A `Learned` with random features.
 
+    Raises:
+      TypeError: where `features` is traced, or the key is none.
+      ValueError: for more than one key.
+
     References:
       Kingma et al., "Variational Diffusion Models" (2021), arXiv:2107.00630.
     """
+    check_static(features=features)
+    if not keys.is_single(key):
+        raise ValueError("give one key, not one per example")
     # Steep features all over [0, 1] are there from the start, with little weight.
     weights, biases, mixture = jax.random.normal(key, (3, features))
     return Learned(

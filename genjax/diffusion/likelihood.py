@@ -10,7 +10,8 @@ from jax import Array
 
 from genjax import keys
 from genjax.diffusion.protocols import InvertibleSchedule, Predict, Target
-from genjax.numerics import widen
+from genjax.diffusion.sampling_loop import check_order, noise_in_data, positive
+from genjax.numerics import check_has, check_images, widen
 
 # f(time, state) -> d state/d time, of any tree of arrays.
 Derivative: TypeAlias = Callable[[Array, Any], Any]
@@ -88,7 +89,9 @@ def log_likelihood(
     $$
 
     In the coordinates y = z/√(α² + σ²) and the angle θ = arctan(σ/α) the equation
-    dy/dθ = cos θ ε̂ − sin θ x̂ has no singularity at either end of any schedule.
+    dy/dθ = cos θ ε̂ − sin θ x̂ has no singularity at either end of any schedule. Where σ = 0, ε̂ is
+    that of the prediction: noise, velocity, flow and edm determine it, data and score are taken to
+    have none, as is right for independent pairs of data and noise.
 
     Args:
       predict: (z [B, ...], t [B]) -> array like z, the prediction that `target` names; each
@@ -97,7 +100,7 @@ def log_likelihood(
         of the scaling).
       schedule: has alpha(t), sigma(t) and time(log_snr), such as one of `schedules`.
       target: has to_data(prediction, z, alpha, sigma), such as one of `predictions`.
-      steps: times [n + 1], decreasing, the nodes of the solver.
+      steps: times [n + 1], strictly decreasing, the nodes of the solver.
       key: one PRNG key, or one per example [B], for Hutchinson's estimate of the trace with one
         Rademacher probe per example: unbiased, and average it over keys. None takes the exact
         trace, at the cost of one derivative for each element of an example.
@@ -110,14 +113,20 @@ def log_likelihood(
       The log-likelihood in nats [B], and the noise that x came from.
 
     Raises:
-      ValueError: where a prediction is not shaped like z, or there are keys for another number of
-        examples.
+      TypeError: where an argument is a class or a name in place of an object.
+      ValueError: where x is of integers, `steps` do not strictly decrease in 0..1, a prediction is
+        not shaped like z, or there are keys for another number of examples.
 
     References:
       Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations"
       (2021), arXiv:2011.13456, eq. 39.
     """
-    steps = jnp.flip(jnp.asarray(steps, float))
+    check_images(x=x)
+    check_has("alpha sigma time", "schedules.VP()", schedule=schedule)
+    check_has("to_data", "predictions.noise", target=target)
+    steps = jnp.asarray(keys.check_times(steps, "steps"), float)
+    check_order(steps, strict=True)
+    steps = jnp.flip(steps)
     alphas, sigmas = schedule.alpha(steps), schedule.sigma(steps)
     angles, radii = jnp.arctan2(sigmas, alphas), jnp.hypot(alphas, sigmas)
     x32 = widen(x)
@@ -131,9 +140,11 @@ def log_likelihood(
         prediction = predict(z.astype(x.dtype), jnp.full(z.shape[:1], t))
         if prediction.shape != z.shape:
             raise ValueError(f"predict returned shape {prediction.shape} for z of shape {z.shape}")
-        data = target.to_data(prediction.astype(z.dtype), z, alpha, sigma)
-        noise = (z - alpha * data) / jnp.where(sigma > 0, sigma, 1)
-        return jnp.where(sigma > 0, jnp.cos(angle) * noise - jnp.sin(angle) * data, 0)
+        prediction = prediction.astype(z.dtype)
+        data = target.to_data(prediction, z, alpha, sigma)
+        noise = (z - alpha * data) / positive(sigma)
+        implied = noise_in_data(target, prediction, z, alpha, sigma)
+        return jnp.where(sigma > 0, jnp.cos(angle) * noise - jnp.sin(angle) * data, implied)
 
     trace: _Trace = _exact
     if key is not None:

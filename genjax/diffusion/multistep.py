@@ -8,6 +8,7 @@ from jax import Array
 
 from genjax.diffusion.protocols import Clip, Predict, Schedule, Target
 from genjax.diffusion.sampling_loop import Row, SamplingLoop
+from genjax.numerics import check_static, is_traced
 
 # Every sampler here is the exact solution of the equation for the half log-SNR ℓ = log(α/σ),
 # z_s = (σ_s/σ_t) z_t + σ_s ∫ e^ℓ x̂(ℓ) dℓ, with a polynomial through some of the x̂ in the integral:
@@ -22,7 +23,7 @@ def dpm_solver_2m(
     schedule: Schedule,
     target: Target,
     steps: Array,
-    eta: float = 0.0,
+    eta: float | Array = 0.0,
     start: Array | None = None,
     clip: Clip | None = None,
     trajectory: bool = False,
@@ -38,7 +39,9 @@ def dpm_solver_2m(
       + \sigma_s \sqrt{1 - e^{-2 \eta h}}\; \epsilon
     $$
 
-    The first step, and one to σ_s = 0, has no term in x̂'.
+    The first step, and one to σ_s = 0, has no term in x̂'. The paper's algorithm and diffusers'
+    `lower_order_final` take the last step without it wherever it ends, diffusers in fewer than 15
+    steps alone; here a last step to σ_s > 0 keeps it.
 
     Args:
       predict: (z [B, ...], t [B]) -> array like z, the prediction that `target` names.
@@ -61,8 +64,9 @@ def dpm_solver_2m(
       `trajectory`, also all n + 1 states [n + 1, B, ...].
 
     Raises:
-      ValueError: where `steps`, `start`, the keys or a prediction have a wrong shape, or a key is
-        needed and None is given.
+      TypeError: where an argument is a class, a name or a flag in place of what it has to be.
+      ValueError: where `steps`, `start`, the keys or a prediction have a wrong shape, `steps` do
+        not strictly decrease in 0..1, `start` is of integers, or a key is needed and None is given.
 
     References:
       Lu et al., "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models"
@@ -78,6 +82,7 @@ def dpm_solver_2m(
         start=start,
         clip=clip,
         trajectory=trajectory,
+        strict=True,
     )
     rows, h = loop.rows, loop.rows.h
     ratio = rows.sigma_next / rows.sigma
@@ -86,7 +91,7 @@ def dpm_solver_2m(
     lean = jnp.where(finite, h, 0) / (2 * jnp.where(finite, _shift(h, jnp.inf), jnp.inf))
     gain = -rows.alpha_next * jnp.expm1(-(1 + eta) * h)
     table = _Coefficients(ratio, [gain * (1 + lean), -gain * lean])
-    if eta:
+    if is_traced(eta) or eta:
         std = rows.sigma_next * jnp.sqrt(-jnp.expm1(-2 * eta * h))
         table = table._replace(decay=ratio * jnp.exp(-eta * h), std=std)
     return _run(loop, table)
@@ -119,7 +124,9 @@ def unipc(
 
     The predictor uses order − 1 earlier nodes; the corrector, once x̂_s is known, repeats the step
     with node s as well. A single unknown is a = (1 − e^(−h))/(2r). The first steps are of lower
-    order, and so are the last before σ_s = 0. Deterministic; data prediction with B(h) = e^h − 1.
+    order, and so are the last before σ_s = 0: order 3 ends in steps of order 2 and 1. The authors'
+    code and diffusers (`lower_order_final`) lower the order of the last steps wherever they end.
+    Deterministic; data prediction with B(h) = e^h − 1.
 
     Args:
       predict: (z [B, ...], t [B]) -> array like z, the prediction that `target` names.
@@ -142,13 +149,16 @@ def unipc(
       `trajectory`, also all n + 1 states [n + 1, B, ...].
 
     Raises:
-      ValueError: where `steps`, `start`, the keys or a prediction have a wrong shape, or a key is
-        needed and None is given; where `order` is not 1, 2 or 3.
+      TypeError: where an argument is a class, a name or a flag in place of what it has to be.
+      ValueError: where `steps`, `start`, the keys or a prediction have a wrong shape, `steps` do
+        not strictly decrease in 0..1, `start` is of integers, or a key is needed and None is given;
+        where `order` is not 1, 2 or 3.
 
     References:
       Zhao et al., "UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of Diffusion
       Models" (2023), arXiv:2302.04867.
     """
+    check_static(order=order)
     if order not in (1, 2, 3):
         raise ValueError(f"order must be 1, 2 or 3, not {order}")
     loop = SamplingLoop(
@@ -161,6 +171,7 @@ def unipc(
         start=start,
         clip=clip,
         trajectory=trajectory,
+        strict=True,
     )
     rows = loop.rows
     ratio = rows.sigma_next / rows.sigma

@@ -1,6 +1,8 @@
 """One-step samplers of diffusion and flow models: ancestral, DDIM, Euler, Heun.
 
-Each is one `lax.scan`: call it under `jax.jit`.
+Each is one `lax.scan`: call it under `jax.jit`. `predict` is a pure function. A flax.nnx network
+with BatchNorm or dropout may not update itself inside the scan: call `network.eval()`, and pass
+`lambda z, t: nnx.merge(graph, state)(z, t)` with `graph, state = nnx.split(network)`.
 """
 
 import math
@@ -11,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from genjax import keys
 from genjax.diffusion.protocols import (
     Clip,
     InvertibleSchedule,
@@ -19,7 +22,8 @@ from genjax.diffusion.protocols import (
     Schedule,
     Target,
 )
-from genjax.diffusion.sampling_loop import Row, SamplingLoop, positive
+from genjax.diffusion.sampling_loop import Row, SamplingLoop, check_order, positive
+from genjax.numerics import check_images, is_traced
 
 
 def ancestral(
@@ -71,8 +75,9 @@ def ancestral(
       `trajectory`, also all n + 1 states [n + 1, B, ...].
 
     Raises:
-      ValueError: where `steps`, `start`, the keys or a prediction have a wrong shape, or a key is
-        needed and None is given.
+      TypeError: where an argument is a class, a name or a flag in place of what it has to be.
+      ValueError: where `steps`, `start`, the keys or a prediction have a wrong shape, `steps` do
+        not decrease in 0..1, `start` is of integers, or a key is needed and None is given.
 
     References:
       Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, section 3.2.
@@ -112,7 +117,7 @@ def ddim(
     schedule: Schedule,
     target: Target,
     steps: Array,
-    eta: float = 0.0,
+    eta: float | Array = 0.0,
     start: Array | None = None,
     clip: Clip | None = None,
     trajectory: bool = False,
@@ -145,12 +150,14 @@ def ddim(
       `trajectory`, also all n + 1 states [n + 1, B, ...].
 
     Raises:
-      ValueError: where `steps`, `start`, the keys or a prediction have a wrong shape, or a key is
-        needed and None is given.
+      TypeError: where an argument is a class, a name or a flag in place of what it has to be.
+      ValueError: where `steps`, `start`, the keys or a prediction have a wrong shape, `steps` do
+        not decrease in 0..1, `start` is of integers, or a key is needed and None is given.
 
     References:
       Song et al., "Denoising Diffusion Implicit Models" (2021), arXiv:2010.02502, eqs. 12 and 16.
     """
+    draws_nothing = not is_traced(eta) and bool(eta == 0)
     loop = SamplingLoop(
         predict,
         key,
@@ -161,11 +168,12 @@ def ddim(
         start=start,
         clip=clip,
         trajectory=trajectory,
+        encodes=draws_nothing,
     )
 
     def step(z: Array, row: Row) -> Array:
         data, noise = loop.data_and_noise(z, row)
-        if eta == 0:
+        if draws_nothing:
             return row.alpha_next * data + row.sigma_next * noise
         share = eta**2 * row.kappa
         predicted = row.sigma_next * jnp.sqrt(1 - share)
@@ -195,7 +203,8 @@ def encode(
     $$
 
     Sampling from the result as `start` reproduces x up to the sampler's error. Where σ(0) = 0 the
-    first step takes ε̂ = 0, as data hold no noise, whatever the network returns.
+    first step takes the ε̂ of the prediction there. Data and score determine none, and it is 0, as
+    is right for independent pairs of data and noise alone.
 
     Args:
       predict: (z [B, ...], t [B]) -> array like z, the prediction that `target` names.
@@ -203,7 +212,7 @@ def encode(
       schedule: has alpha(t), sigma(t) and log_snr(t), such as one of `schedules`.
       target: has to_data(prediction, z, alpha, sigma), such as one of `predictions`.
       steps: times [n + 1], the decreasing times of the sampler.
-      sampler: a deterministic one-step sampler: `ddim`, or `heun` for second order.
+      sampler: a deterministic one-step sampler: `ddim`, `euler`, or `heun` for second order.
       clip: (low, high), or a function of x̂, applied to every x̂, such as one of `thresholding`;
         None for none.
       trajectory: whether to return every state as well.
@@ -211,16 +220,24 @@ def encode(
     Returns:
       z at steps[0], like x; with `trajectory`, also the states at all of `steps` reversed.
 
+    Raises:
+      TypeError: where an argument is a class, a name or a flag in place of what it has to be.
+      ValueError: where x is of integers, `steps` do not decrease in 0..1, or the sampler cannot
+        run from data to noise.
+
     References:
       Song et al., "Denoising Diffusion Implicit Models" (2021), arXiv:2010.02502, section 5.4.
     """
+    check_images(x=x)
+    steps = keys.check_times(steps, "steps")
+    check_order(steps)
     return sampler(
         predict,
         None,
         x.shape,
         schedule=schedule,
         target=target,
-        steps=jnp.flip(jnp.asarray(steps)),
+        steps=jnp.flip(steps),
         start=x,
         clip=clip,
         trajectory=trajectory,
@@ -247,10 +264,10 @@ class Churn(NamedTuple):
       arXiv:2206.00364, algorithm 2.
     """
 
-    amount: float
-    low: float = 0.0
-    high: float = math.inf
-    noise: float = 1.0
+    amount: float | Array
+    low: float | Array = 0.0
+    high: float | Array = math.inf
+    noise: float | Array = 1.0
 
 
 def euler(
@@ -297,8 +314,9 @@ def euler(
       `trajectory`, also all n + 1 states [n + 1, B, ...].
 
     Raises:
-      ValueError: where `steps`, `start`, the keys or a prediction have a wrong shape, or a key is
-        needed and None is given.
+      TypeError: where an argument is a class, a name or a flag in place of what it has to be.
+      ValueError: where `steps`, `start`, the keys or a prediction have a wrong shape, `steps` do
+        not decrease in 0..1, `start` is of integers, or a key is needed and None is given.
 
     References:
       Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022),
@@ -314,6 +332,7 @@ def euler(
         start=start,
         clip=clip,
         trajectory=trajectory,
+        encodes=churn is None,
     )
     rows, added = _churn(loop.rows, schedule, churn)
 
@@ -376,8 +395,9 @@ def heun(
       `trajectory`, also all n + 1 states [n + 1, B, ...].
 
     Raises:
-      ValueError: where `steps`, `start`, the keys or a prediction have a wrong shape, or a key is
-        needed and None is given.
+      TypeError: where an argument is a class, a name or a flag in place of what it has to be.
+      ValueError: where `steps`, `start`, the keys or a prediction have a wrong shape, `steps` do
+        not decrease in 0..1, `start` is of integers, or a key is needed and None is given.
 
     References:
       Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022),
@@ -393,6 +413,7 @@ def heun(
         start=start,
         clip=clip,
         trajectory=trajectory,
+        encodes=churn is None,
     )
     rows, added = _churn(loop.rows, schedule, churn)
     change = (rows.alpha_next - rows.alpha, rows.sigma_next - rows.sigma)
@@ -434,10 +455,13 @@ def _churn(
     """The steps from t̂ on, and the noise that leads from t to t̂."""
     if churn is None:
         return rows, None
+    if not isinstance(churn, Churn):
+        raise TypeError(f"churn must be such as samplers.Churn(40.0) or None, not {churn!r}")
     alpha = positive(rows.alpha)
     ratio = rows.sigma / alpha
     touched = (rows.alpha > 0) & (ratio > 0) & (churn.low <= ratio) & (ratio <= churn.high)
-    limit = min(churn.amount / rows.t.size, math.sqrt(2) - 1)
+    limit = churn.amount / rows.t.size
+    limit = (jnp.minimum if is_traced(limit) else min)(limit, math.sqrt(2) - 1)
     t = schedule.time(-2 * (jnp.log(positive(ratio)) + jnp.log1p(limit)))
     t = jnp.where(touched, t, rows.t)
     raised_alpha, raised_sigma = schedule.alpha(t), schedule.sigma(t)

@@ -10,7 +10,7 @@ from jax import Array
 
 from genjax import keys
 from genjax.diffusion.protocols import Clip, PredictWithVariance, Schedule, Target
-from genjax.numerics import widen
+from genjax.numerics import check_floats, check_has, check_no_function, is_traced, widen
 
 MOST_SIGNAL = 0.1  # α/σ at the start up to which z counts as noise; 0.08 in VDM, 0.006 in DDPM
 
@@ -56,9 +56,11 @@ def rows(schedule: Schedule, steps: Array) -> Row:
       A `Row` of columns [n]. A last time of 0 is clean data, though σ(0) > 0 in VE and EDM.
 
     Raises:
-      ValueError: where `steps` is not a vector of two times or more.
+      TypeError: where `schedule` is a class or a name in place of an object.
+      ValueError: where `steps` is not a vector of two times or more, or not in 0..1.
     """
-    steps = jnp.asarray(steps, float)
+    check_has("alpha sigma log_snr", "schedules.VP()", schedule=schedule)
+    steps = jnp.asarray(keys.check_times(steps, "steps"), float)
     if steps.ndim != 1 or steps.size < 2:
         raise ValueError(f"steps must be times [n + 1] with n >= 1, not of shape {steps.shape}")
     alpha, sigma, log_snr = schedule.alpha(steps), schedule.sigma(steps), schedule.log_snr(steps)
@@ -92,9 +94,12 @@ class SamplingLoop:
         and what is returned; states are in float32 at least.
       clip: (low, high), or a function of x̂, applied to every x̂; None for none.
       trajectory: whether to return every state as well.
+      strict: whether no two times may be the same.
+      encodes: whether the times may also increase, from data to noise.
 
     Raises:
-      ValueError: where `start` is not of `shape`.
+      TypeError: where an argument is a class, a name or a flag in place of what it has to be.
+      ValueError: where `start` is of integers or not of `shape`, or the times are not in order.
     """
 
     def __init__(
@@ -109,8 +114,13 @@ class SamplingLoop:
         start: Array | None,
         clip: Clip | None,
         trajectory: bool,
+        strict: bool = False,
+        encodes: bool = False,
     ) -> None:
+        check_has("to_data", "predictions.noise", target=target)
         self.rows = rows(schedule, steps)
+        check_order(steps, strict=strict, encodes=encodes and start is not None)
+        _check_clip(clip)
         self._predict, self._target, self._clip = predict, target, clip
         self._key, self._shape, self._trajectory = key, tuple(shape), trajectory
         if start is None:
@@ -119,6 +129,7 @@ class SamplingLoop:
             start = sigma[0] * _normal(key, 0, self._shape, sigma.dtype)
         elif start.shape != self._shape:
             raise ValueError(f"start has shape {start.shape}, but shape is {self._shape}")
+        check_floats(start=start)
         self._dtype, self.start = start.dtype, widen(start)
 
     def output(self, z: Array, row: Row) -> Any:
@@ -167,22 +178,28 @@ class SamplingLoop:
 
         Returns:
           (x̂, ε̂) with z = α x̂ + σ ε̂, x̂ clipped; each [B, ...]. Where σ = 0, z is the data and
-          ε̂ = 0.
+          ε̂ that of the prediction, see `noise_in_data`.
         """
         data = self._to_data(prediction, z, row)
         data = self._clipped(jnp.where(row.sigma > 0, data, z / positive(row.alpha)))
-        noise = jnp.where(row.sigma > 0, (z - row.alpha * data) / positive(row.sigma), 0)
-        return data, noise
+        implied = noise_in_data(self._target, prediction.astype(z.dtype), z, row.alpha, row.sigma)
+        noise = (z - row.alpha * data) / positive(row.sigma)
+        return data, jnp.where(row.sigma > 0, noise, implied)
 
     def _to_data(self, prediction: Array, z: Array, row: Row) -> Array:
-        if prediction.shape != z.shape:
-            raise ValueError(f"predict returned shape {prediction.shape} for z of shape {z.shape}")
+        shape = getattr(prediction, "shape", type(prediction).__name__)
+        if shape != z.shape:
+            raise ValueError(f"predict returned shape {shape} for z of shape {z.shape}")
         return self._target.to_data(prediction.astype(z.dtype), z, row.alpha, row.sigma)
 
     def _clipped(self, data: Array) -> Array:
         if self._clip is None:
             return data
-        return self._clip(data) if callable(self._clip) else jnp.clip(data, *self._clip)
+        if not callable(self._clip):
+            return jnp.clip(data, *self._clip)
+        clipped = self._clip(data)
+        check_no_function(clip=clipped)
+        return clipped
 
     def normal(self, row: Row) -> Array:
         """The random draw of the step.
@@ -279,7 +296,7 @@ def signal(schedule: Schedule, t: Array | float) -> float | None:
 
 def _check_start(schedule: Schedule, target: Target, steps: Array) -> None:
     """Warns where a sampler cannot start from noise."""
-    traced = isinstance(steps, jax.core.Tracer)
+    traced = is_traced(steps)
     left = signal(schedule, 1.0 if traced else jnp.asarray(steps, float)[0])
     if left is not None and not left <= MOST_SIGNAL:
         warnings.warn(
@@ -304,6 +321,68 @@ def _silent(target: Target) -> bool:
             return not bool(jnp.isfinite(data).all())
     except jax.errors.ConcretizationTypeError:
         return False
+
+
+def noise_in_data(target: Target, prediction: Array, z: Array, alpha: Array, sigma: Array) -> Array:
+    r"""The noise that a prediction implies where σ = 0: the direction in which data are encoded.
+
+    $$
+    \hat x = \frac{z - \sigma \hat\epsilon}{\alpha} \quad\Rightarrow\quad
+    \hat\epsilon = -\alpha \frac{\partial \hat x}{\partial \sigma} \Big|_{\sigma = 0}
+    $$
+
+    Of independent pairs of data and noise it is 0, but not of pairs by optimal transport or reflow.
+
+    Args:
+      target: has to_data(prediction, z, alpha, sigma).
+      prediction: what `target` names, [B, ...].
+      z: [B, ...].
+      alpha: α, a scalar.
+      sigma: σ, a scalar.
+
+    Returns:
+      ε̂ [B, ...]. 0 for data and score, which determine none, and where the prediction is not
+      finite, as that of a closed form with a division by σ; of no use where σ > 0.
+    """
+    # At pure noise, where α = 0, the unused value must not spoil a gradient.
+    alpha = jnp.where(sigma > 0, 1, alpha)
+    zero = jnp.zeros_like(sigma)
+
+    def estimate(sigma: Array) -> Array:
+        return target.to_data(prediction, z, alpha, sigma)
+
+    noise = -alpha * jax.jvp(estimate, (zero,), (jnp.ones_like(zero),))[1]
+    return jnp.where(jnp.isfinite(noise), noise, 0)
+
+
+def check_order(steps: Array, *, strict: bool = False, encodes: bool = False) -> None:
+    """Checks that times are in the order that a sampler takes them in, where they are known.
+
+    Args:
+      steps: times [n + 1].
+      strict: whether no two times may be the same.
+      encodes: whether the times may also increase, from data to noise.
+
+    Raises:
+      ValueError: where they are not.
+    """
+    if is_traced(steps):
+        return
+    with jax.ensure_compile_time_eval():
+        change = jnp.diff(jnp.asarray(steps, float))
+        falls = bool((change < 0).all() if strict else (change <= 0).all())
+        if not falls and not (encodes and bool((change >= 0).all())):
+            raise ValueError(
+                f"steps must {'strictly ' * strict}decrease from 1 (noise) to 0 (data): flip times "
+                "that increase; samplers.encode leads from data to noise"
+            )
+
+
+def _check_clip(clip: Any) -> None:
+    pair = isinstance(clip, tuple | list | jax.Array) and len(clip) == 2
+    if clip is None or callable(clip) or pair:
+        return
+    raise TypeError(f"clip must be (low, high), a function of data, or None, not {clip!r}")
 
 
 def positive(x: Array) -> Array:

@@ -14,7 +14,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from genjax.diffusion.protocols import DifferentiableSchedule
-from genjax.numerics import widen
+from genjax.numerics import check_has, math_of, widen
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,12 @@ class VE(DifferentiableSchedule):
 
     @property
     def _log_ratio(self) -> float:
-        return math.log(self.sigma_max / self.sigma_min)
+        ratio = self.sigma_max / self.sigma_min
+        return math_of(ratio).log(ratio)
+
+    @property
+    def _log_min(self) -> float:
+        return math_of(self.sigma_min).log(self.sigma_min)
 
     def alpha(self, t: ArrayLike) -> Array:
         return jnp.ones_like(widen(t))
@@ -164,13 +169,13 @@ class VE(DifferentiableSchedule):
         return self.sigma_min * jnp.exp(widen(t) * self._log_ratio)
 
     def log_snr(self, t: ArrayLike) -> Array:
-        return -2 * (math.log(self.sigma_min) + widen(t) * self._log_ratio)
+        return -2 * (self._log_min + widen(t) * self._log_ratio)
 
     def log_snr_derivative(self, t: ArrayLike) -> Array:
         return jnp.full_like(widen(t), -2 * self._log_ratio)
 
     def time(self, log_snr: ArrayLike) -> Array:
-        return (-0.5 * widen(log_snr) - math.log(self.sigma_min)) / self._log_ratio
+        return (-0.5 * widen(log_snr) - self._log_min) / self._log_ratio
 
 
 @dataclass(frozen=True)
@@ -253,7 +258,8 @@ class Cosine(DifferentiableSchedule):
     @property
     def _ends(self) -> tuple[float, float]:
         # θ at t = 0 and π/2 − θ at t = 1.
-        return math.atan(math.exp(-self.log_snr_max / 2)), math.atan(math.exp(self.log_snr_min / 2))
+        m = math_of(self.log_snr_max, self.log_snr_min)
+        return m.atan(m.exp(-self.log_snr_max / 2)), m.atan(m.exp(self.log_snr_min / 2))
 
     @property
     def _range(self) -> float:
@@ -308,8 +314,9 @@ class Sigmoid(DifferentiableSchedule):
     def _share(self, distance: Array, far: float, t: Array) -> Array:
         start, end = self._scaled
         here = start + t * (end - start)
-        top = jnp.sinh(distance * (end - start) / 2) * math.cosh(far / 2)
-        return top / (math.sinh((end - start) / 2) * jnp.cosh(here / 2))
+        m = math_of(start, end)
+        top = jnp.sinh(distance * (end - start) / 2) * m.cosh(far / 2)
+        return top / (m.sinh((end - start) / 2) * jnp.cosh(here / 2))
 
     def alpha(self, t: ArrayLike) -> Array:
         t = widen(t)
@@ -322,7 +329,8 @@ class Sigmoid(DifferentiableSchedule):
     @property
     def _half_and_offset(self) -> tuple[float, float]:
         start, end = self._scaled
-        return (end - start) / 2, math.log(math.cosh(start / 2) / math.cosh(end / 2))
+        m = math_of(start, end)
+        return (end - start) / 2, m.log(m.cosh(start / 2) / m.cosh(end / 2))
 
     def log_snr(self, t: ArrayLike) -> Array:
         t = widen(t)
@@ -337,7 +345,7 @@ class Sigmoid(DifferentiableSchedule):
     def time(self, log_snr: ArrayLike) -> Array:
         half, offset = self._half_and_offset
         log_ratio = widen(log_snr) - offset
-        excess = 2 * math.sinh(half) * jnp.exp(-jnp.logaddexp(log_ratio, -half))
+        excess = 2 * math_of(half).sinh(half) * jnp.exp(-jnp.logaddexp(log_ratio, -half))
         return 0.5 * jnp.log1p(excess) / half
 
 
@@ -401,6 +409,9 @@ class Shifted(DifferentiableSchedule):
 
     base: DifferentiableSchedule
     shift: float
+
+    def __post_init__(self) -> None:
+        check_has("alpha sigma log_snr time", "schedules.Cosine()", base=self.base)
 
     def _base_time(self, t: ArrayLike) -> Array:
         return self.base.time(self.log_snr(t))

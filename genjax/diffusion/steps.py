@@ -7,9 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax.diffusion.protocols import InvertibleSchedule
+from genjax.numerics import check_has, check_static
 
 # Beyond this, float32 sums cannot tell the smaller of signal and noise from none.
 _LOG_SNR_BOUND = 30.0
+# A time above 0 at which VE and EDM, where σ(0) > 0, have every bit of σ(0).
+_NEAREST = 2.0**-40
 
 
 def linear(n: int, start: float = 1.0, end: float = 0.0) -> Array:
@@ -27,9 +30,13 @@ def linear(n: int, start: float = 1.0, end: float = 0.0) -> Array:
     Returns:
       Times [n + 1].
 
+    Raises:
+      TypeError: where n is traced.
+
     References:
       Song et al., "Denoising Diffusion Implicit Models" (2021), arXiv:2010.02502, appendix D.2.
     """
+    check_static(n=n)
     return jnp.linspace(start, end, n + 1)
 
 
@@ -48,9 +55,13 @@ def quadratic(n: int, start: float = 1.0, end: float = 0.0) -> Array:
     Returns:
       Times [n + 1].
 
+    Raises:
+      TypeError: where n is traced.
+
     References:
       Song et al., "Denoising Diffusion Implicit Models" (2021), arXiv:2010.02502, appendix D.2.
     """
+    check_static(n=n)
     return jnp.square(jnp.linspace(start**0.5, end**0.5, n + 1))
 
 
@@ -81,12 +92,18 @@ def karras(
       rho: ρ; the larger, the finer the steps near the data.
 
     Returns:
-      Times [n + 1].
+      Times [n + 1], strictly decreasing; the last but one is above 0 also where it stands for σ(0),
+      as in EDM's own grid.
+
+    Raises:
+      TypeError: where n is traced, or `schedule` is a class or a name in place of an object.
 
     References:
       Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022),
       arXiv:2206.00364, eq. 5.
     """
+    check_static(n=n)
+    check_has("log_snr time", "schedules.VP()", schedule=schedule)
     low, high = jnp.exp(-0.5 * schedule.log_snr(jnp.array([0.0, 1.0])))
     low, high = jnp.maximum(sigma_min, low), jnp.minimum(sigma_max, high)
     ratios = jnp.linspace(high ** (1 / rho), low ** (1 / rho), n) ** rho
@@ -112,16 +129,21 @@ def linear_log_snr(
       end: t_{n−1}, in [0, 1].
 
     Returns:
-      Times [n + 1].
+      Times [n + 1], strictly decreasing.
+
+    Raises:
+      TypeError: where n is traced, or `schedule` is a class or a name in place of an object.
 
     References:
       Lu et al., "DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling in Around
       10 Steps" (2022), arXiv:2206.00927.
     """
+    check_static(n=n)
+    check_has("log_snr time", "schedules.VP()", schedule=schedule)
     ends = jnp.clip(schedule.log_snr(jnp.array([start, end])), -_LOG_SNR_BOUND, _LOG_SNR_BOUND)
     return _and_data(schedule.time(jnp.linspace(ends[0], ends[1], n)))
 
 
 def _and_data(times: Array) -> Array:
     # Rounding in `time` may step outside.
-    return jnp.append(jnp.clip(times, 0.0, 1.0), 0.0)
+    return jnp.append(jnp.clip(times, _NEAREST, 1.0), 0.0)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array
 
-from genjax.numerics import expand
+from genjax.numerics import check_floats, expand
 
 
 def static(low: float = -1.0, high: float = 1.0) -> Callable[[Array], Array]:
@@ -23,13 +23,14 @@ def static(low: float = -1.0, high: float = 1.0) -> Callable[[Array], Array]:
       high: likewise.
 
     Returns:
-      A function of x̂ [B, ...].
+      A function of x̂ [B, ...], which raises ValueError for integers.
 
     References:
       Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239.
     """
 
     def clip(data: Array) -> Array:
+        check_floats(data=data)
         return jnp.clip(data, low, high)
 
     return clip
@@ -51,7 +52,7 @@ def dynamic(quantile: float = 0.995, limit: float = 1.0) -> Callable[[Array], Ar
       limit: in the unit of x.
 
     Returns:
-      A function of x̂ [B, ...].
+      A function of x̂ [B, ...], which raises ValueError for integers.
 
     References:
       Saharia et al., "Photorealistic Text-to-Image Diffusion Models with Deep Language
@@ -59,6 +60,7 @@ def dynamic(quantile: float = 0.995, limit: float = 1.0) -> Callable[[Array], Ar
     """
 
     def clip(data: Array) -> Array:
+        check_floats(data=data)
         size = jnp.abs(data).reshape(data.shape[0], -1)
         s = jnp.maximum(jnp.quantile(size.astype(jnp.float32), quantile, axis=1), limit)
         s = expand(s, data).astype(data.dtype)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from genjax import keys
+
 
 def dequantized_bits_per_dim(
     log_density: Callable[[jax.Array], jax.Array],
@@ -39,7 +41,7 @@ def dequantized_bits_per_dim(
       [B], bits per dimension.
 
     Raises:
-      ValueError: where the images are not integers, or there is not one key per image.
+      ValueError: where the images are not integers, or there is another number of keys.
 
     References:
       Theis, van den Oord & Bethge, "A Note on the Evaluation of Generative Models" (2016),
@@ -48,17 +50,6 @@ def dequantized_bits_per_dim(
     if not jnp.issubdtype(image.dtype, jnp.integer):
         raise ValueError(f"give grey levels as integers 0 … {levels - 1}, not {image.dtype}")
     width = (high - low) / (levels - 1)
-    y = low + width * (image.astype(jnp.float32) + _uniform(key, image.shape) - 0.5)
+    y = low + width * (image.astype(jnp.float32) + keys.uniform(key, image.shape) - 0.5)
     size = math.prod(image.shape[1:])
     return -(log_density(y) / size + math.log(width)) / math.log(2)
-
-
-def _uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """U[0, 1) from one key, or from one key per example [B]."""
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key)
-    if key.ndim == 0:
-        return jax.random.uniform(key, shape)
-    if key.shape != shape[:1]:
-        raise ValueError(f"give one key, or one per image: {key.shape} keys for shape {shape}")
-    return jax.vmap(lambda k: jax.random.uniform(k, shape[1:]))(key)

@@ -1,6 +1,7 @@
 """Differentiable augmentations of images, for a critic that sees few real ones."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +13,9 @@ Augment = Callable[[Array, Array], Array]  # (images [B, H, W, C], key) -> like 
 
 
 def _images(images: Array) -> Array:
-    if images.ndim != 4 or not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(
-            f"images must be floats [B, H, W, C], got {images.dtype} {images.shape}: "
-            "scale integers to floats and give a batch"
-        )
+    numerics.check_images(images=images)
+    if images.ndim != 4:
+        raise ValueError(f"images must be [B, H, W, C], got {images.shape}: give a batch")
     return images
 
 
@@ -107,8 +106,9 @@ def contrast(images: Array, key: Array, *, strength: float = 0.5) -> Array:
     return _stretch(_images(images), (1, 2, 3), key, strength)
 
 
-def _extent(size: int, ratio: float) -> int:
-    return int(size * ratio + 0.5)
+def _extent(size: int, ratio: float | Array) -> Any:
+    extent = size * ratio + 0.5
+    return jnp.floor(extent) if numerics.is_traced(extent) else int(extent)
 
 
 def translation(images: Array, key: Array, *, ratio: float = 0.125) -> Array:
@@ -130,6 +130,7 @@ def translation(images: Array, key: Array, *, ratio: float = 0.125) -> Array:
       Like `images`.
 
     Raises:
+      TypeError: where `ratio` is traced.
       ValueError: where `images` are not floats [B, H, W, C], or there is another number of keys.
 
     References:
@@ -137,6 +138,7 @@ def translation(images: Array, key: Array, *, ratio: float = 0.125) -> Array:
       arXiv:2006.10738, section 3 and the code.
     """
     batch, height, width, channels = _images(images).shape
+    numerics.check_static(ratio=ratio)
     rows, columns = _extent(height, ratio), _extent(width, ratio)
     # From 0 to 2n: where in the padded image the window of the original size begins.
     choices = jnp.array([[2 * rows + 1, 2 * columns + 1]])  # [1, 2]
@@ -149,7 +151,7 @@ def translation(images: Array, key: Array, *, ratio: float = 0.125) -> Array:
     return jax.vmap(window)(padded, starts)
 
 
-def _interval(position: Array, size: int, ratio: float) -> Array:
+def _interval(position: Array, size: int, ratio: float | Array) -> Array:
     """Which of `size` places lie in a randomly centred interval: [B] in [0, 1) -> [B, size]."""
     extent = _extent(size, ratio)
     # An even interval has its centre between two places, hence one centre more.
@@ -250,10 +252,14 @@ def binarize(images: Array, key: Array) -> Array:
     Returns:
       Like `images`, of 0 and 1.
 
+    Raises:
+      ValueError: where `images` are integers, or there is another number of keys.
+
     References:
       Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016), arXiv:1509.00519,
       section 5: dynamic binarisation.
     """
+    numerics.check_floats(images=images)
     if keys.is_single(key):
         return jax.random.bernoulli(key, images).astype(images.dtype)
     keys.check_batch(key, len(images))

@@ -61,12 +61,13 @@ def squared_error(
       [B], summed over an image's elements, squared units of x.
 
     Raises:
-      ValueError: where the decoder's output has another shape than x.
+      ValueError: where x is of integers, or the decoder's output has another shape than x.
 
     References:
       Hinton & Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks"
       (Science 2006).
     """
+    numerics.check_images(x=x)
     return _squared_difference(decode(encode(x)), x)
 
 
@@ -96,12 +97,13 @@ def regularized_autoencoder(
       The parts, each [B].
 
     Raises:
-      ValueError: where the decoder's output has another shape than x.
+      ValueError: where x is of integers, or the decoder's output has another shape than x.
 
     References:
       Ghosh et al., "From Variational to Deterministic Autoencoders" (2020), arXiv:1903.12436,
       section 3.
     """
+    numerics.check_images(x=x)
     z = encode(x)
     error = _squared_difference(decode(z), x)
     code = 0.5 * numerics.sum_per_example(numerics.widen(z) ** 2)
@@ -130,12 +132,13 @@ def gradient_penalty(decode: Callable[[Array], Array], z: Array, key: Array | No
       [B].
 
     Raises:
-      ValueError: where there is another number of keys.
+      ValueError: where z is of integers, or there is another number of keys.
 
     References:
       Ghosh et al., "From Variational to Deterministic Autoencoders" (2020), arXiv:1903.12436,
       section 3.
     """
+    numerics.check_floats(z=z)
     if key is not None:
         out, pullback = jax.vjp(decode, z)
         (gradient,) = pullback(keys.normal(key, out.shape).astype(out.dtype))

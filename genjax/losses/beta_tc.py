@@ -63,11 +63,15 @@ def minibatch_weighted(batch: int, dataset: int) -> Array:
     Returns:
       [B, B], the logarithm of the weight of q(z_i|x_j) at [i, j].
 
+    Raises:
+      TypeError: where `batch` is traced.
+
     References:
       Chen et al., "Isolating Sources of Disentanglement in VAEs" (2018), arXiv:1802.04942,
       section 3.1.
     """
-    return jnp.full((batch, batch), -math.log(batch * dataset))
+    numerics.check_static(batch=batch)
+    return jnp.full((batch, batch), -numerics.math_of(dataset).log(batch * dataset))
 
 
 def minibatch_stratified(batch: int, dataset: int) -> Array:
@@ -90,16 +94,19 @@ def minibatch_stratified(batch: int, dataset: int) -> Array:
       [B, B], the logarithm of the weight of q(z_i|x_j) at [i, j].
 
     Raises:
+      TypeError: where `batch` is traced.
       ValueError: unless 2 ≤ batch ≤ dataset.
 
     References:
       Chen et al., "Isolating Sources of Disentanglement in VAEs" (2018), arXiv:1802.04942,
       appendix C.2.
     """
-    if not 2 <= batch <= dataset:
+    numerics.check_static(batch=batch)
+    if batch < 2 or (not numerics.is_traced(dataset) and dataset < batch):
         raise ValueError(f"give 2 ≤ batch ≤ dataset: batch is {batch}, dataset is {dataset}")
-    others = math.log(dataset - 1) - math.log(dataset) - math.log(batch - 1)
-    return jnp.where(jnp.eye(batch, dtype=bool), -math.log(dataset), others)
+    log = numerics.math_of(dataset).log
+    others = log(dataset - 1) - log(dataset) - math.log(batch - 1)
+    return jnp.where(jnp.eye(batch, dtype=bool), -log(dataset), others)
 
 
 def beta_tc(
@@ -143,6 +150,7 @@ def beta_tc(
       Chen et al., "Isolating Sources of Disentanglement in VAEs" (2018), arXiv:1802.04942, eq. 2.
     """
     mean, log_var = encode(x)
+    numerics.check_floats(mean=mean)
     numerics.check_same_shape(mean=mean, log_var=log_var)
     noise = keys.normal(key, mean.shape)
     std = numerics.exp_with_tangent(0.5 * numerics.widen(log_var))

@@ -9,7 +9,16 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax import keys
-from genjax.numerics import expand, sum_per_example, widen
+from genjax.numerics import (
+    check_floats,
+    check_has,
+    check_images,
+    check_static,
+    expand,
+    math_of,
+    sum_per_example,
+    widen,
+)
 
 
 def boundary(
@@ -32,11 +41,18 @@ def boundary(
     Returns:
       f(z [B, ...], t [B]) -> an estimate of the data, like z.
 
+    Raises:
+      TypeError: where `schedule` is a class or a name in place of an object.
+      ValueError: when called, where z is of integers.
+
     References:
       Song et al., "Consistency Models" (2023), arXiv:2303.01469, appendix C.
     """
 
+    check_has("sigma", "schedules.EDM()", schedule=schedule)
+
     def predict(z: Array, t: Array) -> Array:
+        check_floats(z=z)
         sigma = schedule.sigma(t)
         distance = sigma - schedule.sigma(jnp.zeros_like(t))
         spread = jnp.sqrt(sigma**2 + data_std**2)
@@ -142,10 +158,15 @@ def lognormal_pairs(
     Returns:
       pairs(key, n) -> (s, t), each [n]; key is one key or one per example.
 
+    Raises:
+      TypeError: where `schedule` is a class or a name in place of an object.
+
     References:
       Song & Dhariwal, "Improved Techniques for Training Consistency Models" (2023),
         arXiv:2310.14189, section 3.5.
     """
+
+    check_has("log_snr time", "schedules.EDM()", schedule=schedule)
 
     def draw(key: Array, shape: tuple[int, ...]) -> Array:
         ends = -0.5 * schedule.log_snr(jnp.array([0.0, 1.0]))
@@ -178,10 +199,14 @@ def doubling(step: int | Array, total: int, first: int = 10, last: int = 1280) -
     Returns:
       An integer, like `step`.
 
+    Raises:
+      TypeError: where another argument than `step` is traced.
+
     References:
       Song & Dhariwal, "Improved Techniques for Training Consistency Models" (2023),
         arXiv:2310.14189, section 3.4.
     """
+    check_static(total=total, first=first, last=last)
     doublings = math.log2(last // first)
     period = max(int(total / (doublings + 1)), 1)
     return jnp.minimum(first * 2 ** jnp.minimum(step // period, math.ceil(doublings)), last)
@@ -218,7 +243,9 @@ def teacher_decay(intervals: int | Array, first: int = 2, start: float = 0.9) ->
     \mu = \exp\!\left(\frac{s_0 \ln \mu_0}{N}\right), \qquad N = \mathrm{intervals} + 1
     $$
 
-    The more intervals, the slower the teacher.
+    The more intervals, the slower the teacher. N counts the ends of the intervals, as in the paper;
+    the authors' code divides by the number of intervals, N − 1, in its place:
+    `teacher_decay(intervals - 1)`.
 
     Args:
       intervals: of the curriculum.
@@ -231,7 +258,7 @@ def teacher_decay(intervals: int | Array, first: int = 2, start: float = 0.9) ->
     References:
       Song et al., "Consistency Models" (2023), arXiv:2303.01469, appendix C.
     """
-    return jnp.exp(first * math.log(start) / (intervals + 1))
+    return jnp.exp(first * math_of(start).log(start) / (intervals + 1))
 
 
 def inverse_gap(sigma_s: Array, sigma_t: Array) -> Array:
@@ -286,8 +313,9 @@ def _loss(
 ) -> Array:
     (z_s, z_t), (s, t) = z, times
     later, earlier = student(z_t, t), jax.lax.stop_gradient(teacher(z_s, s))
-    if not later.shape == earlier.shape == z_t.shape:
-        shapes = f"{later.shape} and {earlier.shape}"
+    found = [getattr(a, "shape", type(a).__name__) for a in (later, earlier)]
+    if found != [z_t.shape] * 2:
+        shapes = f"{found[0]} and {found[1]}"
         raise ValueError(f"student and teacher must return x's shape {z_t.shape}, got {shapes}")
     return weight(schedule.sigma(s), schedule.sigma(t)) * distance(later, earlier)
 
@@ -328,13 +356,17 @@ def training(
       [B].
 
     Raises:
-      ValueError: where the times are not [B], or student or teacher do not return x's shape.
+      TypeError: where an argument is a class or a name in place of an object, or `times` no pair.
+      ValueError: where x is of integers, the times are not [B], not in 0..1 or s > t, or student or
+        teacher do not return x's shape.
 
     References:
       Song et al., "Consistency Models" (2023), arXiv:2303.01469, algorithm 3.
       Song & Dhariwal, "Improved Techniques for Training Consistency Models" (2023),
         arXiv:2310.14189.
     """
+    check_images(x=x)
+    check_has("alpha sigma", "schedules.EDM()", schedule=schedule)
     time_key, noise_key = keys.split(key, 2, x.shape[0])
     s, t = keys.draw_time_pairs(times, time_key, x)
     clean = widen(x)
@@ -383,11 +415,15 @@ def distillation(
       [B].
 
     Raises:
-      ValueError: where the times are not [B], or student or teacher do not return x's shape.
+      TypeError: where an argument is a class or a name in place of an object, or `times` no pair.
+      ValueError: where x is of integers, the times are not [B], not in 0..1 or s > t, or student or
+        teacher do not return x's shape.
 
     References:
       Song et al., "Consistency Models" (2023), arXiv:2303.01469, algorithm 2.
     """
+    check_images(x=x)
+    check_has("alpha sigma", "schedules.EDM()", schedule=schedule)
     time_key, noise_key = keys.split(key, 2, x.shape[0])
     s, t = keys.draw_time_pairs(times, time_key, x)
     clean = widen(x)
@@ -404,31 +440,54 @@ def heun_step(
     r"""One step of Heun's method on the probability flow ODE, of second order.
 
     $$
-    \frac{d(z / \alpha)}{d(\sigma / \alpha)} = \hat\varepsilon(z, t)
+    \frac{d(z / \alpha)}{d(\sigma / \alpha)} = \hat\varepsilon(z, t), \qquad
+    \text{and } dz = \hat x \, d\alpha + \hat\varepsilon \, d\sigma
+    \text{ where } \alpha(t) = 0
     $$
+
+    There the prediction has to determine the data, as velocity, flow and data do; noise and score
+    do not, and the step is NaN.
 
     Args:
       predict: (z [B, ...], t [B]) -> the prediction of `target`, like z.
       schedule: the noise schedule, with alpha and sigma.
-      target: what `predict` predicts; its to_noise returns ε̂: genjax.diffusion.predictions.
+      target: what `predict` predicts, with to_noise and to_data: genjax.diffusion.predictions.
 
     Returns:
       solve(z, t, s) -> z at s, for `distillation`.
+
+    Raises:
+      TypeError: where an argument is a class or a name in place of an object.
+      ValueError: when called, where z is of integers.
 
     References:
       Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022),
         arXiv:2206.00364, algorithm 1.
     """
 
-    def noise(z: Array, t: Array) -> Array:
-        return target.to_noise(predict(z, t), z, schedule.alpha(t), schedule.sigma(t))
+    check_has("alpha sigma", "schedules.EDM()", schedule=schedule)
+    check_has("to_data to_noise", "predictions.noise", target=target)
+
+    def estimates(z: Array, t: Array) -> tuple[Array, Array]:
+        prediction, alpha, sigma = predict(z, t), schedule.alpha(t), schedule.sigma(t)
+        noise = target.to_noise(prediction, z, alpha, sigma)
+        return target.to_data(prediction, z, alpha, sigma), noise
 
     def solve(z: Array, t: Array, s: Array) -> Array:
+        check_floats(z=z)
         alpha_t, alpha_s = schedule.alpha(t), schedule.alpha(s)
-        scale = expand(alpha_s / alpha_t, z)
-        width = expand(schedule.sigma(s) - schedule.sigma(t) * alpha_s / alpha_t, z)
-        first = noise(z, t)
-        second = noise((scale * z + width * first).astype(z.dtype), s)
-        return scale * z + width * 0.5 * (first + second)
+        pure = alpha_t == 0
+        divisor = jnp.where(pure, 1, alpha_t)
+        scale = expand(alpha_s / divisor, z)
+        width = expand(schedule.sigma(s) - schedule.sigma(t) * alpha_s / divisor, z)
+        pure, dalpha, dsigma = (
+            expand(a, z) for a in (pure, alpha_s - alpha_t, schedule.sigma(s) - schedule.sigma(t))
+        )
+        data, first = estimates(z, t)
+        slope = dalpha * data + dsigma * first
+        euler = jnp.where(pure, z + slope, scale * z + width * first)
+        data, second = estimates(euler.astype(z.dtype), s)
+        from_pure = z + 0.5 * (slope + dalpha * data + dsigma * second)
+        return jnp.where(pure, from_pure, scale * z + width * 0.5 * (first + second))
 
     return solve

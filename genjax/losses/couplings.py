@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax import keys
-from genjax.numerics import check_same_shape
+from genjax.numerics import check_images, check_same_shape
 from genjax.over_batch import DATA_AXIS, gather, own_rows
 
 
@@ -57,7 +57,7 @@ def optimal_transport(x: Array, eps: Array, key: Array, axis_name: str | None = 
       `eps` reordered, [B, ...].
 
     Raises:
-      ValueError: where the shapes of x and eps differ.
+      ValueError: where x is of integers, or the shapes of x and eps differ.
 
     References:
       Pooladian et al., "Multisample Flow Matching: Straightening Flows with Minibatch Couplings"
@@ -65,33 +65,100 @@ def optimal_transport(x: Array, eps: Array, key: Array, axis_name: str | None = 
       Tong et al., "Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal
         Transport" (2023), arXiv:2302.00482.
     """
+    check_images(x=x)
     check_same_shape(x=x, eps=eps)
     noise = gather(eps, axis_name)
     order = assignment(_cost(gather(x, axis_name), noise))
     return noise[own_rows(order, len(x), axis_name)]
 
 
-def sinkhorn(
-    regularization: float, iterations: int = 100, axis_name: str | None = DATA_AXIS
-) -> Callable[[Array, Array, Array], Array]:
-    r"""A coupling that draws each image's noise from its row of the entropic plan.
+class EntropicPlan(NamedTuple):
+    """The result of `entropic_plan`.
+
+    Attributes:
+      log_plan: logarithms of the plan, its rows of sum 1, [B, B].
+      residual: the largest difference of a column's sum from 1: how many times more or less often
+        than once a noise serves.
+    """
+
+    log_plan: Array
+    residual: Array
+
+
+def entropic_plan(
+    x: Array,
+    eps: Array,
+    regularization: float | Array,
+    iterations: int | Array = 10_000,
+    axis_name: str | None = DATA_AXIS,
+    *,
+    tolerance: float | Array = 1e-2,
+) -> EntropicPlan:
+    r"""The plan that `sinkhorn` draws from, and how far it is from doubly stochastic.
 
     $$
     \min_P \sum_{ij} P_{ij} \, \tfrac12 \lVert x_i - \varepsilon_j \rVert^2
     - \mathrm{regularization} \cdot H(P)
     $$
 
+    Args:
+      x: the batch, [B, ...].
+      eps: its noise, [B, ...].
+      regularization: the weight of the plan's entropy H, in the unit of the squared distance.
+      iterations: the most of Sinkhorn's updates.
+      axis_name: the axis that splits the batch over devices, where one is mapped.
+      tolerance: the residual at which to stop.
+
+    Returns:
+      The plan of the global batch, [B, B]; its residual is above the tolerance where the bound of
+      iterations came first.
+
+    Raises:
+      ValueError: where x is of integers, or the shapes of x and eps differ.
+
+    References:
+      Cuturi, "Sinkhorn Distances: Lightspeed Computation of Optimal Transport" (2013),
+        arXiv:1306.0895, algorithm 1.
+    """
+    check_images(x=x)
+    check_same_shape(x=x, eps=eps)
+    noise = gather(eps, axis_name)
+    # Starting from ‖ε_j‖²/2 undoes `_cost`'s omission, which would take long to be found.
+    start = -0.5 * jnp.sum(jnp.square(_rows(noise)), axis=1)
+    cost = _cost(gather(x, axis_name), noise)
+    log_plan = _plan(cost / regularization, start / regularization, iterations, tolerance)
+    return EntropicPlan(log_plan, jnp.max(jnp.abs(jnp.exp(log_plan).sum(0) - 1)))
+
+
+def sinkhorn(
+    regularization: float | Array,
+    iterations: int | Array = 10_000,
+    axis_name: str | None = DATA_AXIS,
+    *,
+    tolerance: float | Array = 1e-2,
+) -> Callable[[Array, Array, Array], Array]:
+    r"""A coupling that draws each image's noise from its row of the entropic plan.
+
+    $$
+    j \sim P_{i \cdot}, \qquad P = \arg\min_P \sum_{ij} P_{ij} \,
+    \tfrac12 \lVert x_i - \varepsilon_j \rVert^2 - \mathrm{regularization} \cdot H(P)
+    $$
+
     over the doubly stochastic $P / B$, found by Sinkhorn's updates on logarithms. One noise may
-    serve twice.
+    serve twice. The cost has a factor ½: torchcfm's `reg`, on squared distances without it, is
+    twice this regularization. The smaller the regularization, the more updates are needed: some
+    1,000 for 128 images of 3,072 elements at 0.05. `entropic_plan` tells the residual.
 
     Args:
       regularization: the weight of the plan's entropy H, in the unit of the squared distance.
-      iterations: of Sinkhorn's updates.
+      iterations: the most of Sinkhorn's updates.
       axis_name: the axis that splits the batch over devices, where one is mapped.
+      tolerance: updates end where no noise serves more or less often than once by this much, on
+        average over draws.
 
     Returns:
       couple(x, eps, key) -> eps [B, ...]; key is one key or one per example. It raises ValueError
-      where the shapes of x and eps differ.
+      where x is of integers or the shapes of x and eps differ.
 
     References:
       Cuturi, "Sinkhorn Distances: Lightspeed Computation of Optimal Transport" (2013),
@@ -101,17 +168,14 @@ def sinkhorn(
     """
 
     def couple(x: Array, eps: Array, key: Array) -> Array:
-        check_same_shape(x=x, eps=eps)
-        noise = gather(eps, axis_name)
-        # Starting from ‖ε_j‖²/2 undoes `_cost`'s omission, which would take long to be found.
-        start = -0.5 * jnp.sum(jnp.square(_rows(noise)), axis=1)
-        cost = _cost(gather(x, axis_name), noise)
-        logits = _plan(cost / regularization, start / regularization, iterations)
+        logits = entropic_plan(
+            x, eps, regularization, iterations, axis_name, tolerance=tolerance
+        ).log_plan
         if keys.is_single(key):
             order = jax.random.categorical(key, logits)
         else:
             order = jax.vmap(jax.random.categorical)(gather(key, axis_name), logits)
-        return noise[own_rows(order, len(x), axis_name)]
+        return gather(eps, axis_name)[own_rows(order, len(x), axis_name)]
 
     return couple
 
@@ -126,14 +190,27 @@ def _cost(x: Array, eps: Array) -> Array:
     return jax.lax.stop_gradient(cost)
 
 
-def _plan(cost: Array, start: Array, iterations: int) -> Array:
+def _plan(
+    cost: Array, start: Array, iterations: int | Array, tolerance: float | Array = 1e-2
+) -> Array:
     """Logarithms of the plan's rows, each normalised: [B, B]."""
+    # What all of a row or a column share would drown the rest in rounding.
+    cost = cost - start[None, :]
+    cost = cost - cost.mean(1, keepdims=True)
 
-    def update(_: Array, column: Array) -> Array:
+    def update(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        column, _, count = state
         row = -jax.nn.logsumexp(column[None, :] - cost, axis=1)
-        return -jax.nn.logsumexp(row[:, None] - cost, axis=0)
+        after = -jax.nn.logsumexp(row[:, None] - cost, axis=0)
+        # The logarithm of a column's sum is what the update changes.
+        residual = jnp.max(jnp.abs(jnp.expm1(column - after)))
+        return jnp.where(residual > tolerance, after, column), residual, count + 1
 
-    column = jax.lax.fori_loop(0, iterations, update, start)
+    def unfinished(state: tuple[Array, Array, Array]) -> Array:
+        return (state[1] > tolerance) & (state[2] < iterations)
+
+    column, infinite = jnp.zeros_like(start), jnp.asarray(jnp.inf, cost.dtype)
+    column, *_ = jax.lax.while_loop(unfinished, update, (column, infinite, jnp.asarray(0)))
     return jax.nn.log_softmax(column[None, :] - cost, axis=1)
 
 

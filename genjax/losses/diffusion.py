@@ -11,7 +11,15 @@ from jax import Array
 
 from genjax import keys
 from genjax.keys import uniform_times
-from genjax.numerics import expand, sum_per_example, widen
+from genjax.numerics import (
+    check_has,
+    check_images,
+    check_no_function,
+    check_prediction,
+    expand,
+    sum_per_example,
+    widen,
+)
 
 
 def denoising(
@@ -49,7 +57,9 @@ def denoising(
       [B], summed over the elements of an example, in float32 at least.
 
     Raises:
-      ValueError: where the times are not [B], or the prediction is not of x's shape.
+      TypeError: where an argument is a class or a name in place of an object.
+      ValueError: where x is of integers, the times are not [B] or not in 0..1, or the prediction is
+        not of x's shape.
 
     References:
       Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, eq. 14.
@@ -58,6 +68,9 @@ def denoising(
       Lipman et al., "Flow Matching for Generative Modeling" (2022), arXiv:2210.02747.
       Liu et al., "Flow Straight and Fast" (2022), arXiv:2209.03003.
     """
+    check_images(x=x)
+    check_has("alpha sigma log_snr", "schedules.VP()", schedule=schedule)
+    check_has("of", "predictions.noise", target=target)
     time_key, noise_key = keys.split(key, 2, x.shape[0])
     t = keys.draw_times(times, time_key, x)
     clean = widen(x)
@@ -65,7 +78,8 @@ def denoising(
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
     z = expand(alpha, x) * clean + expand(sigma, x) * eps
     prediction = predict(z.astype(x.dtype), t)
-    if prediction.shape != x.shape:
-        raise ValueError(f"predict must return x's shape {x.shape}, got {prediction.shape}")
+    check_prediction(prediction, x)
     error = target.of(clean, eps, alpha, sigma) - prediction
-    return weight(schedule.log_snr(t)) * sum_per_example(error**2)
+    scale = weight(schedule.log_snr(t))
+    check_no_function(weight=scale)
+    return scale * sum_per_example(error**2)

@@ -9,15 +9,23 @@ from jax import Array
 
 from genjax import keys
 from genjax.keys import uniform_times
-from genjax.numerics import check_same_shape, expand, sum_per_example, widen
+from genjax.numerics import (
+    check_has,
+    check_images,
+    check_no_function,
+    check_prediction,
+    check_same_shape,
+    expand,
+    sum_per_example,
+    widen,
+)
 
 
 def _squared_error(
     predict: Callable[[Array, Array], Array], z: Array, t: Array, wanted: Array, dtype: jnp.dtype
 ) -> Array:
     prediction = predict(z.astype(dtype), t)
-    if prediction.shape != wanted.shape:
-        raise ValueError(f"predict must return x's shape {wanted.shape}, got {prediction.shape}")
+    check_prediction(prediction, wanted)
     return sum_per_example((wanted - prediction) ** 2)
 
 
@@ -53,17 +61,22 @@ def flow_matching(
       [B], summed over the elements of an example.
 
     Raises:
-      ValueError: where the times are not [B], or the prediction is not of x's shape.
+      TypeError: where `times` is a class, or `couple` makes a coupling in place of being one.
+      ValueError: where x is of integers, the times are not [B] or not in 0..1, or the prediction is
+        not of x's shape.
 
     References:
       Lipman et al., "Flow Matching for Generative Modeling" (2022), arXiv:2210.02747, eq. 23.
     """
+    check_images(x=x)
     time_key, noise_key, couple_key = keys.split(key, 3, x.shape[0])
     clean = widen(x)
     t = keys.draw_times(times, time_key, x)
     eps = keys.normal(noise_key, x.shape, clean.dtype)
     if couple is not None:
         eps = couple(clean, eps, couple_key)
+        check_no_function(couple=eps)
+        check_same_shape(x=x, eps=eps)
     sigma = expand(sigma_min + (1 - sigma_min) * t, x)
     z = expand(1 - t, x) * clean + sigma * eps
     return _squared_error(predict, z, t, (1 - sigma_min) * eps - clean, x.dtype)
@@ -164,7 +177,9 @@ def _interpolate(
     times: Array | Callable[[Array, int], Array],
 ) -> tuple[Array, Array, Array, Array]:
     """t, z_t, dz/dt and ε."""
+    check_images(x=x, y=y)
     check_same_shape(x=x, y=y)
+    check_has("alpha beta gamma", "flow.linear", interpolant=interpolant)
     time_key, noise_key = keys.split(key, 2, x.shape[0])
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     t = keys.draw_times(times, time_key, x)
@@ -210,8 +225,9 @@ def interpolant_velocity(
       [B], summed over the elements of an example.
 
     Raises:
-      ValueError: where the shapes of x and y differ, the times are not [B], or the prediction is
-        not of x's shape.
+      TypeError: where `times` or `interpolant` is a class in place of an object.
+      ValueError: where x or y is of integers, their shapes differ, the times are not [B] or not in
+        0..1, or the prediction is not of x's shape.
 
     References:
       Albergo et al., "Stochastic Interpolants" (2023), arXiv:2303.08797.
@@ -249,8 +265,9 @@ def interpolant_denoiser(
       [B], summed over the elements of an example.
 
     Raises:
-      ValueError: where the shapes of x and y differ, the times are not [B], or the prediction is
-        not of x's shape.
+      TypeError: where `times` or `interpolant` is a class in place of an object.
+      ValueError: where x or y is of integers, their shapes differ, the times are not [B] or not in
+        0..1, or the prediction is not of x's shape.
 
     References:
       Albergo et al., "Stochastic Interpolants" (2023), arXiv:2303.08797.

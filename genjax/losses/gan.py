@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax import over_batch
+from genjax.numerics import check_has, is_traced
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def label_smoothing(real: float = 0.9, fake: float = 0.0) -> Adversarial:
       Salimans et al., "Improved Techniques for Training GANs" (2016), arXiv:1606.03498,
       section 3.4.
     """
-    if not (0 <= real <= 1 and 0 <= fake <= 1):
+    if not is_traced(real, fake) and not (0 <= real <= 1 and 0 <= fake <= 1):
         raise ValueError(f"labels must lie in [0, 1], got real={real} and fake={fake}")
 
     # As a mix of two softplus: softplus(r) − label·r would cancel where the critic is sure.
@@ -227,10 +228,15 @@ def relativistic_average(
     Returns:
       The game, whose means are over the global batch.
 
+    Raises:
+      TypeError: where `base` is a function that makes a game, or a class.
+
     References:
       Jolicoeur-Martineau, "The relativistic discriminator: a key element missing from standard
       GAN" (2018), arXiv:1807.00734, section 4.
     """
+
+    check_has("discriminator generator", "gan.non_saturating", base=base)
 
     def relative(real: Array | None, fake: Array) -> tuple[Array, Array]:
         real, fake = _outputs(real, fake)

@@ -58,6 +58,7 @@ def iwae(
       [B], nats per image.
 
     Raises:
+      TypeError: where the number of samples is traced.
       ValueError: where mean and log_var are not both [B, ...] of one shape, or there is another
         number of keys.
 
@@ -101,6 +102,7 @@ def dreg(
       [B], nats per image.
 
     Raises:
+      TypeError: where the number of samples is traced.
       ValueError: where mean and log_var are not both [B, ...] of one shape, or there is another
         number of keys.
 
@@ -109,6 +111,7 @@ def dreg(
       (2019), arXiv:1810.04152.
       Roeder, Wu & Duvenaud, "Sticking the Landing" (2017), arXiv:1703.09194.
     """
+    numerics.check_static(samples=samples)
     mean, log_var = _posterior(encode, x)
     sg = jax.lax.stop_gradient
     fixed_mean, fixed_log_var = sg(mean), sg(log_var)
@@ -163,6 +166,7 @@ def log_likelihood(
       log p(x), [B], nats per image, and the number of effective samples, [B].
 
     Raises:
+      TypeError: where the number of samples is traced.
       ValueError: where mean and log_var are not both [B, ...] of one shape, or there is another
         number of keys.
 
@@ -170,6 +174,7 @@ def log_likelihood(
       Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016), arXiv:1509.00519,
       section 5.
     """
+    numerics.check_static(samples=samples, chunk=chunk)
     mean, log_var = _posterior(encode, x)
     chunk = min(chunk, samples)
 
@@ -220,6 +225,7 @@ def log_weights(
       [k, B], nats.
 
     Raises:
+      TypeError: where the number of samples is traced.
       ValueError: where mean and log_var are not both [B, ...] of one shape, or there is another
         number of keys.
 
@@ -227,6 +233,7 @@ def log_weights(
       Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016), arXiv:1509.00519,
       eq. 8.
     """
+    numerics.check_static(samples=samples)
     mean, log_var = _posterior(encode, x)
     noise = _sample_noise(key, mean.shape, jnp.arange(samples))
     return _log_weights(noise, mean, log_var, decode, x, nll)
@@ -332,6 +339,7 @@ def effective_sample_size(log_w: Array) -> Array:
 
 def _posterior(encode: Encode, x: Array) -> tuple[Array, Array]:
     mean, log_var = encode(x)
+    numerics.check_floats(mean=mean)
     if mean.shape != log_var.shape or mean.shape[:1] != x.shape[:1]:
         raise ValueError(
             f"give mean and log_var one shape [B, ...]: mean has {mean.shape}, log_var has "

@@ -87,6 +87,7 @@ def info_vae(
       Tolstikhin et al., "Wasserstein Auto-Encoders" (2018), arXiv:1711.01558.
     """
     mean, log_var = encode(x)
+    numerics.check_floats(mean=mean)
     numerics.check_same_shape(mean=mean, log_var=log_var)
     # One draw of twice the size: noise for the codes, and the prior's sample.
     draws = keys.normal(key, (mean.shape[0], 2, *mean.shape[1:]))

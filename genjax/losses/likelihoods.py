@@ -27,11 +27,12 @@ def bernoulli_nll(logits: Array, x: Array) -> Array:
       [B], nats per image.
 
     Raises:
-      ValueError: where the shapes differ.
+      ValueError: where x is of integers, or the shapes differ.
 
     References:
       Kingma & Welling, "Auto-Encoding Variational Bayes" (2014), arXiv:1312.6114, appendix C.1.
     """
+    numerics.check_images(x=x)
     logits, x = numerics.widen(logits), numerics.widen(x)
     numerics.check_same_shape(logits=logits, x=x)
     # XLA's CPU code for small trailing axes, as in [B, 28, 28, 1], is some eight times slower.
@@ -62,11 +63,13 @@ def gaussian_nll(mean: Array, x: Array, *, sigma: float | Array = 1.0) -> Array:
       [B], nats per image.
 
     Raises:
-      ValueError: where the shapes of `mean` and x differ, or `sigma` does not broadcast.
+      ValueError: where x is of integers, the shapes of `mean` and x differ, or `sigma` does not
+        broadcast.
 
     References:
       Kingma & Welling, "Auto-Encoding Variational Bayes" (2014), arXiv:1312.6114, appendix C.2.
     """
+    numerics.check_images(x=x)
     mean, x, sigma = numerics.widen(mean), numerics.widen(x), numerics.widen(sigma)
     numerics.check_same_shape(mean=mean, x=x)
     _broadcasts(sigma=sigma, x=x)
@@ -95,11 +98,13 @@ def gaussian_learned_variance_nll(parameters: tuple[Array, Array], x: Array) -> 
       [B], nats per image.
 
     Raises:
-      ValueError: where the shapes of mean and x differ, or log_var does not broadcast.
+      ValueError: where x is of integers, the shapes of mean and x differ, or log_var does not
+        broadcast.
 
     References:
       Kingma & Welling, "Auto-Encoding Variational Bayes" (2014), arXiv:1312.6114, appendix C.2.
     """
+    numerics.check_images(x=x)
     mean, log_var = parameters
     mean, log_var, x = numerics.widen(mean), numerics.widen(log_var), numerics.widen(x)
     numerics.check_same_shape(mean=mean, x=x)
@@ -131,12 +136,13 @@ def optimal_variance(
       A scalar, squared unit of x.
 
     Raises:
-      ValueError: where the shapes differ.
+      ValueError: where x is of integers, or the shapes differ.
 
     References:
       Rybkin, Daniilidis & Levine, "Simple and Effective VAE Training with Calibrated Decoders"
       (2021), arXiv:2006.13202, section 4.
     """
+    numerics.check_images(x=x)
     mean, x = numerics.widen(mean), numerics.widen(x)
     numerics.check_same_shape(mean=mean, x=x)
     variance = over_batch.mean(jnp.mean((x - mean) ** 2), axis_name)
@@ -170,7 +176,7 @@ def gaussian_optimal_variance_nll(
       [B], nats per image.
 
     Raises:
-      ValueError: where the shapes differ.
+      ValueError: where x is of integers, or the shapes differ.
 
     References:
       Rybkin, Daniilidis & Levine, "Simple and Effective VAE Training with Calibrated Decoders"
@@ -211,12 +217,14 @@ def discretized_logistic_nll(
       [B], nats per image.
 
     Raises:
-      ValueError: where the shapes of mean and x differ, or log_scale does not broadcast.
+      ValueError: where x is of integers, the shapes of mean and x differ, or log_scale does not
+        broadcast.
 
     References:
       Kingma et al., "Improved Variational Inference with Inverse Autoregressive Flow" (2016),
       arXiv:1606.04934, appendix C.
     """
+    numerics.check_images(x=x)
     mean, log_scale = parameters
     mean, log_scale, x = numerics.widen(mean), numerics.widen(log_scale), numerics.widen(x)
     numerics.check_same_shape(mean=mean, x=x)
@@ -249,12 +257,13 @@ def discretized_logistic_mixture_nll(
       [B], nats per image.
 
     Raises:
-      ValueError: where the shape of `parameters` does not fit x.
+      ValueError: where x is of integers, or the shape of `parameters` does not fit x.
 
     References:
       Salimans et al., "PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture
       Likelihood and Other Modifications" (2017), arXiv:1701.05517, section 2.
     """
+    numerics.check_images(x=x)
     parameters, x = numerics.widen(parameters), numerics.widen(x)
     channels = x.shape[-1]
     pairs = [(c, d) for c in range(channels) for d in range(c)]
@@ -311,13 +320,14 @@ def categorical_nll(logits: Array, x: Array) -> Array:
 def _log_bin(mean: Array, log_scale: Array, x: Array, low: float, high: float, bins: int) -> Array:
     """log[σ(b) − σ(a)] = log σ(b) + log σ(−a) + log(1 − exp(a−b)): exact, and nothing cancels."""
     width = (high - low) / (bins - 1)
+    log_width = numerics.math_of(width).log(width)
     index = jnp.clip(jnp.round((x - low) / width), 0, bins - 1)
     # Bin k's upper edge is the same float as bin k+1's lower one, so that the sum over bins is 1.
     upper, lower = (low + (index + side) * width - mean for side in (0.5, -0.5))
     inverse = numerics.exp_with_tangent(-log_scale)
     below_top = jnp.where(index < bins - 1, -jax.nn.softplus(-upper * inverse), 0)
     above_bottom = jnp.where(index > 0, -jax.nn.softplus(lower * inverse), 0)
-    inside = jnp.where((index > 0) & (index < bins - 1), _log1mexp(math.log(width) - log_scale), 0)
+    inside = jnp.where((index > 0) & (index < bins - 1), _log1mexp(log_width - log_scale), 0)
     return below_top + above_bottom + inside
 
 

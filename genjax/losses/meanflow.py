@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax import keys
-from genjax.numerics import expand, sum_per_example, widen
+from genjax.numerics import check_images, check_prediction, expand, sum_per_example, widen
 
 
 def logit_normal_pairs(
@@ -74,17 +74,21 @@ def meanflow(
       guide: (z, t, v) -> a guided v, such as w·v + (1 − w)·u(z, t, t) without condition; gradients
         stop there. None for v as it is.
       power: p.
-      constant: c.
+      constant: c; 1e-3 as in the paper. The authors' code has norm_eps = 1e-2.
 
     Returns:
       [B], summed over the elements of an example.
 
     Raises:
-      ValueError: where the times are not [B], or u is not of x's shape.
+      TypeError: where `times` is no pair and no function.
+      ValueError: where x is of integers, the times are not [B], not in 0..1 or r > t, or u is not
+        of x's shape.
 
     References:
-      Geng et al., "Mean Flows for One-step Generative Modeling" (2025), arXiv:2505.13447.
+      Geng et al., "Mean Flows for One-step Generative Modeling" (2025), arXiv:2505.13447,
+        algorithm 1 and section 4.3.
     """
+    check_images(x=x)
     time_key, noise_key = keys.split(key, 2, x.shape[0])
     r, t = keys.draw_time_pairs(times, time_key, x)
     clean = widen(x)
@@ -95,8 +99,7 @@ def meanflow(
         velocity = jax.lax.stop_gradient(guide(z, t, velocity))
     tangents = (velocity.astype(x.dtype), jnp.zeros_like(r), jnp.ones_like(t))
     u, change = jax.jvp(predict, (z, r, t), tangents)
-    if u.shape != x.shape:
-        raise ValueError(f"predict must return x's shape {x.shape}, got {u.shape}")
+    check_prediction(u, x)
     wanted = jax.lax.stop_gradient(velocity - expand(t - r, x) * change)
     squared = sum_per_example((u - wanted) ** 2)
     return squared / jax.lax.stop_gradient((squared + constant) ** power)

@@ -1,4 +1,11 @@
-"""Penalties of an adversarial game: on a critic's slope and consistency, on a generator's path."""
+"""Penalties of an adversarial game: on a critic's slope and consistency, on a generator's path.
+
+The networks are pure functions here. A flax.nnx network that updates itself, as BatchNorm's
+statistics and dropout's counter do, cannot do so inside a gradient: pass a function that merges a
+copy, `lambda x: nnx.merge(graph, state, copy=True)(x)` with `graph, state = nnx.split(critic)`. Its
+updates are dropped: take them in the call of the loss itself. A BatchNorm in training mode couples
+the examples (see `r1`).
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -35,6 +42,8 @@ def _rows(x: Array) -> Array:
 
 def _slopes(discriminate: Critic, x: Array) -> Array:
     """The gradient of critic output i with respect to example i, as [B, D] in float32 at least."""
+
+    numerics.check_images(x=x)
 
     def total(x: Array) -> Array:
         outputs = discriminate(x)
@@ -74,7 +83,7 @@ def r1(discriminate: Critic, real: Array) -> Array:
       [B], summed over all elements of an example.
 
     Raises:
-      ValueError: where the critic's output is not [B].
+      ValueError: where the examples are integers, or the critic's output is not [B].
 
     References:
       Mescheder, Geiger & Nowozin, "Which Training Methods for GANs do actually Converge?" (2018),
@@ -101,7 +110,7 @@ def r2(discriminate: Critic, fake: Array) -> Array:
       [B], summed over all elements of an example.
 
     Raises:
-      ValueError: where the critic's output is not [B].
+      ValueError: where the examples are integers, or the critic's output is not [B].
 
     References:
       Mescheder, Geiger & Nowozin, "Which Training Methods for GANs do actually Converge?" (2018),
@@ -111,6 +120,7 @@ def r2(discriminate: Critic, fake: Array) -> Array:
 
 
 def _between(real: Array, fake: Array, key: Array) -> Array:
+    numerics.check_images(real=real, fake=fake)
     _alike(real, fake)
     share = keys.uniform(key, (len(real),) + (1,) * (real.ndim - 1))
     return (share * real + (1 - share) * fake).astype(real.dtype)
@@ -139,8 +149,8 @@ def wgan_gp(discriminate: Critic, real: Array, fake: Array, key: Array) -> Array
       [B].
 
     Raises:
-      ValueError: where `real` and `fake` differ in shape, the critic's output is not [B], or there
-        is another number of keys.
+      ValueError: where the examples are integers, `real` and `fake` differ in shape, the critic's
+        output is not [B], or there is another number of keys.
 
     References:
       Gulrajani et al., "Improved Training of Wasserstein GANs" (2017), arXiv:1704.00028, eq. 3.
@@ -167,8 +177,8 @@ def wgan_lp(discriminate: Critic, real: Array, fake: Array, key: Array) -> Array
       [B].
 
     Raises:
-      ValueError: where `real` and `fake` differ in shape, the critic's output is not [B], or there
-        is another number of keys.
+      ValueError: where the examples are integers, `real` and `fake` differ in shape, the critic's
+        output is not [B], or there is another number of keys.
 
     References:
       Petzka, Fischer & Lukovnikov, "On the regularization of Wasserstein GANs" (2018),
@@ -201,11 +211,13 @@ def dragan(discriminate: Critic, real: Array, key: Array, *, scale: float) -> Ar
       [B].
 
     Raises:
-      ValueError: where the critic's output is not [B], or there is another number of keys.
+      ValueError: where the examples are integers, the critic's output is not [B], or there is
+        another number of keys.
 
     References:
       Kodali et al., "On Convergence and Stability of GANs" (2017), arXiv:1705.07215.
     """
+    numerics.check_images(real=real)
     noise = scale * keys.normal(key, real.shape)
     return jnp.square(_norms(_slopes(discriminate, (real + noise).astype(real.dtype))) - 1)
 
@@ -233,12 +245,14 @@ def consistency_regularization(
       [B].
 
     Raises:
-      ValueError: where T(x) has another shape than x, or the critic's output is not [B].
+      ValueError: where x is of integers, T(x) has another shape than x, or the critic's output is
+        not [B].
 
     References:
       Zhang et al., "Consistency Regularization for Generative Adversarial Networks" (2020),
       arXiv:1910.12027.
     """
+    numerics.check_images(x=x)
     augmented = augment(x, key)
     if augmented.shape != x.shape:
         raise ValueError(
@@ -285,8 +299,8 @@ def balanced_consistency(
       The two halves, each [B], without λ (both 10 in the paper's CIFAR-10 runs).
 
     Raises:
-      ValueError: where `real` and `fake` differ in shape, T(x) has another shape than x, or the
-        critic's output is not [B].
+      ValueError: where the examples are integers, `real` and `fake` differ in shape, T(x) has
+        another shape than x, or the critic's output is not [B].
 
     References:
       Zhao et al., "Improved Consistency Regularization for GANs" (2021), arXiv:2002.04724.
@@ -326,8 +340,10 @@ def path_length(
 
     J = ∂G/∂w at w, y is an image of N(0, 1) noise divided by √(H·W), and a the running mean, whose
     new value is both used and returned: keep it in the training state, starting from 0. No
-    gradient flows through a. It assumes that image i depends on w i alone; otherwise J is that of
-    all images together. StyleGAN2 weighs the penalty by 2.
+    gradient flows through a: in the code of StyleGAN2 and StyleGAN2-ADA the gradient also flows
+    through the (1 − decay) share of this batch's mean in a, which changes it by a hundredth. It
+    assumes that image i depends on w i alone; otherwise J is that of all images together.
+    StyleGAN2 weighs the penalty by 2.
 
     $$
     (\| J^\top y \|_2 - a)^2, \qquad
@@ -347,12 +363,15 @@ def path_length(
       The penalty, the lengths, and a after the step, the global batch's.
 
     Raises:
-      ValueError: where `generate` does not return [B, H, W, C], or there is another number of keys.
+      ValueError: where w is of integers, `generate` does not return [B, H, W, C], or there is
+        another number of keys.
 
     References:
       Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (2020),
       arXiv:1912.04958, eq. 4.
     """
+
+    numerics.check_floats(w=w)
 
     def projection(w: Array) -> Array:
         images = generate(w)

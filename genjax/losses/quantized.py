@@ -78,12 +78,13 @@ def vector_quantize(z: Array, vectors: Array) -> Quantized:
       Codes like z, indices [B, ...], and the two losses, each [B].
 
     Raises:
-      ValueError: where the shapes do not fit.
+      ValueError: where z is of integers, or the shapes do not fit.
 
     References:
       van den Oord, Vinyals & Kavukcuoglu, "Neural Discrete Representation Learning" (2017),
       arXiv:1711.00937, eq. 2 and 3.
     """
+    numerics.check_floats(z=z)
     if vectors.ndim != 2 or z.ndim < 2 or z.shape[-1] != vectors.shape[-1]:
         raise ValueError(
             f"give z [B, ..., D] and vectors [K, D]: z has {z.shape}, vectors have {vectors.shape}"
@@ -189,7 +190,11 @@ def perplexity(indices: Array, size: int, *, axis_name: str | None = over_batch.
 
     Returns:
       A scalar in 1…K, in codes, of the global batch.
+
+    Raises:
+      TypeError: where `size` is traced.
     """
+    numerics.check_static(size=size)
     used = jnp.bincount(indices.reshape(-1), length=size) / indices.size
     p = over_batch.mean(used, axis_name)
     return jnp.exp(jnp.sum(jax.scipy.special.entr(p)))
@@ -216,12 +221,14 @@ def finite_scalar_quantize(z: Array, levels: Sequence[int]) -> Array:
       Codes like z, in −1…1: k/⌊L/2⌋ with k = −⌊L/2⌋ … ⌈L/2⌉ − 1.
 
     Raises:
-      ValueError: where there is not one level L ≥ 3 for each channel.
+      TypeError: where a level is traced.
+      ValueError: where z is of integers, or there is not one level L ≥ 3 for each channel.
 
     References:
       Mentzer et al., "Finite Scalar Quantization: VQ-VAE Made Simple" (2023), arXiv:2309.15505,
       appendix A.1.
     """
+    numerics.check_floats(z=z)
     _same_width(z, levels)
     # A thousandth more than the outermost level, so that tanh reaches it.
     halves = [0.5 * (L - 1) * 1.001 for L in levels]
@@ -251,6 +258,7 @@ def finite_scalar_indices(codes: Array, levels: Sequence[int]) -> Array:
       [B, ...], integers in 0…ΠL − 1.
 
     Raises:
+      TypeError: where a level is traced.
       ValueError: where there is not one level L ≥ 3 for each channel, or where ΠL passes 2³¹.
 
     References:
@@ -286,6 +294,7 @@ def finite_scalar_codes(indices: Array, levels: Sequence[int]) -> Array:
 
 
 def _same_width(z: Array, levels: Sequence[int]) -> None:
+    numerics.check_static(**{f"levels[{i}]": level for i, level in enumerate(levels)})
     if z.shape[-1] != len(levels) or min(levels) < 3:
         raise ValueError(
             f"give one level L ≥ 3 for each channel of z: z has {z.shape}, levels are "

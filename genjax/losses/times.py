@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax import keys, over_batch
+from genjax.numerics import check_has, check_static
 
 
 def _normal_density(value: Array, mean: float, std: float) -> Array:
@@ -46,7 +47,10 @@ class Uniform:
         Raises:
           ValueError: for a batch of keys of another length than n.
         """
-        return self.low + (self.high - self.low) * keys.uniform_times(key, n)
+        t = self.low + (self.high - self.low) * keys.uniform_times(key, n)
+        # The sum rounds to an end where the spacing of floats there is wider than that of draws.
+        low, high = (jnp.asarray(end, t.dtype) for end in (self.low, self.high))
+        return jnp.clip(t, jnp.nextafter(low, high), jnp.nextafter(high, low))
 
     def density(self, t: Array) -> Array:
         """The probability density of a time.
@@ -236,8 +240,10 @@ class LogNormal:
           t, [n].
 
         Raises:
+          TypeError: where the schedule is a class or a name in place of an object.
           ValueError: for a batch of keys of another length than n.
         """
+        check_has("time log_snr", "schedules.EDM()", schedule=self.schedule)
         log_ratio = self.mean + self.std * keys.normal(key, (n,), jnp.float32)
         return self.schedule.time(-2 * log_ratio)
 
@@ -276,10 +282,14 @@ def loss_history(steps: int, kept: int = 10) -> LossHistory:
     Returns:
       A history without losses.
 
+    Raises:
+      TypeError: where an argument is traced.
+
     References:
       Nichol & Dhariwal, "Improved Denoising Diffusion Probabilistic Models" (2021),
         arXiv:2102.09672, section 3.3.
     """
+    check_static(steps=steps, kept=kept)
     return LossHistory(jnp.zeros((steps, kept)), jnp.zeros(steps, jnp.int32))
 
 

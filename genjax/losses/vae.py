@@ -69,12 +69,22 @@ def elbo(
     Returns:
       The parts, each [B], nats per image.
 
+    Raises:
+      ValueError: where the shapes of mean and log_var differ, there is another number of keys, or a
+        part is not [B].
+
     References:
       Kingma & Welling, "Auto-Encoding Variational Bayes" (2014), arXiv:1312.6114, eq. 3.
     """
     mean, log_var = encode(x)
     z = reparameterize(mean, log_var, key)
-    return Elbo(nll(decode(z), x), (kl or gaussian_kl)(mean, log_var))
+    parts = Elbo(nll(decode(z), x), (kl or gaussian_kl)(mean, log_var))
+    if not parts.nll.shape == parts.kl.shape == x.shape[:1]:
+        raise ValueError(
+            f"give a batch x [B, ...], and nll and kl that return [B]: {parts.nll.shape} and "
+            f"{parts.kl.shape} for x {x.shape}"
+        )
+    return parts
 
 
 def reparameterize(mean: Array, log_var: Array, key: Array) -> Array:
@@ -93,12 +103,13 @@ def reparameterize(mean: Array, log_var: Array, key: Array) -> Array:
       z, in the shape and dtype of `mean`.
 
     Raises:
-      ValueError: where the shapes of `mean` and `log_var` differ, or there is another number of
-        keys.
+      ValueError: where `mean` is of integers, the shapes of `mean` and `log_var` differ, or there
+        is another number of keys.
 
     References:
       Kingma & Welling, "Auto-Encoding Variational Bayes" (2014), arXiv:1312.6114, section 2.4.
     """
+    numerics.check_floats(mean=mean)
     numerics.check_same_shape(mean=mean, log_var=log_var)
     noise = keys.normal(key, mean.shape)
     std = numerics.exp_with_tangent(0.5 * numerics.widen(log_var))

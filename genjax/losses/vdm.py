@@ -10,7 +10,15 @@ from jax import Array
 
 from genjax import keys
 from genjax.keys import uniform_times
-from genjax.numerics import expand, kl_to_standard_normal, sum_per_example, widen
+from genjax.numerics import (
+    check_has,
+    check_images,
+    check_prediction,
+    expand,
+    kl_to_standard_normal,
+    sum_per_example,
+    widen,
+)
 
 
 class DiffusionElbo(NamedTuple):
@@ -121,11 +129,16 @@ def diffusion_elbo(
       Each part [B], in nats per image.
 
     Raises:
-      ValueError: where the times are not [B], or the prediction is not of x's shape.
+      TypeError: where an argument is a class or a name in place of an object.
+      ValueError: where x is of integers, the times are not [B] or not in 0..1, or the prediction is
+        not of x's shape.
 
     References:
       Kingma et al., "Variational Diffusion Models" (2021), arXiv:2107.00630, sections 3 to 5.
     """
+    check_images(x=x)
+    check_has("alpha sigma log_snr", "schedules.LinearLogSNR()", schedule=schedule)
+    check_has("to_noise", "predictions.noise", target=target)
     time_key, first_key, noise_key = keys.split(key, 3, x.shape[0])
     clean = widen(x)
     start, end = jnp.zeros((), clean.dtype), jnp.ones((), clean.dtype)
@@ -148,7 +161,6 @@ def diffusion_elbo(
     eps = keys.normal(noise_key, x.shape, clean.dtype)
     z = expand(alpha, x) * clean + expand(sigma, x) * eps
     prediction = predict(z.astype(x.dtype), t)
-    if prediction.shape != x.shape:
-        raise ValueError(f"predict must return x's shape {x.shape}, got {prediction.shape}")
+    check_prediction(prediction, x)
     error = eps - target.to_noise(prediction, z, alpha, sigma)
     return DiffusionElbo(prior, 0.5 * rate * sum_per_example(error**2), reconstruction)

@@ -10,7 +10,17 @@ from jax import Array
 from jax.scipy.special import log_ndtr
 
 from genjax import keys
-from genjax.numerics import expand, kl_to_standard_normal, sum_per_example, widen
+from genjax.numerics import (
+    check_has,
+    check_images,
+    check_prediction,
+    check_static,
+    expand,
+    is_traced,
+    kl_to_standard_normal,
+    sum_per_example,
+    widen,
+)
 
 
 class Bound(NamedTuple):
@@ -212,9 +222,15 @@ def prior(x: Array, *, schedule: Any) -> Array:
     Returns:
       [B], in nats per image.
 
+    Raises:
+      TypeError: where `schedule` is a class or a name in place of an object.
+      ValueError: where x is of integers.
+
     References:
       Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, eq. 5.
     """
+    check_images(x=x)
+    check_has("alpha sigma", "discrete_schedules.DiscreteLinear()", schedule=schedule)
     x = widen(x)
     end = jnp.ones((), x.dtype)
     return sum_per_example(kl_to_standard_normal(schedule.alpha(end) * x, schedule.sigma(end)))
@@ -230,11 +246,20 @@ class _Step(NamedTuple):
     z: Array
 
 
-def _diffuse(x: Array, key: Array, step: Array, schedule: Any, steps: int) -> _Step:
-    if steps < 2:
+def _diffuse(x: Array, key: Array, step: Array, schedule: Any, target: Any, steps: int) -> _Step:
+    check_images(x=x)
+    check_has("alpha sigma", "discrete_schedules.DiscreteLinear()", schedule=schedule)
+    check_has("of to_data", "predictions.noise", target=target)
+    if not is_traced(steps) and steps < 2:
         raise ValueError(f"the bound by parts needs at least 2 steps, got {steps}")
     if step.shape != x.shape[:1]:
         raise ValueError(f"step must be [B]: got {step.shape} for x {x.shape}")
+    if not jnp.issubdtype(step.dtype, jnp.integer):
+        raise ValueError(f"step must be integers in 1..steps, not times: got {step.dtype}")
+    if not is_traced(step, steps):
+        with jax.ensure_compile_time_eval():
+            if bool(((step < 1) | (step > steps)).any()):
+                raise ValueError(f"step must be integers in 1..{steps}, got {step}")
     x = widen(x)
     eps = keys.normal(key, x.shape, x.dtype)
     t = (step / steps).astype(x.dtype)
@@ -247,8 +272,7 @@ def _call(
 ) -> tuple[Array, Array | None]:
     output = predict(at.z.astype(dtype), at.t)
     prediction, fraction = output if isinstance(output, tuple) else (output, None)
-    if prediction.shape != at.x.shape:
-        raise ValueError(f"predict must return x's shape {at.x.shape}, got {prediction.shape}")
+    check_prediction(prediction, at.x)
     if fraction is None and variance is learned:
         raise ValueError("a learned variance needs predict(z, t) -> (prediction, fraction)")
     return prediction, fraction
@@ -270,6 +294,8 @@ def _term(
     alpha, sigma = schedule.alpha(at.t), schedule.sigma(at.t)
     estimate = target.to_data(prediction, at.z, alpha, sigma)
     if clip is not None:
+        if not isinstance(clip, tuple | list | jax.Array) or len(clip) != 2:
+            raise TypeError(f"clip must be (low, high) or None, not {clip!r}")
         estimate = jnp.clip(estimate, *clip)
     # The first step has no posterior of its own and borrows the second's.
     later = jnp.maximum(at.step, 2)
@@ -286,7 +312,9 @@ def _term(
     ratio = log_small - log_var
     kl = 0.5 * sum_per_example(jnp.expm1(ratio) - ratio + difference**2 * jnp.exp(-log_var))
     log_var = jnp.broadcast_to(log_var, x.shape)
-    return jnp.where(at.step == 1, sum_per_example(decoder(x, estimate, log_var)), kl)
+    value = jnp.where(at.step == 1, sum_per_example(decoder(x, estimate, log_var)), kl)
+    # A traced step outside cannot raise.
+    return jnp.where((at.step < 1) | (at.step > steps), jnp.nan, value)
 
 
 def term(
@@ -326,16 +354,19 @@ def term(
       clip: (low, high) for the estimate of x, as Ho et al. do at test time; None for none.
 
     Returns:
-      [B], in nats per image: L_0 where step is 1, else L_{step-1}.
+      [B], in nats per image: L_0 where step is 1, else L_{step-1}; NaN where a traced step lies
+      outside 1..steps.
 
     Raises:
-      ValueError: for less than 2 steps, where `step` is not [B], where the prediction is not of
-        x's shape, or where `learned` gets no fraction.
+      TypeError: where an argument is a class, a name or a flag in place of what it has to be.
+      ValueError: where x is of integers, for less than 2 steps, where `step` is not [B] or no
+        integers in 1..steps, where the prediction is not of x's shape, or where `learned` gets no
+        fraction.
 
     References:
       Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, eq. 5.
     """
-    at = _diffuse(x, key, jnp.asarray(step), schedule, steps)
+    at = _diffuse(x, key, jnp.asarray(step), schedule, target, steps)
     prediction, fraction = _call(predict, at, x.dtype, variance)
     return _term(prediction, fraction, at, schedule, target, steps, variance, decoder, clip)
 
@@ -377,12 +408,15 @@ def bound(
       Each part [B], in nats per image.
 
     Raises:
-      ValueError: for less than 2 steps, where the prediction is not of x's shape, or where
-        `learned` gets no fraction.
+      TypeError: where an argument is a class, a name or a flag in place of what it has to be, or
+        `steps` is traced.
+      ValueError: where x is of integers, for less than 2 steps, where the prediction is not of x's
+        shape, or where `learned` gets no fraction.
 
     References:
       Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, eq. 5.
     """
+    check_static(steps=steps)
 
     def at(step: int | Array) -> Array:
         return term(
@@ -445,14 +479,16 @@ def hybrid(
       [B].
 
     Raises:
-      ValueError: for less than 2 steps, where `step` is not [B], where the prediction is not of
-        x's shape, or where `learned` gets no fraction.
+      TypeError: where an argument is a class or a name in place of an object.
+      ValueError: where x is of integers, for less than 2 steps, where `step` is not [B] or no
+        integers in 1..steps, where the prediction is not of x's shape, or where `learned` gets no
+        fraction.
 
     References:
       Nichol & Dhariwal, "Improved Denoising Diffusion Probabilistic Models" (2021),
         arXiv:2102.09672, eq. 16.
     """
-    at = _diffuse(x, key, jnp.asarray(step), schedule, steps)
+    at = _diffuse(x, key, jnp.asarray(step), schedule, target, steps)
     prediction, fraction = _call(predict, at, x.dtype, variance)
     wanted = target.of(at.x, at.eps, schedule.alpha(at.t), schedule.sigma(at.t))
     simple = sum_per_example((wanted - prediction) ** 2)

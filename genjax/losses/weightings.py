@@ -4,13 +4,28 @@ Every weight here multiplies the squared error of the *noise* prediction, unless
 `convert` makes the weight on another prediction that gives the same loss.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from genjax.numerics import math_of
+
+# Far enough for the limit in float32, near enough for the squares of α and σ.
+_FAR = 40.0
+
+
+def _with_limits(value: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """A function of λ that is taken to its limit where it is 0·∞ at λ = ±∞."""
+
+    def limited(log_snr: Array) -> Array:
+        direct = value(log_snr)
+        undefined = jnp.isinf(log_snr) & jnp.isnan(direct)
+        return jnp.where(undefined, value(jnp.clip(log_snr, -_FAR, _FAR)), direct)
+
+    return limited
 
 
 def simple(log_snr: Array) -> Array:
@@ -73,8 +88,8 @@ def weighted_elbo(weight: Callable[[Array], Array], schedule: Any) -> Callable[[
       Kingma & Gao, "Understanding Diffusion Objectives as the ELBO with Simple Data Augmentation"
         (2023), arXiv:2303.00848.
     """
-    return lambda log_snr: (
-        weight(log_snr) * -0.5 * schedule.log_snr_derivative(schedule.time(log_snr))
+    return _with_limits(
+        lambda log_snr: weight(log_snr) * -0.5 * schedule.log_snr_derivative(schedule.time(log_snr))
     )
 
 
@@ -102,7 +117,7 @@ def likelihood(schedule: Any) -> Callable[[Array], Array]:
         t = schedule.time(log_snr)
         return -0.5 * schedule.log_snr_derivative(t) * schedule.sigma(t) ** 2
 
-    return weight
+    return _with_limits(weight)
 
 
 def min_snr(gamma: float = 5.0) -> Callable[[Array], Array]:
@@ -124,7 +139,7 @@ def min_snr(gamma: float = 5.0) -> Callable[[Array], Array]:
       Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy" (2023),
         arXiv:2303.09556.
     """
-    return lambda log_snr: jnp.exp(jnp.minimum(0.0, math.log(gamma) - log_snr))
+    return lambda log_snr: jnp.exp(jnp.minimum(0.0, math_of(gamma).log(gamma) - log_snr))
 
 
 def p2(gamma: float = 1.0, k: float = 1.0) -> Callable[[Array], Array]:
@@ -144,7 +159,7 @@ def p2(gamma: float = 1.0, k: float = 1.0) -> Callable[[Array], Array]:
     References:
       Choi et al., "Perception Prioritized Training of Diffusion Models" (2022), arXiv:2204.00227.
     """
-    return lambda log_snr: jnp.exp(-gamma * jnp.logaddexp(math.log(k), log_snr))
+    return lambda log_snr: jnp.exp(-gamma * jnp.logaddexp(math_of(k).log(k), log_snr))
 
 
 def edm(data_std: float = 0.5) -> Callable[[Array], Array]:
@@ -210,21 +225,28 @@ def convert(
         and score.
 
     Returns:
-      λ -> w on `target`.
+      λ -> w on `target`; at λ = ±∞ the limit, where there is one.
 
     References:
       Kingma & Gao, "Understanding Diffusion Objectives as the ELBO with Simple Data Augmentation"
         (2023), arXiv:2303.00848.
     """
 
+    def scales(log_snr: Array) -> tuple[Array, Array]:
+        alpha = jnp.exp(-0.5 * jax.nn.softplus(-log_snr))
+        sigma = jnp.exp(-0.5 * jax.nn.softplus(log_snr))
+        return alpha, sigma
+
     def converted(log_snr: Array) -> Array:
-        if schedule is None:
-            alpha = jnp.exp(-0.5 * jax.nn.softplus(-log_snr))
-            sigma = jnp.exp(-0.5 * jax.nn.softplus(log_snr))
-        else:
+        alpha, sigma = scales(log_snr)
+        if schedule is not None:
             t = schedule.time(log_snr)
-            alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+            near_alpha, near_sigma = schedule.alpha(t), schedule.sigma(t)
+            # A time so near 0 or 1 is rounded: of the schedule take α² + σ² alone.
+            far, radius = jnp.abs(log_snr) >= _FAR, jnp.hypot(near_alpha, near_sigma)
+            alpha = jnp.where(far, radius * alpha, near_alpha)
+            sigma = jnp.where(far, radius * sigma, near_sigma)
         ratio = source.error_scale(alpha, sigma) / target.error_scale(alpha, sigma)
         return weight(log_snr) * ratio
 
-    return converted
+    return _with_limits(converted)

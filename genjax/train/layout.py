@@ -25,7 +25,7 @@ class CompiledSteps:
     of the batches.
 
     Attributes:
-      function: jitted; takes `dataset` as its fourth argument.
+      function: jitted; takes (`dataset`,) as its fourth argument.
       dataset: arrays [N, ...] on the devices that batches are indices into, or None.
     """
 
@@ -45,7 +45,7 @@ class CompiledSteps:
         Returns:
           The state after the steps, and {metric: [n]}.
         """
-        return self.function(state, key, batches, self.dataset)
+        return self.function(state, key, batches, (self.dataset,))
 
     def prepare(self, state: TrainState, key: jax.Array, batches: Any) -> None:
         """Compiles ahead; a call with arrays of these shapes does not compile again.
@@ -55,7 +55,7 @@ class CompiledSteps:
           key: of the train steps.
           batches: as `Layout.feed` returns them.
         """
-        self.function.lower(state, key, batches, self.dataset).compile()
+        self.function.lower(state, key, batches, (self.dataset,)).compile()
 
 
 class Layout(Protocol):
@@ -136,8 +136,10 @@ class Layout(Protocol):
 
 def _scanned(step: Step, scan_steps: int) -> Callable[..., tuple[TrainState, StepMetrics]]:
     def steps(
-        state: TrainState, key: jax.Array, batches: Any, dataset: Any
+        state: TrainState, key: jax.Array, batches: Any, held: tuple[Any]
     ) -> tuple[TrainState, StepMetrics]:
+        (dataset,) = held
+
         def one(state: TrainState, batch: Any) -> tuple[TrainState, StepMetrics]:
             if dataset is not None:
                 batch = jax.tree.map(lambda x: x[batch], dataset)
@@ -227,7 +229,9 @@ class DataParallel(Layout):
         steps = jax.pmap(
             _scanned(step, scan_steps),
             axis_name=DATA_AXIS,
-            in_axes=(None, None, 0, None),
+            # A tuple inside: pmap takes a flat one for the axes of the arrays, and not of the
+            # arguments, where a small state makes the numbers of the two equal.
+            in_axes=(None, None, 0, (None,)),
             out_axes=(None, None),
             donate_argnums=0,
             devices=None if self.devices is None else _first_of_each_process(self.devices),

@@ -47,7 +47,10 @@ def test_grids_decrease_to_the_data_within_the_schedule(schedule, grid):
     assert bool((times <= 1).all())
     assert times[-1] == 0
     # EDM's own lowest level is its time 0: the last step is then from there to clean data.
-    assert bool((jnp.diff(times[:-1]) < 0).all())
+    assert bool((jnp.diff(times) < 0).all())
+    if schedule.sigma(0.0) > 0 and grid is steps.karras:
+        low = max(0.002, float(schedule.sigma(0.0) / schedule.alpha(0.0)))
+        np.testing.assert_allclose(schedule.sigma(times[-2]), low, rtol=1e-3)
     assert bool(jnp.isfinite(schedule.log_snr(times[:-1])).all())
 
 

@@ -94,5 +94,5 @@ def test_noise_is_keyed_per_image_and_float_images_raise():
     np.testing.assert_array_equal(bits[1:], dequantized_bits_per_dim(gaussian, image[1:], keys[1:]))
     with pytest.raises(ValueError, match="integers 0 … 255"):
         dequantized_bits_per_dim(gaussian, image / 255, keys)
-    with pytest.raises(ValueError, match="one key, or one per image"):
+    with pytest.raises(ValueError, match="one key, or one per example"):
         dequantized_bits_per_dim(gaussian, image, keys[:2])

@@ -257,3 +257,35 @@ def test_invalid_arguments_raise_with_one_line(x):
             exact, exact, x, jax.random.key(0), schedule=SCHEDULE,
             times=(jnp.zeros(3), jnp.ones(512)),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("target", [predictions.flow, predictions.velocity, predictions.data])
+def test_heun_starts_from_pure_noise(target):
+    # dz/dt = z/10 by two slopes: 1 at t = 1, 0.99 at t = 0.9.
+    schedule = schedules.RectifiedFlow()
+
+    def predict(z, t):
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        data = predictions.flow.to_data(0.1 * z, z, alpha, sigma)
+        return target.of(data, data + 0.1 * z, alpha, sigma)
+
+    solve = consistency.heun_step(predict, schedule=schedule, target=target)
+    t, s = jnp.array([1.0, 0.5]), jnp.array([0.9, 0.4])
+    found = solve(jnp.ones((2, 2)), t, s)
+    np.testing.assert_allclose(found[0], 1 - 0.05 * (0.1 + 0.099), rtol=1e-6)
+    # Where there is signal, the step is that in z/α and σ/α: the exact flow to third order.
+    np.testing.assert_allclose(found[1], np.exp(-0.01), rtol=1e-3)
+    gradient = jax.grad(lambda z: solve(z, t, s).sum())(jnp.ones((2, 2)))
+    assert bool(jnp.isfinite(gradient).all())
+
+
+def test_distillation_over_uniform_pairs_is_finite_on_a_schedule_that_ends_without_signal():
+    schedule = schedules.RectifiedFlow()
+    solve = consistency.heun_step(lambda z, t: 0.1 * z, schedule=schedule, target=predictions.flow)
+    x = jax.random.normal(jax.random.key(0), (64, 2))
+    pairs = consistency.uniform_pairs(2)
+    assert (pairs(jax.random.split(jax.random.key(1), 2)[0], 64)[1] == 1).any()
+    loss = consistency.distillation(
+        lambda z, t: z, lambda z, t: z, solve, x, jax.random.key(1), schedule=schedule, times=pairs
+    )
+    assert bool(jnp.isfinite(loss).all())

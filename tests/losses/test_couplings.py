@@ -134,3 +134,27 @@ def test_an_axis_of_another_name_couples_each_share_on_its_own(name):
     apart = [couple(*v) for v in zip(x, eps, key, strict=True)]
     by_axis = jax.vmap(couple, axis_name="model")(x, eps, key)
     np.testing.assert_array_equal(by_axis, jnp.stack(apart))
+
+
+def test_the_plan_of_a_hard_batch_converges_and_tells_its_residual():
+    # 0.05 is far below the differences of costs, of some 16: 100 updates leave one noise that
+    # serves more than ten times as often as it should.
+    key = jax.random.key(0)
+    x = jax.random.uniform(key, (128, 3072))
+    eps = jax.random.normal(jax.random.key(1), x.shape)
+    plan = jax.jit(couplings.entropic_plan)
+    early = plan(x, eps, 0.05, 100)
+    assert early.residual > 10
+    done = plan(x, eps, 0.05)
+    np.testing.assert_allclose(jnp.exp(done.log_plan).sum(1), 1, rtol=1e-5)
+    # The tolerance, and float32's rounding of logarithms of some 1,000.
+    np.testing.assert_allclose(jnp.exp(done.log_plan).sum(0), 1, atol=1.1e-2)
+    for found in (early, done):
+        sums = np.exp(np.float64(found.log_plan)).sum(0)
+        np.testing.assert_allclose(found.residual, np.abs(sums - 1).max(), rtol=1e-3)
+
+
+def test_a_smaller_tolerance_takes_a_plan_closer_to_doubly_stochastic():
+    x, eps = jax.random.normal(jax.random.key(0), (2, 8, 2))
+    loose, tight = (couplings.entropic_plan(x, eps, 0.3, tolerance=t) for t in (0.5, 1e-5))
+    assert tight.residual <= 2e-5 < loose.residual <= 0.5

@@ -216,3 +216,16 @@ def test_a_time_outside_is_recorded_at_the_nearest_step():
 def test_a_uniform_density_includes_its_ends_and_is_zero_outside():
     density = times.Uniform(0.25, 0.75).density(jnp.array([0.2, 0.25, 0.5, 0.75, 0.8]))
     np.testing.assert_array_equal(density, [0, 2, 2, 2, 0])
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 1.0), (0.25, 0.75), (0.0, 1.0), (1e-5, 1.0)])
+@pytest.mark.parametrize("draw", [0.0, 1.0 - 2.0**-23])
+def test_uniform_times_never_reach_an_end(low, high, draw, monkeypatch):
+    # The least and the greatest of the numbers that jax.random.uniform draws.
+    monkeypatch.setattr(
+        jax.random, "uniform", lambda key, shape, dtype: jnp.full(shape, draw, dtype)
+    )
+    t = times.Uniform(low, high)(jax.random.key(0), 3)
+    assert bool((t > jnp.float32(low)).all())
+    assert bool((t < jnp.float32(high)).all())
+    np.testing.assert_allclose(t, low + (high - low) * draw, atol=2e-7)  # it is still that draw

@@ -106,3 +106,35 @@ def test_vlb_of_gaussian_data_is_the_same_integral_for_every_schedule(kind, boun
     exact = 0.5 * np.log((1 + variance * np.exp(bounds[0])) / (1 + variance * np.exp(bounds[1])))
     # The midpoint rule at the cosine's steep ends.
     np.testing.assert_allclose(integral, exact, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [None, schedules.RectifiedFlow(), schedules.VP(), schedules.Cosine(np.inf, -np.inf)],
+    ids=["circle", "flow", "vp", "cosine"],
+)
+def test_a_converted_weight_has_its_limit_at_both_ends(schedule):
+    noise, data, score = predictions.noise, predictions.data, predictions.score
+    # At λ = ∞ and −∞: min(SNR, 5) on data, and with σ² and 1 in place of it on and from the score.
+    for weight, source, target, expected in (
+        (weightings.min_snr(5.0), noise, data, (5, 0)),
+        (weightings.min_snr(5.0), noise, score, (0, 1)),
+        (weightings.min_snr(5.0), score, noise, (5, 1)),
+        (weightings.edm(0.5), noise, data, (np.inf, 4)),
+        (weightings.simple, noise, data, (np.inf, 0)),
+    ):
+        converted = weightings.convert(weight, source=source, target=target, schedule=schedule)
+        found = converted(jnp.array([np.inf, -np.inf]))
+        # λ = 40 stands for ∞, and float32's e^40 has an error of 40 units in the last place.
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8)
+
+
+def test_elbo_weights_have_their_limit_at_clean_data():
+    # −½ dλ/dt e^−λ at t = 0: t of a rectified flow, β(0)/2 of VP.
+    infinite = jnp.array([np.inf])
+    for schedule, expected in ((schedules.RectifiedFlow(), 0), (schedules.VP(), 0.05)):
+        for weight in (
+            weightings.likelihood(schedule),
+            weightings.weighted_elbo(weightings.sigmoid(0.0), schedule),
+        ):
+            np.testing.assert_allclose(weight(infinite), expected, rtol=1e-5, atol=1e-8)

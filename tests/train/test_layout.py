@@ -6,10 +6,11 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from genjax.train.game import initial_state
-from genjax.train.keys import example_keys
+from genjax.train.game import Aux, Player, initial_state
+from genjax.train.keys import example_keys, step_key
 from genjax.train.layout import DataParallel, FullySharded, LayoutError, check
 from tests.families import BATCH, FAMILIES, SPEC, initial
 
@@ -143,3 +144,25 @@ def test_noise_is_keyed_by_the_global_index_of_an_example():
         axis_name="data",
     )(jnp.zeros((4, 2)))
     np.testing.assert_array_equal(shared.reshape(8, -1), jax.random.key_data(keys))
+
+
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("parameters", [1, 2])
+def test_a_state_of_two_arrays_takes_the_same_step_on_two_devices(parameters, raw):
+    # With plain SGD and one parameter the step's arguments are as many arrays as arguments.
+    def loss(params, state, keys, batch):
+        error = sum(params["p"].values()) - batch["x"] - jax.vmap(jax.random.normal)(keys)
+        return jnp.mean(error**2), Aux()
+
+    game = {"p": Player(loss, optax.sgd(0.1))}
+    start = {"p": {str(i): np.zeros((), np.float32) for i in range(parameters)}}
+    key = jax.random.PRNGKey(1) if raw else jax.random.key(1)
+    x = np.arange(4, dtype=np.float32)[None]
+    ends = []
+    for layout in (FullySharded(1), DataParallel(1), DataParallel(2)):
+        state = layout.place(initial_state(game, start, {}))
+        state, _ = layout.compile(game)(state, key, layout.feed({"x": x}))
+        ends.append(float(state.params["p"]["0"]))
+    noise = jax.vmap(jax.random.normal)(example_keys(step_key(key, 0), 0, 4, None))
+    # 0 − 0.1 · d/dw of mean (w − x − noise)², rounded in float32.
+    np.testing.assert_allclose(ends, 0.2 * (x[0] + noise).mean(), rtol=1e-6)
