@@ -13,7 +13,8 @@ import yaml
 from safetensors import safe_open
 
 from experiments import dcgan_fashion, vae_fashion
-from genjax.cli.main import _parse, main
+from genjax.cli.main import main
+from genjax.cli.parsing import parse
 from genjax.errors import ConfigError
 from genjax.files import read_rows
 from genjax.run import export as exporting
@@ -140,7 +141,7 @@ def test_the_train_command_of_the_card_reproduces_the_settings(module, changes):
     }
     config = dataclasses.replace(default, **nested)
     words = shlex.split(model_card.train_flags(config, default))
-    assert _parse(module.Config, words, default=default) == config
+    assert parse(module.Config, words, default=default) == config
 
 
 def test_an_existing_folder_is_not_overwritten(run, tmp_path, command):
