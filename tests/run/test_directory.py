@@ -34,7 +34,7 @@ NAN = float("nan")
 LAYER = nn.Dense(4)
 
 
-def family():
+def family(side=2):
     def init(key, before):
         return {"net": LAYER.init(key, jnp.zeros((1, 2)))}, {}
 
@@ -44,7 +44,7 @@ def family():
         return jnp.mean((LAYER.apply(params["net"], noise) - x) ** 2), Aux()
 
     def generate(state, keys, z, label):
-        return jnp.zeros((len(z), 2, 2, 1))
+        return jnp.zeros((len(z), side, side, 1))
 
     return run.Family({"net": Player(loss, optax.adam(1e-2))}, init, generate, latent=(2,))
 
@@ -53,9 +53,9 @@ FAMILY = family()
 IMAGES = data.from_arrays(np.random.default_rng(0).integers(0, 256, (40, 2, 2, 1), np.uint8))
 
 
-def trained(directory, steps=2, images=IMAGES, **more):
+def trained(directory, steps=2, images=IMAGES, made=FAMILY, **more):
     how = {"batch": 8, "every": 1, "samples": 4, "devices": 1, "scan_steps": 1, **more}
-    return run.train(FAMILY, images, run.Settings(steps, dir=str(directory), **how))
+    return run.train(made, images, run.Settings(steps, dir=str(directory), **how))
 
 
 @pytest.fixture(scope="module")
@@ -190,8 +190,9 @@ def test_a_folder_is_known_by_its_images_not_by_its_path(tmp_path, monkeypatch):
         Image.new("L", (2, 2), 255).save(path)
     with pytest.raises(ConfigError, match="the images are others"):
         trained(tmp_path / "run", images=data.folder("moved", size=2, channels=1))
+    larger = data.folder("images", size=3, channels=1)
     with pytest.raises(ConfigError, match=r"--data\.size was 2, now 3"):
-        trained(tmp_path / "run", images=data.folder("images", size=3, channels=1))
+        trained(tmp_path / "run", images=larger, made=family(3))
 
 
 def test_nan_is_nan_and_a_number_is_a_number():
