@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from genjax.run.config import load, parse
 from genjax.run.directory import run_directory, with_recorded_rules
 from genjax.run.family import Build, build_family
 from genjax.run.sampling import labels
-from genjax.train import processes
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,8 @@ class Experiment:
             config.check(spec)  # a run that is there was checked by its own version
         family, _ = build_family(self.build, config, spec, "these settings describe")
         training.train_in(directory, self.name, config, family, images)
-        if processes.is_main_process():
-            curves = shlex.quote(str(directory / "tensorboard"))
-            print(f"curves: pip install tensorboard && tensorboard --logdir {curves}")
+        curves = shlex.quote(str(directory / "tensorboard"))
+        logger.info("curves: pip install tensorboard && tensorboard --logdir %s", curves)
 
     def open(
         self,

@@ -164,6 +164,9 @@ def test_a_closed_terminal_ends_no_run(monkeypatch):
 
         flush = write
 
+        def isatty(self):
+            return False
+
     monkeypatch.setattr(sys, "stdout", Closed())
     monkeypatch.setattr(sys, "stderr", Closed())
     with startup.printed_log():

@@ -108,7 +108,7 @@ def test_classes_are_drawn_by_name_from_a_run_and_its_export(folder, tmp_path, c
         ("7", "--label 7 is not a class of this run: 0 to 3"),
         ("-1", "--label -1 is not a class"),
         ("1" * 5000, "is not a class"),
-        ("", "is not a class"),
+        ("", "--label is empty"),
     ):
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:

@@ -11,6 +11,7 @@ import pytest
 from genjax import data
 from genjax.errors import ConfigError
 from genjax.run import Family, RestoredRun
+from genjax.run.family import untrained_state
 from genjax.run.sampling import CHUNK, Sampler, labels, linear, spherical
 
 SYSTEM = Family(
@@ -65,7 +66,7 @@ def test_interpolation_needs_two_held_out_images_per_pair():
     pixels = np.zeros((6, 1, 1, 1), np.uint8)
     family = replace(SYSTEM, encode=lambda state, images: jnp.zeros((len(images), 3)), classes=None)
     images = data.Dataset(data.DataSettings(), {"test": data.images_from_arrays(pixels)})
-    run = RestoredRun(Path("any"), family, {}, None, images)
+    run = RestoredRun(Path("any"), family, {}, untrained_state(family, KEY), images)
     assert run.interpolate(3, 2).shape == (6, 1, 1, 3)
     with pytest.raises(ConfigError, match="--pairs 4 takes 8 held-out images, and there are 6"):
         run.interpolate(4, 2)
