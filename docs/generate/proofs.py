@@ -20,7 +20,10 @@ SHARED = {
     "losses/test_over_devices.py": (
         *("beta_tc", "gan", "info_vae", "likelihoods", "penalties", "quantized", "vae"),
     ),
+    "losses/test_argument_checks.py": (),
+    "losses/test_nnx_networks.py": ("penalties",),
     "losses/test_paper_defaults.py": (),
+    "diffusion/test_coupled_pairs.py": ("likelihood", "samplers"),
     "diffusion/test_diffusion_paper_defaults.py": (),
     "diffusion/test_schedules.py": ("discrete_schedules",),
     "diffusion/test_sampler_contract.py": ("correctors", "multistep", "samplers"),

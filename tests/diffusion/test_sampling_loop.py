@@ -140,3 +140,29 @@ def test_a_traced_schedule_is_not_judged():
 
     scale = None
     jax.eval_shape(start, 0.5)
+
+
+@pytest.mark.parametrize("target", [predictions.noise, predictions.velocity, predictions.flow])
+def test_the_noise_in_clean_data_is_that_of_the_prediction(target):
+    x, eps = jnp.array([[0.5, -2.0]]), jnp.array([[1.5, 0.25]])
+    alpha, sigma = jnp.ones(()), jnp.zeros(())
+    prediction = target.of(x, eps, alpha, sigma)
+    found = sampling_loop.noise_in_data(target, prediction, x, alpha, sigma)
+    np.testing.assert_allclose(found, eps, rtol=1e-6)
+
+
+def test_data_determine_no_noise():
+    x, one = jnp.array([[0.5, -2.0]]), jnp.ones(())
+    found = sampling_loop.noise_in_data(predictions.data, x, x, one, 0 * one)
+    np.testing.assert_array_equal(found, jnp.zeros_like(x))
+
+
+def test_times_go_from_noise_to_data():
+    falling, flat = jnp.array([1.0, 0.5, 0.0]), jnp.array([1.0, 0.5, 0.5])
+    sampling_loop.check_order(falling, strict=True)
+    sampling_loop.check_order(flat)
+    sampling_loop.check_order(falling[::-1], encodes=True)
+    jax.jit(lambda t: sampling_loop.check_order(t, strict=True))(falling[::-1])
+    for times, strict in ((falling[::-1], False), (flat, True)):
+        with pytest.raises(ValueError, match="decrease from 1"):
+            sampling_loop.check_order(times, strict=strict)
