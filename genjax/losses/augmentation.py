@@ -15,7 +15,7 @@ Augment = Callable[[Array, Array], Array]  # (images [B, H, W, C], key) -> like 
 def _images(images: Array) -> Array:
     numerics.check_images(images=images)
     if images.ndim != 4:
-        raise ValueError(f"images must be [B, H, W, C], got {images.shape}: give a batch")
+        raise ValueError(f"images must be floats [B, H, W, C], got {images.shape}: give a batch")
     return images
 
 
