@@ -126,24 +126,13 @@ def check_floats(**arrays: Array) -> None:
 def check_images(**arrays: Array) -> None:
     """Checks that named arrays are batches of images as floats; all that take images call it.
 
-    The first axis is the batch, also under `jax.vmap`, where an array [H, W, C] of 1, 3 or 4
-    channels is taken for one image without a batch.
-
     Args:
-      **arrays: by the names that the message gives them.
+      **arrays: [B, ...], by the names that the message gives them.
 
     Raises:
       ValueError: where one holds integers, or has no axis for the batch.
     """
     check_floats(**arrays)
-    for name, a in arrays.items():
-        # No public name of JAX says that a value is mapped.
-        mapped = type(a).__name__ == "BatchTracer"
-        if mapped and len(a.shape) == 3 and a.shape[-1] in (1, 3, 4):
-            raise ValueError(
-                f"{name} {a.shape} under vmap is one image without a batch: give {name}[None], "
-                "or all images [B, H, W, C] without vmap"
-            )
 
 
 def check_prediction(prediction: Any, x: Array) -> None:

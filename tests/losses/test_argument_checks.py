@@ -198,14 +198,6 @@ ONE_IMAGE = [
 ]
 
 
-@pytest.mark.parametrize("name", ONE_IMAGE)
-def test_images_without_a_batch_under_vmap_raise(name):
-    with pytest.raises(ValueError, match=r"batch"):
-        jax.vmap(TAKES_IMAGES[name])(X)
-    # A batch of batches, as for an ensemble, is mapped.
-    jax.eval_shape(jax.vmap(TAKES_IMAGES[name]), X[None])
-
-
 # Options that may be traced, as functions of the option: the value is that of the Python number.
 TRACED = {
     "ddim eta": (0.5, lambda v: samplers.ddim(net, KEY, SHAPE, steps=GRID, eta=v, **NOISE)),

@@ -322,6 +322,6 @@ def test_invalid_arguments_raise_with_one_line():
     with pytest.raises(ValueError, match=r"\(3,\) for x \(4, 3, 2\)"):
         vlb.term(network, x, key, jnp.ones(3), steps=STEPS, **arguments)
     with pytest.raises(ValueError, match="at least 2 steps"):
-        vlb.term(network, x, key, jnp.ones(4), steps=1, **arguments)
+        vlb.term(network, x, key, jnp.ones(4, int), steps=1, **arguments)
     with pytest.raises(ValueError, match=r"\(prediction, fraction\)"):
-        vlb.hybrid(network, x, key, jnp.ones(4), steps=STEPS, **arguments)
+        vlb.hybrid(network, x, key, jnp.ones(4, int), steps=STEPS, **arguments)
