@@ -74,7 +74,14 @@ def flags(directory, own_sets, steps):
     ).split()
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+# Those whose commands are tested with another network as well.
+LONG = {"autoencoder_fashion conv", "vae_fashion conv"}
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(e, marks=pytest.mark.slow if e in LONG else ()) for e in EXPERIMENTS],
+)
 def test_an_experiment_trains_resumes_exactly_and_runs_all_commands(
     experiment, tmp_path, own_sets, monkeypatch, capsys
 ):
@@ -188,7 +195,10 @@ def score(experiment, config, directory, own_sets, name, steps, every):
     return read_rows(directory / "run" / "metrics.jsonl")[-1][f"test/{name}"]
 
 
-@pytest.mark.parametrize("experiment", LEARNT)
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(e, marks=pytest.mark.slow if e == "ddpm_fashion" else ()) for e in LEARNT],
+)
 def test_an_experiment_learns(experiment, tmp_path, own_sets):
     config, steps, name, bound = LEARNT[experiment]
     assert score(experiment, config, tmp_path, own_sets, name, steps, steps) < bound
