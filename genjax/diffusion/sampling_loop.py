@@ -119,7 +119,8 @@ class SamplingLoop:
     ) -> None:
         check_has("to_data", "predictions.noise", target=target)
         self.rows = rows(schedule, steps)
-        check_order(steps, strict=strict, encodes=encodes and start is not None)
+        self._from_data = encodes and start is not None
+        check_order(steps, strict=strict, encodes=self._from_data)
         _check_clip(clip)
         self._predict, self._target, self._clip = predict, target, clip
         self._key, self._shape, self._trajectory = key, tuple(shape), trajectory
@@ -178,13 +179,16 @@ class SamplingLoop:
 
         Returns:
           (x̂, ε̂) with z = α x̂ + σ ε̂, x̂ clipped; each [B, ...]. Where σ = 0, z is the data and
-          ε̂ that of the prediction, see `noise_in_data`.
+          ε̂ is 0, or in a loop that encodes that of the prediction, see `noise_in_data`.
         """
         data = self._to_data(prediction, z, row)
         data = self._clipped(jnp.where(row.sigma > 0, data, z / positive(row.alpha)))
-        implied = noise_in_data(self._target, prediction.astype(z.dtype), z, row.alpha, row.sigma)
-        noise = (z - row.alpha * data) / positive(row.sigma)
-        return data, jnp.where(row.sigma > 0, noise, implied)
+        implied: Array | int = 0
+        if self._from_data:  # times that fall never step away from σ = 0
+            args = prediction.astype(z.dtype), z, row.alpha, row.sigma
+            implied = noise_in_data(self._target, *args)
+        noise = jnp.where(row.sigma > 0, (z - row.alpha * data) / positive(row.sigma), implied)
+        return data, noise
 
     def _to_data(self, prediction: Array, z: Array, row: Row) -> Array:
         shape = getattr(prediction, "shape", type(prediction).__name__)
