@@ -56,12 +56,12 @@ class Experiment:
         directory = run_directory(self.name, config.run.dir)
         config = with_recorded_rules(config, directory)
         images = Dataset(config.data)
-        training.log_images(images)
+        summary = training.log_images(images)
         spec = images.spec
         if hasattr(config, "check") and not (directory / "config.json").exists():
             config.check(spec)  # a run that is there was checked by its own version
         family, _ = build_family(self.build, config, spec, "these settings describe")
-        training.train_in(directory, self.name, config, family, images)
+        training.train_in(directory, self.name, config, family, images, summary)
         curves = shlex.quote(str(directory / "tensorboard"))
         logger.info("curves: pip install tensorboard && tensorboard --logdir %s", curves)
 

@@ -60,9 +60,9 @@ def train(family: Family, images: Dataset, settings: Settings, *, name: str = ""
         raise ConfigError("give the run a directory, Settings(dir=…), or a name")
     join_processes(settings)
     directory = run_directory(name, settings.dir)
-    log_images(images)
+    summary = log_images(images)
     config = Config(settings, images.settings)
-    state = train_in(directory, name or directory.name, config, family, images)
+    state = train_in(directory, name or directory.name, config, family, images, summary)
     return RestoredRun(directory, family, load(directory / "config.json"), state, images)
 
 
@@ -90,11 +90,14 @@ def join_processes(settings: Settings) -> None:
         raise ConfigError("--run.coordinator, processes and process need --run.distributed")
 
 
-def log_images(images: Dataset) -> None:
+def log_images(images: Dataset) -> dict[str, Any]:
     """Logs what was understood of a data set; a mistake is cheap to see before training.
 
     Args:
       images: the data set.
+
+    Returns:
+      What was understood, as `data.describe` returns it.
     """
     summary = describe(images)
     skipped = dict.fromkeys((*images.train.skipped, *images.test.skipped))
@@ -106,10 +109,16 @@ def log_images(images: Dataset) -> None:
         logger.info("%s", line)
     for note in summary["notes"]:
         logger.warning("note: %s", note)
+    return summary
 
 
 def train_in(
-    directory: Path, name: str, config: Any, family: Family, images: Dataset
+    directory: Path,
+    name: str,
+    config: Any,
+    family: Family,
+    images: Dataset,
+    summary: dict[str, Any],
 ) -> TrainState:
     """Trains a family in a directory, or resumes there.
 
@@ -119,6 +128,7 @@ def train_in(
       config: its settings, a dataclass with the fields `run` and `data`.
       family: the family.
       images: to train on and to evaluate with.
+      summary: what was understood of them, as `log_images` returns it.
 
     Returns:
       The final state, on one device.
@@ -129,7 +139,7 @@ def train_in(
     """
     try:
         with processes.readable_collective_errors():
-            return _train_in(directory, name, config, family, images)
+            return _train_in(directory, name, config, family, images, summary)
     except OSError as error:
         raise WriteError(
             f"cannot write to {directory}: {error.strerror or error}; what was saved before stays"
@@ -137,7 +147,12 @@ def train_in(
 
 
 def _train_in(
-    directory: Path, name: str, config: Any, family: Family, images: Dataset
+    directory: Path,
+    name: str,
+    config: Any,
+    family: Family,
+    images: Dataset,
+    summary: dict[str, Any],
 ) -> TrainState:
     settings: Settings = config.run
     if (settings.devices or 0) > jax.local_device_count():
@@ -152,7 +167,7 @@ def _train_in(
     check_family(family, settings, images.train.batch(settings.seed, 0, 1), len(images.test))
     fingerprint = images.train.fingerprint
     with (
-        claimed(directory, name, config, images.spec, fingerprint, describe(images))
+        claimed(directory, name, config, images.spec, fingerprint, summary)
         if processes.is_main_process()
         else nullcontext()
     ):
