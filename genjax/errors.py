@@ -37,7 +37,19 @@ def one_line(error: BaseException) -> str:
     """
     words = (word if len(word) <= 300 else f"{word[:300]}…" for word in str(error).split())
     line = " ".join(words)
-    return "".join(c if c.isprintable() else "?" for c in line[:1000])
+    return printable(line[:1000])
+
+
+def printable(text: str) -> str:
+    """A text that no name out of a file can turn into terminal commands.
+
+    Args:
+      text: any text, such as one that a file holds.
+
+    Returns:
+      The text with "?" for each character that is not printable.
+    """
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 class ConfigError(GenjaxError):

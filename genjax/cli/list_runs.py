@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from genjax import files
-from genjax.errors import ConfigError
+from genjax.errors import ConfigError, printable
 from genjax.run.config import load
 from genjax.run.model_card import is_number
 from genjax.train import digests
@@ -99,7 +99,9 @@ def main(arguments: list[str] | None = None) -> None:
         found += runs
         if not runs:
             what = "holds no run" if root.is_dir() else "is no folder"
-            empty.append(f"error: {plain(given)} {what}: give a run's directory, or one of runs")
+            empty.append(
+                f"error: {printable(given)} {what}: give a run's directory, or one of runs"
+            )
     if asked.json:
         print(files.json_text([asdict(run) for run in found], indent=2))
     elif found:
@@ -230,7 +232,7 @@ def table(found: list[Listed], columns: int) -> str:
       The table.
     """
     head = ["run", "experiment", "step", "", "newest", "checkpoints", "best"]
-    cells = [[plain(cell) for cell in _cells(run)] for run in found]
+    cells = [[printable(cell) for cell in _cells(run)] for run in found]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     wide = sum(widths) + 2 * (len(widths) - 1) <= columns
     lines = [_line(head if wide else head[:-1], widths)]
@@ -238,7 +240,7 @@ def table(found: list[Listed], columns: int) -> str:
         lines.append(_line(row if wide else row[:-1], widths))
         if not wide and row[-1]:
             lines.append(f"  best {row[-1]}")
-        lines += [f"  {plain(line)}" for line in run.damaged]
+        lines += [f"  {printable(line)}" for line in run.damaged]
     return "\n".join(lines)
 
 
@@ -267,15 +269,3 @@ def _age(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def plain(text: str) -> str:
-    """Text from a file on one line, without control characters that a terminal would act on.
-
-    Args:
-      text: any text.
-
-    Returns:
-      The text with "?" for each character that is not printable.
-    """
-    return "".join(c if c.isprintable() else "?" for c in text)

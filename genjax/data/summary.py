@@ -10,6 +10,7 @@ import numpy as np
 from genjax.data.dataset import Dataset
 from genjax.data.images import Images
 from genjax.data.report import Report
+from genjax.errors import printable
 
 DARK = 64  # of 255: where the brightest pixel is below, most of the format's range is unused
 _SHOWN = 12  # classes, sizes and kinds of files on the terminal
@@ -41,7 +42,7 @@ def describe(data: Dataset) -> dict[str, Any]:
         "skipped": dict(report.skipped),
         "sizes": dict(report.sizes),
         "modes": dict(report.modes),
-        "notes": [_printable(note) for note in notes],
+        "notes": [printable(note) for note in notes],
     }
 
 
@@ -73,12 +74,7 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     for title, part in (("files", "sizes"), ("pixels", "modes"), ("skipped", "skipped")):
         if counts := summary[part]:
             found.append(f"{title}: {_listed({k: f' {n:,}' for k, n in counts.items()})}")
-    return [_printable(line) for line in found]
-
-
-def _printable(text: str) -> str:
-    """A text that no name of a file can turn into commands to the terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return [printable(line) for line in found]
 
 
 def _listed(values: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from genjax import files
-from genjax.errors import ConfigError
+from genjax.errors import ConfigError, printable
 
 try:
     import fcntl
@@ -108,4 +108,4 @@ def _holder(path: Path) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    return "".join(c if c.isprintable() else "?" for c in str(value))[:100]
+    return printable(str(value))[:100]
