@@ -104,7 +104,7 @@ def check_same_shape(**arrays: Array) -> None:
 
 
 def check_floats(**arrays: Array) -> None:
-    """Checks that named arrays are batches of floats.
+    """Checks that named arrays are batches of floats; all that take images or codes call it.
 
     Arithmetic in the dtype of integers would truncate noise, and networks would see bytes.
 
@@ -121,18 +121,6 @@ def check_floats(**arrays: Array) -> None:
                 f"{name} must be floats [B, ...], got {dtype} {shape}: "
                 "scale integers to floats and give a batch"
             )
-
-
-def check_images(**arrays: Array) -> None:
-    """Checks that named arrays are batches of images as floats; all that take images call it.
-
-    Args:
-      **arrays: [B, ...], by the names that the message gives them.
-
-    Raises:
-      ValueError: where one holds integers, or has no axis for the batch.
-    """
-    check_floats(**arrays)
 
 
 def check_prediction(prediction: Any, x: Array) -> None:

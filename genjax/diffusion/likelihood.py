@@ -11,7 +11,7 @@ from jax import Array
 from genjax import keys
 from genjax.diffusion.protocols import InvertibleSchedule, Predict, Target
 from genjax.diffusion.sampling_loop import check_order, noise_in_data, positive
-from genjax.numerics import check_has, check_images, widen
+from genjax.numerics import check_floats, check_has, widen
 
 # f(time, state) -> d state/d time, of any tree of arrays.
 Derivative: TypeAlias = Callable[[Array, Any], Any]
@@ -121,7 +121,7 @@ def log_likelihood(
       Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations"
       (2021), arXiv:2011.13456, eq. 39.
     """
-    check_images(x=x)
+    check_floats(x=x)
     check_has("alpha sigma time", "schedules.VP()", schedule=schedule)
     check_has("to_data", "predictions.noise", target=target)
     steps = jnp.asarray(keys.check_times(steps, "steps"), float)

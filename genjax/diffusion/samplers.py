@@ -23,7 +23,7 @@ from genjax.diffusion.protocols import (
     Target,
 )
 from genjax.diffusion.sampling_loop import Row, SamplingLoop, check_order, positive
-from genjax.numerics import check_images, is_traced
+from genjax.numerics import check_floats, is_traced
 
 
 def ancestral(
@@ -228,7 +228,7 @@ def encode(
     References:
       Song et al., "Denoising Diffusion Implicit Models" (2021), arXiv:2010.02502, section 5.4.
     """
-    check_images(x=x)
+    check_floats(x=x)
     steps = keys.check_times(steps, "steps")
     check_order(steps)
     return sampler(

@@ -13,7 +13,7 @@ Augment = Callable[[Array, Array], Array]  # (images [B, H, W, C], key) -> like 
 
 
 def _images(images: Array) -> Array:
-    numerics.check_images(images=images)
+    numerics.check_floats(images=images)
     if images.ndim != 4:
         raise ValueError(f"images must be floats [B, H, W, C], got {images.shape}: give a batch")
     return images

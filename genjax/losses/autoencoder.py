@@ -67,7 +67,7 @@ def squared_error(
       Hinton & Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks"
       (Science 2006).
     """
-    numerics.check_images(x=x)
+    numerics.check_floats(x=x)
     return _squared_difference(decode(encode(x)), x)
 
 
@@ -103,7 +103,7 @@ def regularized_autoencoder(
       Ghosh et al., "From Variational to Deterministic Autoencoders" (2020), arXiv:1903.12436,
       section 3.
     """
-    numerics.check_images(x=x)
+    numerics.check_floats(x=x)
     z = encode(x)
     error = _squared_difference(decode(z), x)
     code = 0.5 * numerics.sum_per_example(numerics.widen(z) ** 2)

@@ -12,7 +12,6 @@ from genjax import keys
 from genjax.numerics import (
     check_floats,
     check_has,
-    check_images,
     check_static,
     expand,
     math_of,
@@ -365,7 +364,7 @@ def training(
       Song & Dhariwal, "Improved Techniques for Training Consistency Models" (2023),
         arXiv:2310.14189.
     """
-    check_images(x=x)
+    check_floats(x=x)
     check_has("alpha sigma", "schedules.EDM()", schedule=schedule)
     time_key, noise_key = keys.split(key, 2, x.shape[0])
     s, t = keys.draw_time_pairs(times, time_key, x)
@@ -422,7 +421,7 @@ def distillation(
     References:
       Song et al., "Consistency Models" (2023), arXiv:2303.01469, algorithm 2.
     """
-    check_images(x=x)
+    check_floats(x=x)
     check_has("alpha sigma", "schedules.EDM()", schedule=schedule)
     time_key, noise_key = keys.split(key, 2, x.shape[0])
     s, t = keys.draw_time_pairs(times, time_key, x)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax import keys
-from genjax.numerics import check_images, check_same_shape
+from genjax.numerics import check_floats, check_same_shape
 from genjax.over_batch import DATA_AXIS, gather, own_rows
 
 
@@ -65,7 +65,7 @@ def optimal_transport(x: Array, eps: Array, key: Array, axis_name: str | None = 
       Tong et al., "Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal
         Transport" (2023), arXiv:2302.00482.
     """
-    check_images(x=x)
+    check_floats(x=x)
     check_same_shape(x=x, eps=eps)
     noise = gather(eps, axis_name)
     order = assignment(_cost(gather(x, axis_name), noise))
@@ -120,7 +120,7 @@ def entropic_plan(
       Cuturi, "Sinkhorn Distances: Lightspeed Computation of Optimal Transport" (2013),
         arXiv:1306.0895, algorithm 1.
     """
-    check_images(x=x)
+    check_floats(x=x)
     check_same_shape(x=x, eps=eps)
     noise = gather(eps, axis_name)
     # Starting from ‖ε_j‖²/2 undoes `_cost`'s omission, which would take long to be found.

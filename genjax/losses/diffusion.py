@@ -12,8 +12,8 @@ from jax import Array
 from genjax import keys
 from genjax.keys import uniform_times
 from genjax.numerics import (
+    check_floats,
     check_has,
-    check_images,
     check_no_function,
     check_prediction,
     expand,
@@ -68,7 +68,7 @@ def denoising(
       Lipman et al., "Flow Matching for Generative Modeling" (2022), arXiv:2210.02747.
       Liu et al., "Flow Straight and Fast" (2022), arXiv:2209.03003.
     """
-    check_images(x=x)
+    check_floats(x=x)
     check_has("alpha sigma log_snr", "schedules.VP()", schedule=schedule)
     check_has("of", "predictions.noise", target=target)
     time_key, noise_key = keys.split(key, 2, x.shape[0])

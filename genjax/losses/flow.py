@@ -10,8 +10,8 @@ from jax import Array
 from genjax import keys
 from genjax.keys import uniform_times
 from genjax.numerics import (
+    check_floats,
     check_has,
-    check_images,
     check_no_function,
     check_prediction,
     check_same_shape,
@@ -68,7 +68,7 @@ def flow_matching(
     References:
       Lipman et al., "Flow Matching for Generative Modeling" (2022), arXiv:2210.02747, eq. 23.
     """
-    check_images(x=x)
+    check_floats(x=x)
     time_key, noise_key, couple_key = keys.split(key, 3, x.shape[0])
     clean = widen(x)
     t = keys.draw_times(times, time_key, x)
@@ -177,7 +177,7 @@ def _interpolate(
     times: Array | Callable[[Array, int], Array],
 ) -> tuple[Array, Array, Array, Array]:
     """t, z_t, dz/dt and ε."""
-    check_images(x=x, y=y)
+    check_floats(x=x, y=y)
     check_same_shape(x=x, y=y)
     check_has("alpha beta gamma", "flow.linear", interpolant=interpolant)
     time_key, noise_key = keys.split(key, 2, x.shape[0])

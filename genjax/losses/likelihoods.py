@@ -32,7 +32,7 @@ def bernoulli_nll(logits: Array, x: Array) -> Array:
     References:
       Kingma & Welling, "Auto-Encoding Variational Bayes" (2014), arXiv:1312.6114, appendix C.1.
     """
-    numerics.check_images(x=x)
+    numerics.check_floats(x=x)
     logits, x = numerics.widen(logits), numerics.widen(x)
     numerics.check_same_shape(logits=logits, x=x)
     # XLA's CPU code for small trailing axes, as in [B, 28, 28, 1], is some eight times slower.
@@ -69,7 +69,7 @@ def gaussian_nll(mean: Array, x: Array, *, sigma: float | Array = 1.0) -> Array:
     References:
       Kingma & Welling, "Auto-Encoding Variational Bayes" (2014), arXiv:1312.6114, appendix C.2.
     """
-    numerics.check_images(x=x)
+    numerics.check_floats(x=x)
     mean, x, sigma = numerics.widen(mean), numerics.widen(x), numerics.widen(sigma)
     numerics.check_same_shape(mean=mean, x=x)
     _broadcasts(sigma=sigma, x=x)
@@ -104,7 +104,7 @@ def gaussian_learned_variance_nll(parameters: tuple[Array, Array], x: Array) -> 
     References:
       Kingma & Welling, "Auto-Encoding Variational Bayes" (2014), arXiv:1312.6114, appendix C.2.
     """
-    numerics.check_images(x=x)
+    numerics.check_floats(x=x)
     mean, log_var = parameters
     mean, log_var, x = numerics.widen(mean), numerics.widen(log_var), numerics.widen(x)
     numerics.check_same_shape(mean=mean, x=x)
@@ -142,7 +142,7 @@ def optimal_variance(
       Rybkin, Daniilidis & Levine, "Simple and Effective VAE Training with Calibrated Decoders"
       (2021), arXiv:2006.13202, section 4.
     """
-    numerics.check_images(x=x)
+    numerics.check_floats(x=x)
     mean, x = numerics.widen(mean), numerics.widen(x)
     numerics.check_same_shape(mean=mean, x=x)
     variance = over_batch.mean(jnp.mean((x - mean) ** 2), axis_name)
@@ -224,7 +224,7 @@ def discretized_logistic_nll(
       Kingma et al., "Improved Variational Inference with Inverse Autoregressive Flow" (2016),
       arXiv:1606.04934, appendix C.
     """
-    numerics.check_images(x=x)
+    numerics.check_floats(x=x)
     mean, log_scale = parameters
     mean, log_scale, x = numerics.widen(mean), numerics.widen(log_scale), numerics.widen(x)
     numerics.check_same_shape(mean=mean, x=x)
@@ -263,7 +263,7 @@ def discretized_logistic_mixture_nll(
       Salimans et al., "PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture
       Likelihood and Other Modifications" (2017), arXiv:1701.05517, section 2.
     """
-    numerics.check_images(x=x)
+    numerics.check_floats(x=x)
     parameters, x = numerics.widen(parameters), numerics.widen(x)
     channels = x.shape[-1]
     pairs = [(c, d) for c in range(channels) for d in range(c)]

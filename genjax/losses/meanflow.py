@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax import keys
-from genjax.numerics import check_images, check_prediction, expand, sum_per_example, widen
+from genjax.numerics import check_floats, check_prediction, expand, sum_per_example, widen
 
 
 def logit_normal_pairs(
@@ -88,7 +88,7 @@ def meanflow(
       Geng et al., "Mean Flows for One-step Generative Modeling" (2025), arXiv:2505.13447,
         algorithm 1 and section 4.3.
     """
-    check_images(x=x)
+    check_floats(x=x)
     time_key, noise_key = keys.split(key, 2, x.shape[0])
     r, t = keys.draw_time_pairs(times, time_key, x)
     clean = widen(x)

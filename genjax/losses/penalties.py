@@ -43,7 +43,7 @@ def _rows(x: Array) -> Array:
 def _slopes(discriminate: Critic, x: Array) -> Array:
     """The gradient of critic output i with respect to example i, as [B, D] in float32 at least."""
 
-    numerics.check_images(x=x)
+    numerics.check_floats(x=x)
 
     def total(x: Array) -> Array:
         outputs = discriminate(x)
@@ -120,7 +120,7 @@ def r2(discriminate: Critic, fake: Array) -> Array:
 
 
 def _between(real: Array, fake: Array, key: Array) -> Array:
-    numerics.check_images(real=real, fake=fake)
+    numerics.check_floats(real=real, fake=fake)
     _alike(real, fake)
     share = keys.uniform(key, (len(real),) + (1,) * (real.ndim - 1))
     return (share * real + (1 - share) * fake).astype(real.dtype)
@@ -217,7 +217,7 @@ def dragan(discriminate: Critic, real: Array, key: Array, *, scale: float) -> Ar
     References:
       Kodali et al., "On Convergence and Stability of GANs" (2017), arXiv:1705.07215.
     """
-    numerics.check_images(real=real)
+    numerics.check_floats(real=real)
     noise = scale * keys.normal(key, real.shape)
     return jnp.square(_norms(_slopes(discriminate, (real + noise).astype(real.dtype))) - 1)
 
@@ -252,7 +252,7 @@ def consistency_regularization(
       Zhang et al., "Consistency Regularization for Generative Adversarial Networks" (2020),
       arXiv:1910.12027.
     """
-    numerics.check_images(x=x)
+    numerics.check_floats(x=x)
     augmented = augment(x, key)
     if augmented.shape != x.shape:
         raise ValueError(

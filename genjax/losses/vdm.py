@@ -11,8 +11,8 @@ from jax import Array
 from genjax import keys
 from genjax.keys import uniform_times
 from genjax.numerics import (
+    check_floats,
     check_has,
-    check_images,
     check_prediction,
     expand,
     kl_to_standard_normal,
@@ -136,7 +136,7 @@ def diffusion_elbo(
     References:
       Kingma et al., "Variational Diffusion Models" (2021), arXiv:2107.00630, sections 3 to 5.
     """
-    check_images(x=x)
+    check_floats(x=x)
     check_has("alpha sigma log_snr", "schedules.LinearLogSNR()", schedule=schedule)
     check_has("to_noise", "predictions.noise", target=target)
     time_key, first_key, noise_key = keys.split(key, 3, x.shape[0])

@@ -11,8 +11,8 @@ from jax.scipy.special import log_ndtr
 
 from genjax import keys
 from genjax.numerics import (
+    check_floats,
     check_has,
-    check_images,
     check_prediction,
     check_static,
     expand,
@@ -229,7 +229,7 @@ def prior(x: Array, *, schedule: Any) -> Array:
     References:
       Ho et al., "Denoising Diffusion Probabilistic Models" (2020), arXiv:2006.11239, eq. 5.
     """
-    check_images(x=x)
+    check_floats(x=x)
     check_has("alpha sigma", "discrete_schedules.DiscreteLinear()", schedule=schedule)
     x = widen(x)
     end = jnp.ones((), x.dtype)
@@ -247,7 +247,7 @@ class _Step(NamedTuple):
 
 
 def _diffuse(x: Array, key: Array, step: Array, schedule: Any, target: Any, steps: int) -> _Step:
-    check_images(x=x)
+    check_floats(x=x)
     check_has("alpha sigma", "discrete_schedules.DiscreteLinear()", schedule=schedule)
     check_has("of to_data", "predictions.noise", target=target)
     if not is_traced(steps) and steps < 2:
