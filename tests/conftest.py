@@ -28,6 +28,22 @@ def own_sets(tmp_path_factory):
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sets"
 
 
+# Rooms that compile many small programs. Experiments compute for longer than they compile.
+QUICKLY_COMPILED = {"cli", "data", "diffusion", "losses", "run", "train"}
+OPTIMIZED = {"test_earlier_run"}  # its bits are those of a run as users start it
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation(request):
+    """Turns LLVM's optimizer off, half of the time; JAX_DISABLE_MOST_OPTIMIZATIONS=0 keeps it."""
+    quick = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
+    quick &= request.path.parent.name in QUICKLY_COMPILED and request.path.stem not in OPTIMIZED
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", quick)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 # Rooms whose tests train, start processes or read data sets: seconds each.
 HEAVY = {"benchmarks", "cli", "data", "experiments", "run", "tools", "train"}
 

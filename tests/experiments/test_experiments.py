@@ -36,7 +36,8 @@ EXPERIMENTS = {
     "dcgan_fashion": (dcgan_fashion, "--widths 16 8 8"),
     "ddpm_fashion": (
         ddpm_fashion,
-        "--channels 8 --multipliers 1 1 --attention 14 --sampling-steps 2 --classes --levels 25",
+        "--channels 8 --multipliers 1 1 --blocks 1 --attention 14 --sampling-steps 2 --classes "
+        "--levels 25",
     ),
     "latent_shapes": (
         latent_shapes,

@@ -77,7 +77,12 @@ def injected(runs, kind, plant=""):
         runs.plant = ""
 
 
-@pytest.mark.parametrize("kind", PLANTED)
+LIKE_TERMINATIONS = pytest.param("closed_terminals", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    "kind", [k if k != "closed_terminals" else LIKE_TERMINATIONS for k in PLANTED]
+)
 def test_a_harmed_run_ends_with_the_bits_of_an_unharmed_one(runs, kind):
     row = injected(runs, kind)
     assert row.good, row

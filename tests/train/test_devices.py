@@ -5,7 +5,6 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -23,17 +22,9 @@ from tools.measure_devices import (
 )
 
 # The others, in the long test, add no further way to depend on the devices.
-SHORT = ["gan turns 2", "dcgan spectral minibatch", "ddpm", "latent"]
+SHORT = ["gan turns 2", "ddpm", "latent"]
 # Statistics that only the step averages over devices, and losses that couple the batch.
 UNSYNCHRONISED = ["autoencoder", "vq-vae", "relativistic gan", "mmd autoencoder"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    """Compiles with little optimisation: the claim holds for any program."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @lru_cache
@@ -41,7 +32,7 @@ def trial(family):
     return Trial(FAMILIES[family], STEPS)
 
 
-@pytest.mark.parametrize("family", SHORT + UNSYNCHRONISED[1:])
+@pytest.mark.parametrize("family", SHORT)
 def test_the_losses_do_not_depend_on_the_devices_or_the_layout(family):
     _, one = trial(family).run(copied(1))
     assert np.ptp(one, axis=0).min() > 1e-4  # it trains
@@ -55,7 +46,7 @@ def test_the_state_does_not_depend_on_the_devices_or_the_layout(family):
     """In float64, without rounding as an explanation; statistics and averages neither."""
     exact = Trial(FAMILIES[family], 10, float64=True)
     one, expected = exact.run(copied(1))
-    for layout in [*map(copied, (2, 4, 8)), *map(sharded, (1, 2, 4, 8))]:
+    for layout in (copied(2), copied(8), sharded(8)):  # the long test: every number
         state, losses = exact.run(layout)
         assert difference(losses, expected) < TARGET, layout
         for part in PARTS:
