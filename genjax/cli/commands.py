@@ -16,7 +16,7 @@ import numpy as np
 from genjax import files
 from genjax.cli import options
 from genjax.data.dataset import Dataset
-from genjax.errors import ConfigError
+from genjax.errors import ConfigError, shortened
 from genjax.report import grids
 from genjax.run import export as exports
 from genjax.run import model_card, replay, restored, training
@@ -70,6 +70,7 @@ class Experiment:
         given: str | None,
         *,
         best: bool = False,
+        step: int | None = None,
         data: str | None = None,
         before: int | None = None,
     ) -> tuple[restored.RestoredRun, Any]:
@@ -81,6 +82,7 @@ class Experiment:
         Args:
           given: the directory; None: runs/ and the name of the experiment.
           best: whether to read the checkpoint of the best score instead of the latest.
+          step: the step of the checkpoint to read instead.
           data: where the images are on this machine; None: where config.json says.
           before: read the latest checkpoint before this step; None: of all.
 
@@ -88,7 +90,8 @@ class Experiment:
           The run, and the settings in its config.json.
 
         Raises:
-          ConfigError: where the directory is of another experiment, or an export with `best`.
+          ConfigError: where the directory is of another experiment, or an export with `best` or
+            `step`.
         """
         directory = run_directory(self.name, given)
         path = directory / "config.json"
@@ -105,12 +108,19 @@ class Experiment:
         spec = restored.image_spec(directory, values)
         family, like = build_family(self.build, config, spec, f"{path} describes")
         if exports.is_export(directory):
-            if best:
-                raise ConfigError(f"{directory} is an export, of one step: leave out --best")
+            if best or step is not None:
+                name = "--best" if best else "--step"
+                raise ConfigError(f"{directory} is an export, of one step: leave out {name}")
             state = jax.tree.map(jnp.asarray, exports.state(directory, values, like))
         else:
             state = restored.checkpoint_state(
-                directory, family, like, best=best, before=before, seed=config.run.seed
+                directory,
+                family,
+                like,
+                best=best,
+                step=step,
+                before=before,
+                seed=config.run.seed,
             )
         run = restored.RestoredRun(directory, family, values, state, Dataset(where))
         print(f"{directory.name} at step {run.step:,}")
@@ -122,7 +132,7 @@ class Experiment:
         Args:
           given: the command's flags.
         """
-        run, _ = self.open(given.dir, best=given.best)
+        run, _ = self.open(given.dir, best=given.best, step=given.step)
         images = run.sample(given.n, given.seed, given.label)
         label = labels(run.family, given.n, run.class_number(given.label))
         arrays = {"images": images} | ({} if label is None else {"labels": np.asarray(label)})
@@ -141,7 +151,7 @@ class Experiment:
         Raises:
           ConfigError: where the family has no encoder.
         """
-        run, _ = self.open(given.dir, best=given.best, data=given.data)
+        run, _ = self.open(given.dir, best=given.best, step=given.step, data=given.data)
         if not run.sampler.reconstructs:
             raise ConfigError(f"{self.name} has no encoder: sample and interpolate are there")
         originals = run.held_out(given.n)
@@ -158,7 +168,7 @@ class Experiment:
         Args:
           given: the command's flags.
         """
-        run, _ = self.open(given.dir, best=given.best, data=given.data)
+        run, _ = self.open(given.dir, best=given.best, step=given.step, data=given.data)
         images = run.interpolate(given.pairs, given.steps, given.seed)
         _save(run.directory / f"interpolate_{given.seed}.png", grids.grid(images, given.steps))
 
@@ -168,11 +178,11 @@ class Experiment:
         Args:
           given: the command's flags.
         """
-        run, _ = self.open(given.dir, best=given.best, data=given.data)
+        run, _ = self.open(given.dir, best=given.best, step=given.step, data=given.data)
         evaluation = run.evaluate(given.n, given.split, given.seed)
         print(evaluation)
         path = run.directory / "evaluation.json"
-        which = {"experiment": self.name, "checkpoint": "best" if given.best else "latest"}
+        which = {"experiment": self.name, "checkpoint": _checkpoint(given)}
         files.write_json(path, {**which, **evaluation.as_dict()})
         print(path)
 
@@ -183,7 +193,7 @@ class Experiment:
           given: the command's flags.
         """
         exports.claim(given.to, given.license)
-        run, _ = self.open(given.dir, best=given.best)
+        run, _ = self.open(given.dir, best=given.best, step=given.step)
 
         def flags(config: dict[str, Any]) -> str:
             return model_card.train_flags(parse(type(self.config), config, "config"), self.config)
@@ -202,11 +212,17 @@ class Experiment:
         row = replay.recorded_fault(directory, given.step)
         run, config = self.open(str(directory), data=given.data, before=row["step"])
         found = replay.replay(run.family.game, run.state, run.images.train, config.run, row)
-        print(f"step {row['step']:,}, on images {replay.shortened(row['images'])}:")
+        print(f"step {row['step']:,}, on images {shortened(row['images'])}:")
         for metric, value in found.metrics.items():
             print(f"  {metric:<40} {value:.6g}")
         bad = found.not_finite
-        print(f"not finite after it: {replay.shortened(bad) if bad else 'no parameter'}")
+        print(f"not finite after it: {shortened(bad) if bad else 'no parameter'}")
+
+
+def _checkpoint(given: options.Evaluate) -> str:
+    if given.step is not None:
+        return f"step {given.step}"
+    return "best" if given.best else "latest"
 
 
 def _save(path: Path, image: np.ndarray) -> None:

@@ -27,6 +27,8 @@ class Sample:
     class in turn."""
     best: bool = False
     """From the checkpoint of the best score instead of the latest."""
+    step: Natural | None = None
+    """From the checkpoint of this step instead, of those there are (--run.keep)."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Reconstruct:
     """Number of images."""
     best: bool = False
     """From the checkpoint of the best score instead of the latest."""
+    step: Natural | None = None
+    """From the checkpoint of this step instead, of those there are (--run.keep)."""
     data: str | None = None
     """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run
     found them."""
@@ -62,6 +66,8 @@ class Interpolate:
     """Of the noises, or of the choice of images."""
     best: bool = False
     """From the checkpoint of the best score instead of the latest."""
+    step: Natural | None = None
+    """From the checkpoint of this step instead, of those there are (--run.keep)."""
     data: str | None = None
     """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run
     found them."""
@@ -84,6 +90,8 @@ class Evaluate:
     """Of the choice of images and of the noise."""
     best: bool = False
     """Of the checkpoint of the best score instead of the latest."""
+    step: Natural | None = None
+    """Of the checkpoint of this step instead, of those there are (--run.keep)."""
     data: str | None = None
     """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run
     found them."""
@@ -104,6 +112,8 @@ class Export:
     """Licence of the weights for the card: mit, cc-by-4.0, …"""
     best: bool = False
     """The checkpoint of the best score instead of the latest."""
+    step: Natural | None = None
+    """The checkpoint of this step instead, of those there are (--run.keep)."""
 
 
 @dataclass(frozen=True)

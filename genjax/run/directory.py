@@ -57,6 +57,30 @@ def with_recorded_rules(config: Any, directory: Path) -> Any:
     return dataclasses.replace(config, data=dataclasses.replace(config.data, rules=1))
 
 
+def with_recorded_keep(config: Any, directory: Path) -> Any:
+    """Settings that keep as many checkpoints as the run in a directory did, unless they say.
+
+    Without it, the same run resumed without its --run.keep would delete what that has kept.
+
+    Args:
+      config: the settings given, a dataclass with the field `run`.
+      directory: the run's.
+
+    Returns:
+      The same settings, with `run.keep` of the run that is there.
+
+    Raises:
+      ConfigError: where config.json cannot be read, or its settings do not fit.
+    """
+    path = directory / "config.json"
+    if config.run.keep is not None or config.run.fresh or not path.exists():
+        return config
+    values = load(path).get("config")
+    recorded = values.get("run") if isinstance(values, dict) else None
+    keep = parse(type(config.run), recorded, f"{path}, run").keep
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, keep=keep))
+
+
 @contextmanager
 def claimed(
     directory: Path,

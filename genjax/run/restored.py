@@ -15,7 +15,7 @@ import numpy as np
 from genjax import files
 from genjax.data.dataset import Dataset, ImageSpec
 from genjax.data.settings import DataSettings
-from genjax.errors import ConfigError
+from genjax.errors import ConfigError, shortened
 from genjax.run import export
 from genjax.run.config import load as load_config
 from genjax.run.config import parse
@@ -261,6 +261,7 @@ def open(
     images: Dataset | None = None,
     *,
     best: bool = False,
+    step: int | None = None,
 ) -> RestoredRun:
     """A run from its directory.
 
@@ -269,17 +270,18 @@ def open(
       family: the family that was trained there.
       images: the data set, or None to open the one that config.json names when it is needed.
       best: the checkpoint of the best score instead of the latest.
+      step: the checkpoint of this step instead.
 
     Returns:
       The run.
 
     Raises:
-      ConfigError: where the directory holds no run.
+      ConfigError: where the directory holds no run, or no such checkpoint.
       CheckpointError: where it holds one of another architecture.
     """
     where = files.user_path(directory)
     values = load_config(where / "config.json")
-    state = checkpoint_state(where, family, state_shapes(family), best=best)
+    state = checkpoint_state(where, family, state_shapes(family), best=best, step=step)
     return RestoredRun(where, family, values, state, images)
 
 
@@ -349,6 +351,7 @@ def checkpoint_state(
     like: TrainState,
     *,
     best: bool = False,
+    step: int | None = None,
     before: int | None = None,
     seed: int = 0,
 ) -> TrainState:
@@ -359,6 +362,7 @@ def checkpoint_state(
       family: the family.
       like: the shapes of its state.
       best: the checkpoint of the best score instead of the latest.
+      step: the checkpoint of this step instead.
       before: only checkpoints of earlier steps; where there is none, the state at the start.
       seed: the run's, for that state.
 
@@ -369,16 +373,25 @@ def checkpoint_state(
       ConfigError: where there is no checkpoint to use.
       CheckpointError: where it holds another architecture.
     """
+    if best and step is not None:
+        raise ConfigError("--best and --step name two checkpoints: give one of them")
     checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
     try:
+        if step is not None and step not in (known := checkpoints.steps()):
+            there = shortened(known[::-1]) or "none"
+            raise ConfigError(f"--step {step}: {directory} has checkpoints of the steps {there}")
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
-        step = checkpoints.best() if best else None
+        step = checkpoints.best() if best else step
         state = checkpoints.restore(like, step=step, before=before)
     finally:
         checkpoints.close()
     if state is None and before is not None and family.before is None:
         return untrained_state(family, init_key(jax.random.key(seed)))
     if state is None:
-        raise ConfigError(f"{directory} has no checkpoint to use")
+        raise ConfigError(
+            f"{directory} has no checkpoint to use"
+            if step is None
+            else f"the checkpoint of step {step} in {directory} cannot be used"
+        )
     return state

@@ -34,6 +34,8 @@ class Settings:
     convolutional run that resumes with 1 after more, or the reverse, rounds differently."""
     samples: Count = 64
     """Images in samples/step_N.png."""
+    keep: Count | Literal["all"] | None = None
+    """Latest checkpoints to keep, beside the best. None: 2, or as many as the run kept before."""
     sharded: bool = False
     """Shard parameters over the devices (jit) instead of copying them to each (pmap)."""
     devices: Count | None = None
