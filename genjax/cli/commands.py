@@ -71,6 +71,7 @@ class Experiment:
         *,
         best: bool = False,
         step: int | None = None,
+        changes: dict[str, Any] | None = None,
         data: str | None = None,
         before: int | None = None,
     ) -> tuple[restored.RestoredRun, Any]:
@@ -83,6 +84,7 @@ class Experiment:
           given: the directory; None: runs/ and the name of the experiment.
           best: whether to read the checkpoint of the best score instead of the latest.
           step: the step of the checkpoint to read instead.
+          changes: settings that act on sampling alone, in place of the run's.
           data: where the images are on this machine; None: where config.json says.
           before: read the latest checkpoint before this step; None: of all.
 
@@ -101,6 +103,10 @@ class Experiment:
                 f"{directory} is a run of {values.get('experiment')}, not of {self.name}"
             )
         config: Any = parse(type(self.config), values.get("config"), str(path))
+        if changes:
+            config = dataclasses.replace(config, **changes)
+            if hasattr(config, "check_sampling"):
+                config.check_sampling(changes.keys())
         where = config.data
         if data is not None:
             place = "dir" if where.folder is None else "folder"
@@ -126,13 +132,23 @@ class Experiment:
         print(f"{directory.name} at step {run.step:,}")
         return run, config
 
+    def _opened(self, given: Any) -> tuple[restored.RestoredRun, Any]:
+        """`open` by the flags of a command."""
+        return self.open(
+            given.dir,
+            best=given.best,
+            step=given.step,
+            data=getattr(given, "data", None),
+            changes=options.sampling_changes(given, type(self.config)),
+        )
+
     def sample(self, given: options.Sample) -> None:
         """Draws new images.
 
         Args:
           given: the command's flags.
         """
-        run, _ = self.open(given.dir, best=given.best, step=given.step)
+        run, _ = self._opened(given)
         images = run.sample(given.n, given.seed, given.label)
         label = labels(run.family, given.n, run.class_number(given.label))
         arrays = {"images": images} | ({} if label is None else {"labels": np.asarray(label)})
@@ -151,7 +167,7 @@ class Experiment:
         Raises:
           ConfigError: where the family has no encoder.
         """
-        run, _ = self.open(given.dir, best=given.best, step=given.step, data=given.data)
+        run, _ = self._opened(given)
         if not run.sampler.reconstructs:
             raise ConfigError(f"{self.name} has no encoder: sample and interpolate are there")
         originals = run.held_out(given.n)
@@ -168,7 +184,7 @@ class Experiment:
         Args:
           given: the command's flags.
         """
-        run, _ = self.open(given.dir, best=given.best, step=given.step, data=given.data)
+        run, _ = self._opened(given)
         images = run.interpolate(given.pairs, given.steps, given.seed)
         _save(run.directory / f"interpolate_{given.seed}.png", grids.grid(images, given.steps))
 
@@ -178,7 +194,7 @@ class Experiment:
         Args:
           given: the command's flags.
         """
-        run, _ = self.open(given.dir, best=given.best, step=given.step, data=given.data)
+        run, _ = self._opened(given)
         evaluation = run.evaluate(given.n, given.split, given.seed)
         print(evaluation)
         path = run.directory / "evaluation.json"
@@ -193,7 +209,7 @@ class Experiment:
           given: the command's flags.
         """
         exports.claim(given.to, given.license)
-        run, _ = self.open(given.dir, best=given.best, step=given.step)
+        run, _ = self._opened(given)
 
         def flags(config: dict[str, Any]) -> str:
             return model_card.train_flags(parse(type(self.config), config, "config"), self.config)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+import ast
+import inspect
+import itertools
+import textwrap
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass, make_dataclass
+from typing import Annotated, Any
 
 import tyro
 
 from genjax.limits import Count, Limits, Natural, Seed
+from genjax.run.settings import sampling_settings
 
 Dir = Annotated[str | None, tyro.conf.Positional]
 
@@ -137,3 +144,64 @@ COMMANDS = {
     "export": Export,
     "replay": Replay,
 }
+DRAWING = (Sample, Reconstruct, Interpolate)
+
+
+def command(name: str, config: type, hidden: Iterable[str] = ()) -> type:
+    """The flags of a command for an experiment.
+
+    Args:
+      name: of the command.
+      config: the experiment's settings, a dataclass: those that act on sampling alone are flags of
+        the commands that draw images.
+      hidden: names of flags to leave out of the help.
+
+    Returns:
+      The dataclass in `COMMANDS`, or one that inherits it.
+    """
+    kind = COMMANDS[name]
+    hints = typing.get_type_hints(kind, include_extras=True)
+    added: list[tuple[str, Any, Any]] = [
+        (flag, Annotated[hints[flag], tyro.conf.Suppress], getattr(kind, flag))
+        for flag in hidden
+        if flag in hints
+    ]
+    if kind in DRAWING:
+        said = _documents(config)
+        for flag, hint in sampling_settings(config).items():
+            text = f"{said.get(flag, '')} None: as in the run.".strip()
+            added.append((flag, Annotated[hint | None, tyro.conf.arg(help=text)], None))
+    if not added:
+        return kind
+    return make_dataclass(
+        kind.__name__, added, bases=(kind,), frozen=True, namespace={"__doc__": kind.__doc__}
+    )
+
+
+def sampling_changes(given: Any, config: type) -> dict[str, Any]:
+    """The settings of an experiment that a command was given.
+
+    Args:
+      given: the command's flags.
+      config: the experiment's settings, a dataclass.
+
+    Returns:
+      {name: value} of those that are to differ from the run's.
+    """
+    found = {name: getattr(given, name, None) for name in sampling_settings(config)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _documents(kind: type) -> dict[str, str]:
+    """The strings below the fields of a dataclass, which is how they are documented."""
+    found: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        try:
+            (body,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
+        except (OSError, SyntaxError, TypeError):  # a notebook's, say
+            continue
+        for node, after in itertools.pairwise(getattr(body, "body", [])):
+            match node, after:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(text))):
+                    found[name] = " ".join(text.split())
+    return found

@@ -58,6 +58,11 @@ class Family:
         state of the family `before`, None where there is none.
       generate: (state, keys [n], latents [n, ...], labels [n] or None) -> images [n, H, W, C] in
         0..1; the keys are for samplers that draw more than the latents.
+      trajectory: (state, keys [n], latents, labels) -> images [n, T, H, W, C] in 0..1 on the way
+        from the latents to the images, which are the last.
+      invert: (state, keys [n], images uint8 [n, H, W, C], labels) -> the latents that `generate`
+        makes the images of. For families without `encode`: only commands use it, as it takes as
+        long as sampling.
       latent: shape of one image's latent, where latents are drawn from N(0, I).
       draw: (key, n) -> n latents of any kind, where they are not: codebook indices, a learned
         prior's noise, a tree of arrays [n, ...]. Latent i must depend on the key and i alone.
@@ -80,6 +85,12 @@ class Family:
     generate: Callable[[TrainState, jax.Array, Any, jax.Array | None], jax.Array]
     latent: tuple[int, ...] | None = field(default=None, kw_only=True)
     draw: Callable[[jax.Array, int], Any] | None = field(default=None, kw_only=True)
+    trajectory: Callable[[TrainState, jax.Array, Any, jax.Array | None], jax.Array] | None = field(
+        default=None, kw_only=True
+    )
+    invert: Callable[[TrainState, jax.Array, jax.Array, jax.Array | None], Any] | None = field(
+        default=None, kw_only=True
+    )
     encode: Callable[[TrainState, jax.Array], Any] | None = field(default=None, kw_only=True)
     reconstruct: Callable[[TrainState, jax.Array, jax.Array], jax.Array] | None = field(
         default=None, kw_only=True
