@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shlex
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,16 @@ from genjax import files
 from genjax.cli import options
 from genjax.data.dataset import Dataset
 from genjax.errors import ConfigError, shortened
-from genjax.report import grids
+from genjax.report import grids, image_sets
 from genjax.run import export as exports
 from genjax.run import model_card, replay, restored, training
 from genjax.run.config import load, parse
-from genjax.run.directory import run_directory, with_recorded_rules
+from genjax.run.directory import destination, run_directory, with_recorded_rules
 from genjax.run.family import Build, build_family
-from genjax.run.sampling import labels
+from genjax.run.sampling import FEW
 
 logger = logging.getLogger(__name__)
+MOST_SHOWN = 400  # images in a grid
 
 
 @dataclass(frozen=True)
@@ -147,32 +149,59 @@ class Experiment:
 
         Args:
           given: the command's flags.
+
+        Raises:
+          ConfigError: for the trajectories of a family that makes its images in one step.
         """
         run, _ = self._opened(given)
-        images = run.sample(given.n, given.seed, given.label)
-        label = labels(run.family, given.n, run.class_number(given.label))
-        arrays = {"images": images} | ({} if label is None else {"labels": np.asarray(label)})
-        path = run.directory / f"sample_{given.seed}.npz"
-        with files.atomic_open(path, "wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        _save(run.directory / f"sample_{given.seed}.png", grids.grid(images))
-        print(f"{given.n} images, uint8 {images.shape[1:]}: {path}")
+        if given.trajectory and run.family.trajectory is None:
+            raise ConfigError(f"{self.name} makes its images in one step: leave out --trajectory")
+        stem = f"sample_{given.seed}"
+        way = [f"{stem}_trajectory.gif", f"{stem}_trajectory.png"] if given.trajectory else []
+        names = [f"{stem}.png", stem if given.files else f"{stem}.npz", *way]
+        folder = destination(run.directory, run.is_export, given.to, names)
+        if given.files:
+            image_sets.check_folder(folder / stem)
+        shown: list[np.ndarray] = []
+        batches = _with_first(run.samples(given.n, given.seed, given.label), shown)
+        if given.files:
+            shape = image_sets.write_pngs(folder / stem, batches, given.n, run.classes)
+        else:
+            shape = image_sets.write_npz(folder / f"{stem}.npz", batches, given.n)
+        first = np.concatenate(shown)[:MOST_SHOWN]
+        only = f" (the first {len(first)})" if len(first) < given.n else ""
+        _save(folder / f"{stem}.png", grids.grid(first), only)
+        print(f"{given.n:,} images, uint8 {shape}: {folder / names[1]}")
+        if way:
+            n = min(given.n, FEW)
+            images = run.trajectories(n, given.seed, given.label)
+            grids.save_animation(folder / way[0], grids.frames(images))
+            print(folder / way[0])
+            _save(folder / way[1], grids.strips(images))
 
     def reconstruct(self, given: options.Reconstruct) -> None:
-        """Encodes and decodes held-out images.
+        """Gives held-out images back.
 
         Args:
           given: the command's flags.
 
         Raises:
-          ConfigError: where the family has no encoder.
+          ConfigError: where the family has neither an encoder nor a sampler that can be inverted.
         """
-        run, _ = self._opened(given)
-        if not run.sampler.reconstructs:
-            raise ConfigError(f"{self.name} has no encoder: sample and interpolate are there")
-        originals = run.held_out(given.n)
-        again = run.reconstruct(originals)
-        _save(run.directory / "reconstruct.png", grids.pairs(originals, again))
+        run, config = self._opened(given)
+        if not (run.sampler.reconstructs or run.family.invert):
+            sampler = getattr(config, "sampler", None)
+            raise ConfigError(
+                f"--sampler {sampler} draws noise, so that it cannot be inverted: give one that "
+                "does not, such as --sampler ddim"
+                if sampler
+                else f"{self.name} has no encoder: sample and interpolate are there"
+            )
+        folder = destination(run.directory, run.is_export, given.to, ["reconstruct.png"])
+        batch = run.held_out_batch(given.n)
+        originals = batch["image"]
+        again = run.reconstruct(originals, batch.get("label"))
+        _save(folder / "reconstruct.png", grids.pairs(originals, again))
         error = np.mean((again.astype(np.float32) - originals) ** 2)
         print(
             f"mean squared error {error / 255**2:.5f} on {len(originals)} held-out images in 0..1"
@@ -185,19 +214,22 @@ class Experiment:
           given: the command's flags.
         """
         run, _ = self._opened(given)
-        images = run.interpolate(given.pairs, given.steps, given.seed)
-        _save(run.directory / f"interpolate_{given.seed}.png", grids.grid(images, given.steps))
+        name = f"interpolate_{given.seed}.png"
+        folder = destination(run.directory, run.is_export, given.to, [name])
+        images = run.interpolate(given.pairs, given.steps, given.seed, noises=given.noises)
+        _save(folder / name, grids.grid(images, given.steps))
 
     def evaluate(self, given: options.Evaluate) -> None:
-        """Scores a run, prints a table and writes evaluation.json into its directory.
+        """Scores a run, prints a table and writes evaluation.json.
 
         Args:
           given: the command's flags.
         """
         run, _ = self._opened(given)
+        folder = destination(run.directory, run.is_export, given.to, ["evaluation.json"])
         evaluation = run.evaluate(given.n, given.split, given.seed)
         print(evaluation)
-        path = run.directory / "evaluation.json"
+        path = folder / "evaluation.json"
         which = {"experiment": self.name, "checkpoint": _checkpoint(given)}
         files.write_json(path, {**which, **evaluation.as_dict()})
         print(path)
@@ -241,6 +273,14 @@ def _checkpoint(given: options.Evaluate) -> str:
     return "best" if given.best else "latest"
 
 
-def _save(path: Path, image: np.ndarray) -> None:
+def _with_first(batches: Iterable[Any], shown: list[np.ndarray]) -> Iterator[Any]:
+    """The batches, of which the first images are put into a list."""
+    for batch in batches:
+        if sum(map(len, shown)) < MOST_SHOWN:
+            shown.append(batch["image"])
+        yield batch
+
+
+def _save(path: Path, image: np.ndarray, note: str = "") -> None:
     grids.save(path, image)
-    print(path)
+    print(f"{path}{note}")

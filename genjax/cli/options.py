@@ -21,7 +21,7 @@ Dir = Annotated[str | None, tyro.conf.Positional]
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw new images from a run: DIR/sample_SEED.png, a grid, and .npz, the arrays."""
+    """Draw new images from a run: sample_SEED.npz, the arrays, and .png, a grid of the first."""
 
     dir: Dir = None
     """The run's directory. None: runs/ and the name of the experiment."""
@@ -32,6 +32,14 @@ class Sample:
     label: str | None = None
     """The class to draw, by its name or number, where the run is class-conditional. None: every
     class in turn."""
+    files: bool = False
+    """A PNG per image in the folder sample_SEED, with labels.csv where there are classes, in place
+    of the .npz."""
+    trajectory: bool = False
+    """The way of the first eight from the noise as well: sample_SEED_trajectory.gif and .png."""
+    to: str | None = None
+    """The folder to write to, where nothing is replaced. None: the run's directory, but for an
+    export the working directory."""
     best: bool = False
     """From the checkpoint of the best score instead of the latest."""
     step: Natural | None = None
@@ -40,12 +48,18 @@ class Sample:
 
 @dataclass(frozen=True)
 class Reconstruct:
-    """Encode and decode held-out images: DIR/reconstruct.png, each above its reconstruction."""
+    """Give held-out images back: reconstruct.png, each above its reconstruction.
+
+    By the encoder, or where there is none from the noise that inverting the sampler leads to.
+    """
 
     dir: Dir = None
     """The run's directory. None: runs/ and the name of the experiment."""
     n: Count = 32
     """Number of images."""
+    to: str | None = None
+    """The folder to write to, where nothing is replaced. None: the run's directory, but for an
+    export the working directory."""
     best: bool = False
     """From the checkpoint of the best score instead of the latest."""
     step: Natural | None = None
@@ -57,10 +71,10 @@ class Reconstruct:
 
 @dataclass(frozen=True)
 class Interpolate:
-    """Strips between pairs: DIR/interpolate_SEED.png, one row per pair.
+    """Strips between pairs: interpolate_SEED.png, one row per pair.
 
-    Where the run has an encoder, straight lines between the latents of held-out images; else great
-    arcs between noises.
+    Where the run has an encoder, straight lines between the latents of held-out images; where its
+    sampler can be inverted, great arcs between their noises; else great arcs between drawn noises.
     """
 
     dir: Dir = None
@@ -71,6 +85,11 @@ class Interpolate:
     """Images in a row, both ends included."""
     seed: Seed = 0
     """Of the noises, or of the choice of images."""
+    noises: bool = False
+    """Between drawn noises in place of held-out images."""
+    to: str | None = None
+    """The folder to write to, where nothing is replaced. None: the run's directory, but for an
+    export the working directory."""
     best: bool = False
     """From the checkpoint of the best score instead of the latest."""
     step: Natural | None = None
@@ -82,7 +101,7 @@ class Interpolate:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Expensive scores on held-out images, with standard errors: DIR/evaluation.json.
+    """Expensive scores on held-out images, with standard errors: evaluation.json.
 
     Log-likelihoods, bounds by their parts, bits per dimension: what the run's family has.
     """
@@ -95,6 +114,9 @@ class Evaluate:
     """Of which part of the data set."""
     seed: Seed = 0
     """Of the choice of images and of the noise."""
+    to: str | None = None
+    """The folder to write to, where nothing is replaced. None: the run's directory, but for an
+    export the working directory."""
     best: bool = False
     """Of the checkpoint of the best score instead of the latest."""
     step: Natural | None = None

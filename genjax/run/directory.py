@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,41 @@ def run_directory(name: str, given: str | None) -> Path:
       The absolute path: the one given, else runs/ and the name.
     """
     return files.user_path(given or f"runs/{name}")
+
+
+def destination(run: Path, is_export: bool, to: str | None, names: Sequence[str]) -> Path:
+    """The folder that a command writes what it makes of a run to, made where there is none.
+
+    Args:
+      run: the directory of the run or the export.
+      is_export: whether it is an export, to which nothing is added.
+      to: the folder that was asked for; None: the run's own, or for an export the working
+        directory.
+      names: of what will be written. In the run's own folder it replaces that of an earlier
+        command, elsewhere nothing.
+
+    Returns:
+      The folder.
+
+    Raises:
+      ConfigError: where it cannot be written to, or one of the names is there.
+    """
+    own = None if is_export else run
+    folder = files.user_path(to) if to is not None else own or Path.cwd()
+    if to is None and is_export and folder.resolve() == run.resolve():
+        raise ConfigError(f"{folder} is an export, which stays as it is: give --to")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to {folder} ({error.strerror}): give another --to"
+        ) from None
+    for name in names:
+        if folder != own and os.path.lexists(folder / name):
+            raise ConfigError(f"{folder / name} is there already: give another --to")
+    return folder
 
 
 def with_recorded_rules(config: Any, directory: Path) -> Any:

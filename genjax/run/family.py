@@ -113,20 +113,21 @@ class Family:
         """(key, trained state of `before`) -> the state before the first step; jitted."""
         return compiled_initial_state(self.game, self.init)
 
-    def latents(self, key: jax.Array, n: int) -> Any:
+    def latents(self, key: jax.Array, n: int, first: int = 0) -> Any:
         """Latents to generate from, latent i a function of the key and i alone.
 
         Args:
           key: one PRNG key.
           n: how many.
+          first: i of the first of them.
 
         Returns:
           What `draw` returns, else N(0, I) [n, *latent].
         """
         if self.draw is not None:
-            return self.draw(key, n)
+            return jax.tree.map(lambda x: x[first:], self.draw(key, first + n))
         assert self.latent is not None
-        each = keys.per_example(key, n)
+        each = keys.per_example(key, n, first)
         return keys.normal(each, (n, *self.latent))
 
 

@@ -56,15 +56,26 @@ def export(run, tmp_path, command):
     return folder
 
 
-def test_an_export_produces_the_same_images_as_its_run(run, export, command, own_sets):
+def test_an_export_produces_the_same_images_as_its_run(
+    run, export, command, own_sets, monkeypatch, tmp_path
+):
+    held = {path.name for path in export.iterdir()}
+    monkeypatch.chdir(tmp_path)
     for place in (run, export):
         assert command("sample", place, "--n", 5, "--seed", 1)[0] == 0
         assert command("interpolate", place, "--pairs", 1, "--data", own_sets)[0] == 0
         assert command("reconstruct", place, "--n", 3, "--data", own_sets)[0] == 0
-    ours, theirs = (np.load(place / "sample_1.npz")["images"] for place in (run, export))
+    # An export stays as it is: what is made of it lies in the working directory.
+    assert {path.name for path in export.iterdir()} == held
+    ours, theirs = (np.load(place / "sample_1.npz")["images"] for place in (run, tmp_path))
     np.testing.assert_array_equal(ours, theirs)
     for file in ("interpolate_0.png", "reconstruct.png"):
-        assert (run / file).read_bytes() == (export / file).read_bytes()
+        assert (run / file).read_bytes() == (tmp_path / file).read_bytes()
+    code, output = command("sample", export, "--n", 5, "--seed", 1)
+    assert (code, f"{tmp_path / 'sample_1.png'} is there already" in output) == (2, True)
+    monkeypatch.chdir(export)
+    code, output = command("sample", export, "--n", 5, "--seed", 1)
+    assert (code, "which stays as it is: give --to" in output) == (2, True)
 
 
 def test_an_export_contains_only_weights_step_and_settings(run, export):
