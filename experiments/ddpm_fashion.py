@@ -108,7 +108,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
     decay = decay_step(config.decay, config.run.steps, config.warm_up)
     rate = warm_up(config.learning_rate, config.warm_up, decay, config.learning_rate / 20)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-    how = {"validate": validate, "measure": Measure(measure, DIFFUSION_UNITS, chunk=50)}
+    how = {"validate": validate, "measure": Measure(measure, DIFFUSION_UNITS, 50, n=100)}
     game = {"unet": Player(loss, optimizer, ema=config.ema)}
     how |= config.drawing(guided, **noise)
     return Family(game, init, latent=spec.shape, classes=classes, **how)

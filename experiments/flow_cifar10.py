@@ -98,7 +98,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
         init,
         latent=spec.shape,
         validate=validate,
-        measure=Measure(measure, UNITS, chunk=50),
+        measure=Measure(measure, UNITS, chunk=50, n=100),
         **config.drawing(lambda state, label: partial(network.apply, state.ema["unet"]), **flow),
     )
 

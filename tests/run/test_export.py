@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 
 import numpy as np
@@ -79,7 +80,13 @@ def test_an_export_produces_the_same_images_as_its_run(
 
 
 def test_an_export_contains_only_weights_step_and_settings(run, export):
-    assert {p.name for p in export.iterdir()} == {"README.md", "config.json", exporting.WEIGHTS}
+    shown = {"samples.png": "step_4.png", "reconstructions.png": "reconstructions_4.png"}
+    held = {"README.md", "config.json", exporting.WEIGHTS}
+    assert {p.name for p in export.iterdir()} == held | shown.keys()
+    card = (export / "README.md").read_text()
+    for name, source in shown.items():
+        assert (export / name).read_bytes() == (run / "samples" / source).read_bytes()
+        assert f"]({name})" in card
     with safe_open(export / exporting.WEIGHTS, "numpy") as file:
         metadata = file.metadata()
         assert all(name.startswith("params.vae.") for name in file.keys())  # noqa: SIM118
@@ -125,6 +132,52 @@ def test_the_card_states_data_scores_command_and_licence(run, export):
     for name, value in last.items():
         assert name == "step" or f"| `{name}` | {value:.5g} | 4 |" in body
     assert f"sample {export.name} --n 16" in body
+
+
+def test_the_card_has_the_error_bars_of_the_weights_that_it_is_of(run, tmp_path, command, own_sets):
+    run = shutil.copytree(run, tmp_path / "run")
+    assert command("evaluate", run, "--n", 4, "--data", own_sets)[0] == 0
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    for step, has in ((4, True), (2, False)):
+        target = tmp_path / f"of_{step}"
+        assert command("export", run, "--to", target, "--step", step)[0] == 0
+        card = (target / "README.md").read_text()
+        assert ("4 random ones of the 1,000 images of split `test`, seed 0" in card) == has
+        assert ("are means over 4 images with their standard error" in card) == has
+        assert ("without error\n  bars" in card) == (not has)
+        for name, score in evaluation["scores"].items():
+            value = f"{score['value']:.5g} ± {score['error']:.2g}"
+            assert (f"| `{name}` | {value} | `{score['unit']}` |" in card) == has
+        yaml.safe_load(card.split("---\n", 2)[1])
+
+
+def linked(path):
+    path.rename(path.with_name("elsewhere.png"))
+    path.symlink_to(path.with_name("elsewhere.png"))
+
+
+@pytest.mark.parametrize(
+    ("file", "harm", "has_image"),
+    [
+        ("evaluation.json", lambda path: path.write_text("[" * 9000), True),
+        ("evaluation.json", lambda path: path.write_text('{"scores": 3}'), True),
+        ("samples/step_4.png", lambda path: path.write_text("<script>"), False),
+        ("samples/step_4.png", lambda path: path.unlink(), False),
+        ("samples/step_4.png", linked, False),
+    ],
+)
+def test_what_is_no_evaluation_or_image_is_not_exported(
+    run, tmp_path, command, file, harm, has_image
+):
+    run = shutil.copytree(run, tmp_path / "run")
+    (run / "evaluation.json").write_text("{}")
+    harm(run / file)
+    assert command("export", run, "--to", tmp_path / "x")[0] == 0
+    card = (tmp_path / "x" / "README.md").read_text()
+    assert "±" not in card
+    there = (tmp_path / "x" / "samples.png").exists()
+    assert ("](samples.png)" in card) == there
+    assert there == has_image
 
 
 def test_a_card_without_a_licence_says_so(run, tmp_path, command):
