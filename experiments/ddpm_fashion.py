@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments import checks
-from experiments.sampling import PixelSamplerSettings, Threshold
+from experiments.sampling import PixelSamplerSettings, Threshold, scored
 from genjax import keys
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
@@ -108,9 +108,9 @@ def build(config: Config, spec: ImageSpec) -> Family:
     decay = decay_step(config.decay, config.run.steps, config.warm_up)
     rate = warm_up(config.learning_rate, config.warm_up, decay, config.learning_rate / 20)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-    how = {"validate": validate, "measure": Measure(measure, DIFFUSION_UNITS, 50, n=100)}
+    expensive = Measure(measure, DIFFUSION_UNITS, 50, scored(config.channels))
+    how = {"validate": validate, "measure": expensive, **config.drawing(guided, **noise)}
     game = {"unet": Player(loss, optimizer, ema=config.ema)}
-    how |= config.drawing(guided, **noise)
     return Family(game, init, latent=spec.shape, classes=classes, **how)
 
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments import checks
-from experiments.sampling import PixelSamplerSettings, Sampler, Steps
+from experiments.sampling import PixelSamplerSettings, Sampler, Steps, scored
 from genjax import keys
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
@@ -98,7 +98,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
         init,
         latent=spec.shape,
         validate=validate,
-        measure=Measure(measure, UNITS, chunk=50, n=100),
+        measure=Measure(measure, UNITS, chunk=50, n=scored(config.channels)),
         **config.drawing(lambda state, label: partial(network.apply, state.ema["unet"]), **flow),
     )
 

@@ -107,7 +107,9 @@ def evaluate(
     Raises:
       ConfigError: for a negative n or seed, or one image, which has no standard error.
     """
-    n = measure.n if n is None else n
+    on_cpu = jax.default_backend() == "cpu"
+    if n is None:
+        n = measure.n if on_cpu else max(measure.n, 1000)
     if n < 0 or seed < 0:
         raise ConfigError("--n and --seed are not negative; --n 0 takes every image")
     n = min(n or len(images), len(images))
@@ -115,8 +117,7 @@ def evaluate(
         raise ConfigError(
             f"--n {n}: a standard error needs two images, and there are {len(images)}"
         )
-    at_once = measure.chunk if jax.default_backend() != "cpu" else max(1, measure.chunk // 5)
-    size = min(at_once, n)
+    size = min(measure.chunk, n, max(1, measure.n // 10) if on_cpu else n)
     began = monotonic()
     with tqdm(total=n, unit="image", disable=None) as bar:
         found = average(

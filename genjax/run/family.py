@@ -34,8 +34,9 @@ class Measure:
     Attributes:
       scores: (state, keys [B], batch) -> {name: [B]}, as `Family.validate`.
       units: {name: unit} of every one of them.
-      chunk: images at a time; on a CPU a fifth of it, so that what they cost is known soon.
-      n: images to score where nobody says how many: what takes a few minutes on two CPU cores.
+      chunk: images at a time; on a CPU at most a tenth of `n`, so that the cost is known soon.
+      n: images to score on a CPU where nobody says how many: what takes a few minutes on two
+        cores. Elsewhere 1,000, or these if they are more.
       alarms: {name: floor}, where an image under the floor deserves a warning.
     """
 

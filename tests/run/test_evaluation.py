@@ -1,6 +1,7 @@
 """Evaluation: which images it scores, what it prints, and when it warns."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -71,13 +72,14 @@ def shade(state, keys, batch):
 
 def test_what_all_images_will_take_is_logged_after_the_first(monkeypatch, caplog):
     measure = Measure(shade, {"bits": "bits/dim"}, chunk=50, n=40)
+    assert evaluate(replace(measure, n=1000), STATE, IMAGES).n == N  # not more than there are
     clock = iter([0.0, 100.0, 112.0, 500.0])  # of the whole, and of the first images
     monkeypatch.setattr(evaluation_module, "monotonic", lambda: next(clock))
     with caplog.at_level(logging.INFO, "genjax"):
         found = evaluate(measure, STATE, IMAGES)
     assert caplog.messages == [
-        "scoring 40 images, 10 at a time; the first tell the cost",
-        "10 images took 12 s, 40 will take about 48 s; --n N for fewer",
+        "scoring 40 images, 4 at a time; the first tell the cost",
+        "4 images took 12 s, 40 will take about 2 min; --n N for fewer",
     ]
     assert (found.n, found.seconds) == (40, 500)  # the measure's own number
     scored = found.scores["bits"].values

@@ -79,6 +79,48 @@ def test_an_export_produces_the_same_images_as_its_run(
     assert (code, "which stays as it is: give --to" in output) == (2, True)
 
 
+def test_results_go_where_they_are_told_to_and_replace_only_the_runs_own(
+    run, tmp_path, command, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    run = shutil.copytree(run, tmp_path / "run")
+    code, output = command("sample", run, "--n", 401, "--to", "new/folder")
+    assert code == 0
+    folder = tmp_path / "new" / "folder"
+    assert f"{folder / 'sample_0.png'} (the first 400)" in output
+    assert f"401 images, uint8 (28, 28, 1): {folder / 'sample_0.npz'}" in output
+    assert np.load(folder / "sample_0.npz")["images"].shape == (401, 28, 28, 1)
+    assert not list(run.glob("sample_0*"))
+    before = (folder / "sample_0.npz").read_bytes()
+    for words in (["sample"], ["sample", "--files"]):
+        code, output = command(*words, run, "--n", 3, "--to", folder)
+        assert (code, output.count("\n"), "is there already: give another" in output) == (
+            2,
+            1,
+            True,
+        )
+    assert (folder / "sample_0.npz").read_bytes() == before
+    for n in (3, 5):  # its own it replaces
+        assert command("sample", run, "--n", n)[0] == 0
+        assert len(np.load(run / "sample_0.npz")["images"]) == n
+        assert command("sample", run, "--n", n, "--files")[0] == 0
+        assert len(list((run / "sample_0").iterdir())) == n
+    (run / "sample_0" / "notes.txt").write_text("mine")
+    code, output = command("sample", run, "--n", 3, "--files")
+    assert (code, "holds other things" in output) == (2, True)
+    (tmp_path / "file").write_text("")
+    code, output = command("interpolate", run, "--to", tmp_path / "file")
+    assert (code, output.count("\n"), "give another --to" in output) == (2, 1, True)
+    code, output = command("sample", run, "--trajectory")
+    assert (code, "leave out --trajectory" in output) == (2, True)
+    code, output = command("sample", run, "--step", 3)
+    assert (code, "has checkpoints of the steps 4, 2" in output) == (2, True)
+    code, output = command("evaluate", run, "--step", 2, "--n", 2, "--to", "new")
+    assert (code, "run at step 2" in output) == (0, True)
+    found = json.loads((tmp_path / "new" / "evaluation.json").read_text())
+    assert (found["step"], found["checkpoint"]) == (2, "step 2")
+
+
 def test_an_export_contains_only_weights_step_and_settings(run, export):
     shown = {"samples.png": "step_4.png", "reconstructions.png": "reconstructions_4.png"}
     held = {"README.md", "config.json", exporting.WEIGHTS}
