@@ -204,7 +204,7 @@ class Experiment:
         _save(folder / "reconstruct.png", grids.pairs(originals, again))
         error = np.mean((again.astype(np.float32) - originals) ** 2)
         print(
-            f"mean squared error {error / 255**2:.5f} on {len(originals)} held-out images in 0..1"
+            f"mean squared error {error / 255**2:.3g} on {len(originals)} held-out images in 0..1"
         )
 
     def interpolate(self, given: options.Interpolate) -> None:

@@ -325,7 +325,7 @@ def test_a_damaged_export_is_rejected_in_one_line(export, command, harm):
     assert (code, output.count("\n")) == (2, 1)
 
     assert re.search(reason, output)
-    assert not list(export.glob("sample*"))
+    assert not list(export.glob("sample_*"))
 
 
 def test_loading_a_folder_that_is_no_export_raises(tmp_path, run):
