@@ -62,12 +62,11 @@ def destination(run: Path, is_export: bool, to: str | None, names: Sequence[str]
         raise ConfigError(f"{folder} is an export, which stays as it is: give --to")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        reason = "" if os.access(folder, os.W_OK) else os.strerror(errno.EACCES)
     except OSError as error:
-        raise ConfigError(
-            f"cannot write to {folder} ({error.strerror}): give another --to"
-        ) from None
+        reason = error.strerror or str(error)
+    if reason:
+        raise ConfigError(f"cannot write to {folder} ({reason}): give another --to")
     for name in names:
         if folder != own and os.path.lexists(folder / name):
             raise ConfigError(f"{folder / name} is there already: give another --to")

@@ -61,14 +61,14 @@ class Family:
         state of the family `before`, None where there is none.
       generate: (state, keys [n], latents [n, ...], labels [n] or None) -> images [n, H, W, C] in
         0..1; the keys are for samplers that draw more than the latents.
+      latent: shape of one image's latent, where latents are drawn from N(0, I).
+      draw: (key, n) -> n latents of any kind, where they are not: codebook indices, a learned
+        prior's noise, a tree of arrays [n, ...]. Latent i must depend on the key and i alone.
       trajectory: (state, keys [n], latents, labels) -> images [n, T, H, W, C] in 0..1 on the way
         from the latents to the images, which are the last.
       invert: (state, keys [n], images uint8 [n, H, W, C], labels) -> the latents that `generate`
         makes the images of. For families without `encode`: only commands use it, as it takes as
         long as sampling.
-      latent: shape of one image's latent, where latents are drawn from N(0, I).
-      draw: (key, n) -> n latents of any kind, where they are not: codebook indices, a learned
-        prior's noise, a tree of arrays [n, ...]. Latent i must depend on the key and i alone.
       encode: (state, images uint8 [n, H, W, C]) -> latents with generate(…) close to the images.
       reconstruct: (state, key, images uint8) -> images in 0..1, where decoding `encode`'s latents
         by `generate` is not how this family reconstructs. None: that way, where there is `encode`.

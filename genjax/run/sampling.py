@@ -84,8 +84,8 @@ class Sampler:
           label: the class of all of them; None for every class in turn.
           progress: whether to show a bar.
 
-        Yields:
-          uint8 [m, H, W, C], m at most `CHUNK`.
+        Returns:
+          An iterator over uint8 [m, H, W, C], m at most `CHUNK`.
         """
         family = self.family
         # Latents that the family draws by itself it draws from the first on.
