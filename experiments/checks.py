@@ -20,16 +20,9 @@ def diffusion(config, spec):
     rise(config)
     if config.classes and not spec.classes:
         raise ConfigError("--classes: these images have none")
-    if not config.classes:
-        changed(config, "guidance", "without --classes")
     if config.levels <= 20:
         raise ConfigError(f"--levels must be above 20, not {config.levels}")
-    if config.sampler == "ancestral":
-        changed(config, "sampling_steps", "on --sampler ancestral, which takes all --levels")
-    elif config.sampling_steps > config.levels:
-        raise ConfigError(
-            f"--sampling-steps {config.sampling_steps} must be at most --levels {config.levels}"
-        )
+    config.check_sampling(config.chosen())
     if not config.scaled_betas and signal(DiscreteLinear(config.levels), 1.0) > MOST_SIGNAL:
         raise ConfigError(
             f"--no-scaled-betas: a chain of --levels {config.levels} does not end in noise, where "
@@ -41,6 +34,7 @@ def flow(config, spec):
     """Of flow matching."""
     config.check_unet(spec.shape)
     rise(config)
+    config.check_sampling(config.chosen())
 
 
 def vae(config, spec):
@@ -65,6 +59,7 @@ def convolutional_vae(config, spec):
 
 def latent(config, spec):
     """Of latent diffusion."""
+    config.check_sampling(config.chosen())
     check_sides(spec.shape, len(config.widths), "--widths")
 
 

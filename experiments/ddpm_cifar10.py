@@ -16,6 +16,7 @@ from typing import Literal
 
 from experiments import ddpm_fashion
 from experiments.ddpm_fashion import build
+from experiments.sampling import Sampler
 from genjax.cli.main import main
 from genjax.data import DataSettings
 from genjax.limits import Count, Counts, Natural, Positive, Share
@@ -35,7 +36,7 @@ class Config(ddpm_fashion.Config):
     dropout: Share = 0.1
     output: Literal["velocity", "noise"] = "noise"
     flip: bool = True
-    sampler: Literal["ddim", "ancestral"] = "ancestral"
+    sampler: Sampler = "ancestral"
     learning_rate: Positive = 2e-4
     warm_up: Natural = 5000
     decay: Natural | Literal["steps"] | None = None

@@ -1,7 +1,7 @@
 """Denoising diffusion with a U-Net on Fashion-MNIST: 1,000 noise levels, noise prediction.
 
-Ho et al., "Denoising Diffusion Probabilistic Models" (2020), equation 14; --sampler ddim: Song et
-al. (2021); --classes: Ho & Salimans (2022). The paper's own run is experiments/ddpm_cifar10.py.
+Ho et al., "Denoising Diffusion Probabilistic Models" (2020), equation 14; --classes: Ho & Salimans
+(2022). `sample --sampler unipc` and the like: sampling.py. The paper's own run: ddpm_cifar10.py.
 
     python -m experiments.ddpm_fashion
 
@@ -11,23 +11,24 @@ shoes, shirts and trousers of clear outline; more images and steps clear their i
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax.numpy as jnp
 import optax
 
 from experiments import checks
+from experiments.sampling import PixelSamplerSettings, Threshold, scored
 from genjax import keys
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
-from genjax.diffusion import guidance, predictions, samplers, steps
+from genjax.diffusion import guidance, predictions
 from genjax.diffusion.discrete_schedules import DiscreteLinear
 from genjax.evaluate.likelihood_scores import DIFFUSION_UNITS, diffusion_scores
 from genjax.limits import Count, Natural, Positive, Share
 from genjax.losses import augmentation, times
 from genjax.losses.diffusion import denoising
 from genjax.models.unet_settings import UNetSettings
-from genjax.run import Family, Measure, Settings
+from genjax.run import SAMPLING, Family, Measure, Settings
 from genjax.train.game import Aux, Player
 from genjax.train.rates import decay_step, warm_up
 
@@ -37,7 +38,7 @@ OUTPUTS = {"velocity": predictions.velocity, "noise": predictions.noise}
 
 
 @dataclass(frozen=True)
-class Config(UNetSettings):
+class Config(UNetSettings, PixelSamplerSettings):
     run: Settings = Settings(steps=1800, batch=32, every=600)
     data: DataSettings = DataSettings()
     output: Literal["velocity", "noise"] = "velocity"
@@ -50,11 +51,9 @@ class Config(UNetSettings):
     """Scale the betas by 1,000 / levels, so that the chain ends in noise."""
     classes: bool = False
     """Condition on the class."""
-    guidance: float = 2.0
+    guidance: Annotated[float, SAMPLING] = 2.0
     """Scale of classifier-free guidance, where there are classes."""
-    sampler: Literal["ddim", "ancestral"] = "ddim"
-    """ddim takes --sampling-steps steps, ancestral all the levels."""
-    sampling_steps: Count = 50
+    threshold: Threshold = "static"
     learning_rate: Positive = 2e-3
     warm_up: Natural = 100
     """Steps over which the learning rate rises from 0."""
@@ -91,14 +90,12 @@ def build(config: Config, spec: ImageSpec) -> Family:
     def loss(params, state, key, batch):
         return error(params["unet"], key, batch, True).mean(), Aux()
 
-    def generate(state, key, z, label):
+    def guided(state, label):
         predict = partial(predict_noise, state.ema["unet"], label=label)
-        if classes:
-            unconditional = partial(predict_noise, state.ema["unet"])
-            predict = guidance.classifier_free(predict, unconditional, scale=config.guidance)
-        sampler = samplers.ddim if config.sampler == "ddim" else samplers.ancestral
-        grid = steps.linear(config.sampling_steps if sampler is samplers.ddim else config.levels)
-        return (sampler(predict, key, z.shape, steps=grid, start=z, clip=(-1, 1), **noise) + 1) / 2
+        if not classes:
+            return predict
+        unconditional = partial(predict_noise, state.ema["unet"])
+        return guidance.classifier_free(predict, unconditional, scale=config.guidance)
 
     def validate(state, key, batch):
         return {"mse": error(state.ema["unet"], key, batch, False)}
@@ -111,9 +108,10 @@ def build(config: Config, spec: ImageSpec) -> Family:
     decay = decay_step(config.decay, config.run.steps, config.warm_up)
     rate = warm_up(config.learning_rate, config.warm_up, decay, config.learning_rate / 20)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-    how = {"validate": validate, "measure": Measure(measure, DIFFUSION_UNITS, chunk=50)}
+    expensive = Measure(measure, DIFFUSION_UNITS, 50, scored(config.channels))
+    how = {"validate": validate, "measure": expensive, **config.drawing(guided, **noise)}
     game = {"unet": Player(loss, optimizer, ema=config.ema)}
-    return Family(game, init, generate, latent=spec.shape, classes=classes, **how)
+    return Family(game, init, latent=spec.shape, classes=classes, **how)
 
 
 if __name__ == "__main__":

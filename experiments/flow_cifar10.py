@@ -21,10 +21,11 @@ import jax.numpy as jnp
 import optax
 
 from experiments import checks
+from experiments.sampling import PixelSamplerSettings, Sampler, Steps, scored
 from genjax import keys
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
-from genjax.diffusion import predictions, samplers, schedules, steps
+from genjax.diffusion import predictions, schedules, steps
 from genjax.evaluate.likelihood_scores import ode_bits_per_dim
 from genjax.limits import Count, Counts, Natural, Positive, Share
 from genjax.losses import couplings
@@ -40,7 +41,7 @@ UNITS = {"ode": "bits/dim"}  # at uniformly dequantised images, an upper bound i
 
 
 @dataclass(frozen=True)
-class Config(UNetSettings):
+class Config(UNetSettings, PixelSamplerSettings):
     run: Settings = Settings(steps=400_000, batch=128, every=5000)
     data: DataSettings = DataSettings("cifar10")
     channels: Count = 128
@@ -53,8 +54,8 @@ class Config(UNetSettings):
     """Mirror half of the images."""
     coupling: Literal["optimal", "independent"] = "optimal"
     """Which noise goes to which image of the batch."""
-    sampling_steps: Count = 100
-    """Of Euler's method."""
+    sampler: Sampler = "euler"
+    sampling_steps: Steps = 100
     learning_rate: Positive = 2e-4
     warm_up: Natural = 5000
     """Steps over which the learning rate rises from 0."""
@@ -81,11 +82,6 @@ def build(config: Config, spec: ImageSpec) -> Family:
     def loss(params, state, key, batch):
         return error(params["unet"], key, batch, True).mean(), Aux()
 
-    def generate(state, key, z, label):
-        predict = partial(network.apply, state.ema["unet"])
-        grid = steps.linear(config.sampling_steps)
-        return (samplers.euler(predict, key, z.shape, steps=grid, start=z, **flow) + 1) / 2
-
     def validate(state, key, batch):
         return {"mse": error(state.ema["unet"], key, batch, False)}
 
@@ -100,10 +96,10 @@ def build(config: Config, spec: ImageSpec) -> Family:
     return Family(
         {"unet": Player(loss, optimizer, ema=config.ema)},
         init,
-        generate,
         latent=spec.shape,
         validate=validate,
-        measure=Measure(measure, UNITS, chunk=50),
+        measure=Measure(measure, UNITS, chunk=50, n=scored(config.channels)),
+        **config.drawing(lambda state, label: partial(network.apply, state.ema["unet"]), **flow),
     )
 
 

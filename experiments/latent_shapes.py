@@ -19,9 +19,10 @@ import optax
 
 from experiments import checks
 from experiments.autoencoder_fashion import whitened_family
+from experiments.sampling import SamplerSettings
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
-from genjax.diffusion import predictions, samplers, schedules, steps
+from genjax.diffusion import predictions, schedules
 from genjax.limits import Count, Counts, Natural, NonNegative, Positive, Share
 from genjax.losses.autoencoder import regularized_autoencoder
 from genjax.losses.diffusion import denoising
@@ -33,7 +34,7 @@ from genjax.train.game import Aux, Player
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(SamplerSettings):
     run: Settings = Settings(steps=4000, batch=64, every=1000)
     data: DataSettings = DataSettings("shapes64")
     autoencoder_steps: Natural = 3000
@@ -48,7 +49,6 @@ class Config:
     """Width of the prior."""
     blocks: Count = 3
     """Residual blocks of the prior."""
-    sampling_steps: Count = 50
     learning_rate: Positive = 1e-3
     ema: Share = 0.999
     """Decay of the prior's moving average, which samples come from."""
@@ -57,7 +57,8 @@ class Config:
 
 def build(config: Config, spec: ImageSpec) -> Family:
     first = first_stage(config, spec)
-    network, schedule = MLP(config.width, config.blocks), schedules.Cosine()
+    network = MLP(config.width, config.blocks)
+    noise = {"schedule": schedules.Cosine(), "target": predictions.velocity}
 
     def init(key, before):
         prior = network.init(key, jnp.zeros((1, config.latent)), jnp.zeros(1))
@@ -65,28 +66,24 @@ def build(config: Config, spec: ImageSpec) -> Family:
 
     def error(params, state, keys, batch):
         predict, codes = partial(network.apply, params), first.encode(state, batch["image"])
-        return denoising(predict, codes, keys, schedule=schedule, target=predictions.velocity)
+        return denoising(predict, codes, keys, **noise)
 
     def loss(params, state, keys, batch):  # the game's only player is the prior
         return error(params["prior"], state, keys, batch).mean() / config.latent, Aux()
 
-    def generate(state, keys, z, label):
-        code = samplers.ddim(
-            partial(network.apply, state.ema["prior"]),
-            keys,
-            z.shape,
-            schedule=schedule,
-            target=predictions.velocity,
-            steps=steps.linear(config.sampling_steps),
-            start=z,
-        )
+    def predict(state, label):
+        return partial(network.apply, state.ema["prior"])
+
+    def decode(state, keys, code):
         return first.generate(state, keys, code, None)
 
     def validate(state, keys, batch):
         return {"mse": error(state.ema["prior"], state, keys, batch) / config.latent}
 
     game = {"prior": Player(loss, optax.adam(config.learning_rate), ema=config.ema)}
-    return Family(game, init, generate, latent=(config.latent,), validate=validate, before=first)
+    drawing = config.drawing(predict, decode=decode, encode=first.encode, **noise)
+    how = {"validate": validate, "before": first, **drawing}
+    return Family(game, init, latent=(config.latent,), **how)
 
 
 def first_stage(config: Config, spec: ImageSpec) -> Family:

@@ -86,7 +86,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
         latent=(config.latent,),
         encode=lambda state, x: encoder.apply(state.params["vae"]["encoder"], x / 127.5 - 1)[0],
         validate=partial(scores, elbo_scores),
-        measure=Measure(measure, units, chunk=20, alarms=alarms),
+        measure=Measure(measure, units, chunk=20, n=100, alarms=alarms),
     )
 
 

@@ -1,5 +1,7 @@
 """Errors whose message is one line for the user, and what an exit code they lead to."""
 
+from typing import Any
+
 
 class GenjaxError(Exception):
     """An error that the user can understand from its one line.
@@ -50,6 +52,19 @@ def printable(text: str) -> str:
       The text with "?" for each character that is not printable.
     """
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def shortened(items: list[Any]) -> str:
+    """The first eight of some items, and how many more there are.
+
+    Args:
+      items: anything.
+
+    Returns:
+      One line.
+    """
+    rest = f" and {len(items) - 8} more" if len(items) > 8 else ""
+    return ", ".join(map(str, items[:8])) + rest
 
 
 class ConfigError(GenjaxError):

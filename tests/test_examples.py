@@ -54,9 +54,9 @@ def test_the_script_trains_resumes_samples_and_exports_from_anywhere(folder):
     card = (folder / "model" / "README.md").read_text()
     assert "python elsewhere/my_vae.py sample model --n 16" in card
     assert re.search(r"^python elsewhere/my_vae.py --run.steps 4", card, re.MULTILINE)
-    python(script, "sample", "model", "--n", "4")
+    python(script, "sample", "model", "--n", "4", "--to", "drawn")
     ours, theirs = (
-        np.load(f"{place}/sample_0.npz")["images"] for place in ("runs/my_vae", "model")
+        np.load(f"{place}/sample_0.npz")["images"] for place in ("runs/my_vae", "drawn")
     )
     np.testing.assert_array_equal(ours, theirs)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shlex
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,17 @@ import numpy as np
 from genjax import files
 from genjax.cli import options
 from genjax.data.dataset import Dataset
-from genjax.errors import ConfigError
-from genjax.report import grids
+from genjax.errors import ConfigError, shortened
+from genjax.report import grids, image_sets
 from genjax.run import export as exports
 from genjax.run import model_card, replay, restored, training
 from genjax.run.config import load, parse
-from genjax.run.directory import run_directory, with_recorded_rules
+from genjax.run.directory import destination, run_directory, with_recorded_rules
 from genjax.run.family import Build, build_family
-from genjax.run.sampling import labels
+from genjax.run.sampling import FEW
 
 logger = logging.getLogger(__name__)
+MOST_SHOWN = 400  # images in a grid
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Experiment:
         given: str | None,
         *,
         best: bool = False,
+        step: int | None = None,
+        changes: dict[str, Any] | None = None,
         data: str | None = None,
         before: int | None = None,
     ) -> tuple[restored.RestoredRun, Any]:
@@ -81,6 +85,8 @@ class Experiment:
         Args:
           given: the directory; None: runs/ and the name of the experiment.
           best: whether to read the checkpoint of the best score instead of the latest.
+          step: the step of the checkpoint to read instead.
+          changes: settings that act on sampling alone, in place of the run's.
           data: where the images are on this machine; None: where config.json says.
           before: read the latest checkpoint before this step; None: of all.
 
@@ -88,7 +94,8 @@ class Experiment:
           The run, and the settings in its config.json.
 
         Raises:
-          ConfigError: where the directory is of another experiment, or an export with `best`.
+          ConfigError: where the directory is of another experiment, or an export with `best` or
+            `step`.
         """
         directory = run_directory(self.name, given)
         path = directory / "config.json"
@@ -98,6 +105,10 @@ class Experiment:
                 f"{directory} is a run of {values.get('experiment')}, not of {self.name}"
             )
         config: Any = parse(type(self.config), values.get("config"), str(path))
+        if changes:
+            config = dataclasses.replace(config, **changes)
+            if hasattr(config, "check_sampling"):
+                config.check_sampling(changes.keys())
         where = config.data
         if data is not None:
             place = "dir" if where.folder is None else "folder"
@@ -105,51 +116,95 @@ class Experiment:
         spec = restored.image_spec(directory, values)
         family, like = build_family(self.build, config, spec, f"{path} describes")
         if exports.is_export(directory):
-            if best:
-                raise ConfigError(f"{directory} is an export, of one step: leave out --best")
+            if best or step is not None:
+                name = "--best" if best else "--step"
+                raise ConfigError(f"{directory} is an export, of one step: leave out {name}")
             state = jax.tree.map(jnp.asarray, exports.state(directory, values, like))
         else:
             state = restored.checkpoint_state(
-                directory, family, like, best=best, before=before, seed=config.run.seed
+                directory,
+                family,
+                like,
+                best=best,
+                step=step,
+                before=before,
+                seed=config.run.seed,
             )
         run = restored.RestoredRun(directory, family, values, state, Dataset(where))
         print(f"{directory.name} at step {run.step:,}")
         return run, config
+
+    def _opened(self, given: Any) -> tuple[restored.RestoredRun, Any]:
+        """`open` by the flags of a command."""
+        return self.open(
+            given.dir,
+            best=given.best,
+            step=given.step,
+            data=getattr(given, "data", None),
+            changes=options.sampling_changes(given, type(self.config)),
+        )
 
     def sample(self, given: options.Sample) -> None:
         """Draws new images.
 
         Args:
           given: the command's flags.
+
+        Raises:
+          ConfigError: for the trajectories of a family that makes its images in one step.
         """
-        run, _ = self.open(given.dir, best=given.best)
-        images = run.sample(given.n, given.seed, given.label)
-        label = labels(run.family, given.n, run.class_number(given.label))
-        arrays = {"images": images} | ({} if label is None else {"labels": np.asarray(label)})
-        path = run.directory / f"sample_{given.seed}.npz"
-        with files.atomic_open(path, "wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        _save(run.directory / f"sample_{given.seed}.png", grids.grid(images))
-        print(f"{given.n} images, uint8 {images.shape[1:]}: {path}")
+        run, _ = self._opened(given)
+        if given.trajectory and run.family.trajectory is None:
+            raise ConfigError(f"{self.name} makes its images in one step: leave out --trajectory")
+        stem = f"sample_{given.seed}"
+        way = [f"{stem}_trajectory.gif", f"{stem}_trajectory.png"] if given.trajectory else []
+        names = [f"{stem}.png", stem if given.files else f"{stem}.npz", *way]
+        folder = destination(run.directory, run.is_export, given.to, names)
+        if given.files:
+            image_sets.check_folder(folder / stem)
+        shown: list[np.ndarray] = []
+        batches = _with_first(run.samples(given.n, given.seed, given.label), shown)
+        if given.files:
+            shape = image_sets.write_pngs(folder / stem, batches, given.n, run.classes)
+        else:
+            shape = image_sets.write_npz(folder / f"{stem}.npz", batches, given.n)
+        first = np.concatenate(shown)[:MOST_SHOWN]
+        only = f" (the first {len(first)})" if len(first) < given.n else ""
+        _save(folder / f"{stem}.png", grids.grid(first), only)
+        print(f"{given.n:,} images, uint8 {shape}: {folder / names[1]}")
+        if way:
+            n = min(given.n, FEW)
+            images = run.trajectories(n, given.seed, given.label)
+            grids.save_animation(folder / way[0], grids.frames(images))
+            print(folder / way[0])
+            _save(folder / way[1], grids.strips(images))
 
     def reconstruct(self, given: options.Reconstruct) -> None:
-        """Encodes and decodes held-out images.
+        """Gives held-out images back.
 
         Args:
           given: the command's flags.
 
         Raises:
-          ConfigError: where the family has no encoder.
+          ConfigError: where the family has neither an encoder nor a sampler that can be inverted.
         """
-        run, _ = self.open(given.dir, best=given.best, data=given.data)
-        if not run.sampler.reconstructs:
-            raise ConfigError(f"{self.name} has no encoder: sample and interpolate are there")
-        originals = run.held_out(given.n)
-        again = run.reconstruct(originals)
-        _save(run.directory / "reconstruct.png", grids.pairs(originals, again))
+        run, config = self._opened(given)
+        if not (run.sampler.reconstructs or run.family.invert):
+            sampler = getattr(config, "sampler", None)
+            raise ConfigError(
+                f"--sampler {sampler} draws noise, so that it cannot be inverted: give one that "
+                "does not, such as --sampler ddim"
+                if sampler
+                else f"{self.name} has no encoder: sample and interpolate are there"
+            )
+        folder = destination(run.directory, run.is_export, given.to, ["reconstruct.png"])
+        batch = run.held_out_batch(given.n)
+        originals = batch["image"]
+        again = run.reconstruct(originals, batch.get("label"))
+        _save(folder / "reconstruct.png", grids.pairs(originals, again))
         error = np.mean((again.astype(np.float32) - originals) ** 2)
         print(
-            f"mean squared error {error / 255**2:.5f} on {len(originals)} held-out images in 0..1"
+            f"mean squared error {error / 255**2:.3g} on {len(originals)} held-out images in 0..1"
         )
 
     def interpolate(self, given: options.Interpolate) -> None:
@@ -158,21 +213,24 @@ class Experiment:
         Args:
           given: the command's flags.
         """
-        run, _ = self.open(given.dir, best=given.best, data=given.data)
-        images = run.interpolate(given.pairs, given.steps, given.seed)
-        _save(run.directory / f"interpolate_{given.seed}.png", grids.grid(images, given.steps))
+        run, _ = self._opened(given)
+        name = f"interpolate_{given.seed}.png"
+        folder = destination(run.directory, run.is_export, given.to, [name])
+        images = run.interpolate(given.pairs, given.steps, given.seed, noises=given.noises)
+        _save(folder / name, grids.grid(images, given.steps))
 
     def evaluate(self, given: options.Evaluate) -> None:
-        """Scores a run, prints a table and writes evaluation.json into its directory.
+        """Scores a run, prints a table and writes evaluation.json.
 
         Args:
           given: the command's flags.
         """
-        run, _ = self.open(given.dir, best=given.best, data=given.data)
+        run, _ = self._opened(given)
+        folder = destination(run.directory, run.is_export, given.to, ["evaluation.json"])
         evaluation = run.evaluate(given.n, given.split, given.seed)
         print(evaluation)
-        path = run.directory / "evaluation.json"
-        which = {"experiment": self.name, "checkpoint": "best" if given.best else "latest"}
+        path = folder / "evaluation.json"
+        which = {"experiment": self.name, "checkpoint": _checkpoint(given)}
         files.write_json(path, {**which, **evaluation.as_dict()})
         print(path)
 
@@ -183,7 +241,7 @@ class Experiment:
           given: the command's flags.
         """
         exports.claim(given.to, given.license)
-        run, _ = self.open(given.dir, best=given.best)
+        run, _ = self._opened(given)
 
         def flags(config: dict[str, Any]) -> str:
             return model_card.train_flags(parse(type(self.config), config, "config"), self.config)
@@ -202,13 +260,27 @@ class Experiment:
         row = replay.recorded_fault(directory, given.step)
         run, config = self.open(str(directory), data=given.data, before=row["step"])
         found = replay.replay(run.family.game, run.state, run.images.train, config.run, row)
-        print(f"step {row['step']:,}, on images {replay.shortened(row['images'])}:")
+        print(f"step {row['step']:,}, on images {shortened(row['images'])}:")
         for metric, value in found.metrics.items():
             print(f"  {metric:<40} {value:.6g}")
         bad = found.not_finite
-        print(f"not finite after it: {replay.shortened(bad) if bad else 'no parameter'}")
+        print(f"not finite after it: {shortened(bad) if bad else 'no parameter'}")
 
 
-def _save(path: Path, image: np.ndarray) -> None:
+def _checkpoint(given: options.Evaluate) -> str:
+    if given.step is not None:
+        return f"step {given.step}"
+    return "best" if given.best else "latest"
+
+
+def _with_first(batches: Iterable[Any], shown: list[np.ndarray]) -> Iterator[Any]:
+    """The batches, of which the first images are put into a list."""
+    for batch in batches:
+        if sum(map(len, shown)) < MOST_SHOWN:
+            shown.append(batch["image"])
+        yield batch
+
+
+def _save(path: Path, image: np.ndarray, note: str = "") -> None:
     grids.save(path, image)
-    print(path)
+    print(f"{path}{note}")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from genjax.cli import startup
+from genjax.cli import options, startup
 from genjax.cli.options import COMMANDS
 from genjax.cli.parsing import nearest, parse
 from genjax.errors import ConfigError, one_line
@@ -76,13 +76,18 @@ def _run(
 ) -> None:
     program = program_name()
     command = _command(words)
+    asks = bool({"-h", "--help"} & set(words))
     if command == "train":
         default, description = _preset(words, config, document, presets)
-        if {"-h", "--help"} & set(words):
-            description += f"\n\nAfter training: {program} " + " | ".join(_able(build, default))
+        if asks:
+            lacking = _lacking(build, default)
+            able = [each for each in COMMANDS if each not in lacking]
+            description += f"\n\nAfter training: {program} " + " | ".join(able)
         given = parse(type(config), words, prog=program, default=default, description=description)
     else:
-        given = parse(COMMANDS[command], words, prog=f"{program} {command}")
+        hidden = _lacking(build, config) if asks else ()
+        kind = options.command(command, type(config), hidden)
+        given = parse(kind, words, prog=f"{program} {command}")
     startup.configure()
     from genjax.cli.commands import Experiment  # imports what help and refusals need not wait for
 
@@ -91,19 +96,22 @@ def _run(
         getattr(experiment, command)(given)
 
 
-def _able(build: Callable, config: Any) -> list[str]:
-    """The commands that the family has; all of them where it cannot be built without its images."""
+def _lacking(build: Callable, config: Any) -> list[str]:
+    """The commands and flags that the family cannot serve; none where it needs its images first."""
     from genjax.data.dataset import ImageSpec
 
     try:
         family = build(config, ImageSpec((32, 32, 3), 10, 1000))
-        lacking = {
-            "reconstruct": not (family.encode or family.reconstruct),
-            "evaluate": family.measure is None,
-        }
     except Exception:
-        return list(COMMANDS)
-    return [name for name in COMMANDS if not lacking.get(name)]
+        return []
+    lacking = {
+        # What has a trajectory can be inverted by some --sampler.
+        "reconstruct": not (family.encode or family.reconstruct or family.trajectory),
+        "evaluate": family.measure is None,
+        "trajectory": family.trajectory is None,
+        "noises": not (family.encode or family.trajectory),
+    }
+    return [name for name, lacks in lacking.items() if lacks]
 
 
 def _command(words: list[str]) -> str:

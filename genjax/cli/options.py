@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+import ast
+import inspect
+import itertools
+import textwrap
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass, make_dataclass
+from typing import Annotated, Any
 
 import tyro
 
 from genjax.limits import Count, Limits, Natural, Seed
+from genjax.run.settings import sampling_settings
 
 Dir = Annotated[str | None, tyro.conf.Positional]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw new images from a run: DIR/sample_SEED.png, a grid, and .npz, the arrays."""
+    """Draw new images from a run: sample_SEED.npz, the arrays, and .png, a grid of the first."""
 
     dir: Dir = None
     """The run's directory. None: runs/ and the name of the experiment."""
@@ -25,20 +32,38 @@ class Sample:
     label: str | None = None
     """The class to draw, by its name or number, where the run is class-conditional. None: every
     class in turn."""
+    files: bool = False
+    """A PNG per image in the folder sample_SEED, with labels.csv where there are classes, in place
+    of the .npz."""
+    trajectory: bool = False
+    """The way of the first eight from the noise as well: sample_SEED_trajectory.gif and .png."""
+    to: str | None = None
+    """The folder to write to, where nothing is replaced. None: the run's directory, but for an
+    export the working directory."""
     best: bool = False
     """From the checkpoint of the best score instead of the latest."""
+    step: Natural | None = None
+    """From the checkpoint of this step instead, of those there are (--run.keep)."""
 
 
 @dataclass(frozen=True)
 class Reconstruct:
-    """Encode and decode held-out images: DIR/reconstruct.png, each above its reconstruction."""
+    """Give held-out images back: reconstruct.png, each above its reconstruction.
+
+    By the encoder, or where there is none from the noise that inverting the sampler leads to.
+    """
 
     dir: Dir = None
     """The run's directory. None: runs/ and the name of the experiment."""
     n: Count = 32
     """Number of images."""
+    to: str | None = None
+    """The folder to write to, where nothing is replaced. None: the run's directory, but for an
+    export the working directory."""
     best: bool = False
     """From the checkpoint of the best score instead of the latest."""
+    step: Natural | None = None
+    """From the checkpoint of this step instead, of those there are (--run.keep)."""
     data: str | None = None
     """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run
     found them."""
@@ -46,10 +71,10 @@ class Reconstruct:
 
 @dataclass(frozen=True)
 class Interpolate:
-    """Strips between pairs: DIR/interpolate_SEED.png, one row per pair.
+    """Strips between pairs: interpolate_SEED.png, one row per pair.
 
-    Where the run has an encoder, straight lines between the latents of held-out images; else great
-    arcs between noises.
+    Where the run has an encoder, straight lines between the latents of held-out images; where its
+    sampler can be inverted, great arcs between their noises; else great arcs between drawn noises.
     """
 
     dir: Dir = None
@@ -60,8 +85,15 @@ class Interpolate:
     """Images in a row, both ends included."""
     seed: Seed = 0
     """Of the noises, or of the choice of images."""
+    noises: bool = False
+    """Between drawn noises in place of held-out images."""
+    to: str | None = None
+    """The folder to write to, where nothing is replaced. None: the run's directory, but for an
+    export the working directory."""
     best: bool = False
     """From the checkpoint of the best score instead of the latest."""
+    step: Natural | None = None
+    """From the checkpoint of this step instead, of those there are (--run.keep)."""
     data: str | None = None
     """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run
     found them."""
@@ -69,21 +101,27 @@ class Interpolate:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Expensive scores on held-out images, with standard errors: DIR/evaluation.json.
+    """Expensive scores on held-out images, with standard errors: evaluation.json.
 
     Log-likelihoods, bounds by their parts, bits per dimension: what the run's family has.
     """
 
     dir: Dir = None
     """The run's directory. None: runs/ and the name of the experiment."""
-    n: Natural = 1000
-    """Number of images, chosen at random by the seed. 0: all."""
+    n: Natural | None = None
+    """Number of images, chosen at random by the seed. 0: all. None: what takes a few minutes on two
+    CPU cores."""
     split: str = "test"
     """Of which part of the data set."""
     seed: Seed = 0
     """Of the choice of images and of the noise."""
+    to: str | None = None
+    """The folder to write to, where nothing is replaced. None: the run's directory, but for an
+    export the working directory."""
     best: bool = False
     """Of the checkpoint of the best score instead of the latest."""
+    step: Natural | None = None
+    """Of the checkpoint of this step instead, of those there are (--run.keep)."""
     data: str | None = None
     """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run
     found them."""
@@ -104,6 +142,8 @@ class Export:
     """Licence of the weights for the card: mit, cc-by-4.0, …"""
     best: bool = False
     """The checkpoint of the best score instead of the latest."""
+    step: Natural | None = None
+    """The checkpoint of this step instead, of those there are (--run.keep)."""
 
 
 @dataclass(frozen=True)
@@ -127,3 +167,64 @@ COMMANDS = {
     "export": Export,
     "replay": Replay,
 }
+DRAWING = (Sample, Reconstruct, Interpolate)
+
+
+def command(name: str, config: type, hidden: Iterable[str] = ()) -> type:
+    """The flags of a command for an experiment.
+
+    Args:
+      name: of the command.
+      config: the experiment's settings, a dataclass: those that act on sampling alone are flags of
+        the commands that draw images.
+      hidden: names of flags to leave out of the help.
+
+    Returns:
+      The dataclass in `COMMANDS`, or one that inherits it.
+    """
+    kind = COMMANDS[name]
+    hints = typing.get_type_hints(kind, include_extras=True)
+    added: list[tuple[str, Any, Any]] = [
+        (flag, Annotated[hints[flag], tyro.conf.Suppress], getattr(kind, flag))
+        for flag in hidden
+        if flag in hints
+    ]
+    if kind in DRAWING:
+        said = _documents(config)
+        for flag, hint in sampling_settings(config).items():
+            text = f"{said.get(flag, '')} None: as in the run.".strip()
+            added.append((flag, Annotated[hint | None, tyro.conf.arg(help=text)], None))
+    if not added:
+        return kind
+    return make_dataclass(
+        kind.__name__, added, bases=(kind,), frozen=True, namespace={"__doc__": kind.__doc__}
+    )
+
+
+def sampling_changes(given: Any, config: type) -> dict[str, Any]:
+    """The settings of an experiment that a command was given.
+
+    Args:
+      given: the command's flags.
+      config: the experiment's settings, a dataclass.
+
+    Returns:
+      {name: value} of those that are to differ from the run's.
+    """
+    found = {name: getattr(given, name, None) for name in sampling_settings(config)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _documents(kind: type) -> dict[str, str]:
+    """The strings below the fields of a dataclass, which is how they are documented."""
+    found: dict[str, str] = {}
+    for each in reversed(kind.__mro__):
+        try:
+            (body,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
+        except (OSError, SyntaxError, TypeError):  # a notebook's, say
+            continue
+        for node, after in itertools.pairwise(getattr(body, "body", [])):
+            match node, after:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(text))):
+                    found[name] = " ".join(text.split())
+    return found

@@ -61,7 +61,7 @@ def average(
     """Averages of scores over batches of one shape.
 
     Args:
-      score: (keys [B], batch) -> {name: [B]}, called as it is: pass `ordered_jit` of one.
+      score: (keys [B], batch) -> {name: [B]}, called as it is: pass an `OrderedJit`.
       batches: trees of arrays [B, ...]; "mask" [B], where there is one, is taken out and says which
         examples count, so that the last batch can be padded.
       key: one; example i in the order of the batches gets fold_in(key, i), whatever B is.
@@ -94,28 +94,39 @@ def average(
     return {name: Average(np.concatenate(values)) for name, values in found.items()}
 
 
-def ordered_jit(
-    score: Callable[..., Mapping[str, jax.Array]],
-) -> Callable[..., dict[str, jax.Array]]:
+class OrderedJit:
     """jax.jit of a function to {name: array} that keeps the order of the names: jit sorts them.
 
     Args:
       score: (*arrays) -> {name: array}.
-
-    Returns:
-      The compiled function, with the names in the order in which `score` returns them.
     """
-    names: list[str] = []
 
-    def values(*given: Any) -> list[jax.Array]:
-        found = score(*given)
-        names[:] = found
-        return list(found.values())
+    def __init__(self, score: Callable[..., Mapping[str, jax.Array]]):
+        self._names: list[str] = []
 
-    jitted = jax.jit(values)
+        def values(*given: Any) -> list[jax.Array]:
+            found = score(*given)
+            self._names[:] = found
+            return list(found.values())
 
-    def ordered(*given: Any) -> dict[str, jax.Array]:
-        found = jitted(*given)
-        return dict(zip(names, found, strict=True))
+        self._jitted = jax.jit(values)
 
-    return ordered
+    def __call__(self, *given: Any) -> dict[str, jax.Array]:
+        """The scores.
+
+        Args:
+          *given: what the function takes.
+
+        Returns:
+          {name: array}, in the order in which the function returns them.
+        """
+        found = self._jitted(*given)
+        return dict(zip(self._names, found, strict=True))
+
+    def compile(self, *given: Any) -> None:
+        """Compiles the function for arrays of some shapes, so that a call takes no time for it.
+
+        Args:
+          *given: what the function takes.
+        """
+        self._jitted.lower(*given).compile()

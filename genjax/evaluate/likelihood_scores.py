@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from genjax import keys
@@ -150,8 +153,13 @@ def diffusion_scores(
     schedule: Any,
     target: Any,
     levels: int,
+    terms: int = 50,
 ) -> dict[str, Array]:
     """The variational bound of a DDPM by its parts, and the likelihood along its ODE.
+
+    Of the bound's transitions, one per level, each image has one drawn from each of `terms` blocks
+    of levels, for all of the block: the same in expectation, and their spread over images, which
+    is in the standard error, is that of the images and of this choice.
 
     Args:
       predict: (z, t) -> the prediction of `target`.
@@ -160,6 +168,7 @@ def diffusion_scores(
       schedule: the noise schedule.
       target: what is predicted.
       levels: noise levels of the chain.
+      terms: transitions to compute per image; `levels` for all of them.
 
     Returns:
       {name: [B]} in bits per dimension, see `DIFFUSION_UNITS`.
@@ -170,16 +179,13 @@ def diffusion_scores(
       (2021), arXiv:2011.13456, eq. 39.
     """
     noise, shift, probe = keys.split(key, 3)
-    parts = vlb.bound(
-        predict,
-        image / 127.5 - 1,
-        noise,
-        schedule=schedule,
-        target=target,
-        steps=levels,
-        variance=vlb.large,
-        clip=(-1, 1),
-    )
+    x = image / 127.5 - 1
+    how = {"schedule": schedule, "target": target, "steps": levels}
+    how |= {"variance": vlb.large, "clip": (-1, 1)}
+    if terms >= levels:
+        parts = vlb.bound(predict, x, noise, **how)
+    else:
+        parts = _stratified_bound(predict, x, noise, terms, **how)
     bits = {"vlb": sum(parts), **parts._asdict()}
     # From the lowest noise that the network was trained on: the density it knows.
     # With a trained network 200 steps gave the same to 0.001 bits/dim.
@@ -189,6 +195,44 @@ def diffusion_scores(
     )
     bits = {name: vlb.bits_per_dim(nats, image.shape) for name, nats in bits.items()}
     return {**bits, "ode": ode}
+
+
+def _stratified_bound(
+    predict: Callable[[Array, Array], Array], x: Array, key: Array, terms: int, **how: Any
+) -> vlb.Bound:
+    """`vlb.bound` with one transition from each block of levels, times the block's size."""
+    ends = level_blocks(how["steps"], terms)
+    blocks = jnp.stack([ends[:-1] + 1, ends[1:] - ends[:-1]], 1)
+
+    def add(total: Array, block: Array) -> tuple[Array, None]:
+        first, size = block
+        draw, noise = keys.split(keys.fold_in(key, first), 2)
+        place = jnp.floor(keys.uniform(draw, x.shape[:1]) * size).astype(first.dtype)
+        step = first + jnp.minimum(place, size - 1)
+        return total + size * vlb.term(predict, x, noise, step, **how), None
+
+    one = jnp.ones(x.shape[:1], blocks.dtype)
+    decoded = vlb.term(predict, x, keys.fold_in(key, 1), one, **how)
+    total, _ = jax.lax.scan(add, jnp.zeros_like(decoded), blocks)
+    return vlb.Bound(vlb.prior(x, schedule=how["schedule"]), total, decoded)
+
+
+def level_blocks(levels: int, terms: int) -> Array:
+    """Consecutive blocks of the levels 2 … T, the smaller the nearer to the data.
+
+    Near the data a level's transition is the largest, and differs the most from its neighbours'.
+    With a small U-Net trained on Fashion-MNIST, 46 blocks added a standard deviation of 0.04
+    bits/dim to the bound of an image, and the images' own was 0.61.
+
+    Args:
+      levels: T.
+      terms: how many blocks at most.
+
+    Returns:
+      The last level of each, rising, after 1: int32 [blocks + 1].
+    """
+    share = np.linspace(0, 1, terms + 1) ** 3
+    return jnp.asarray(np.unique(np.rint(1 + (levels - 1) * share)), jnp.int32)
 
 
 def ode_bits_per_dim(

@@ -76,6 +76,60 @@ def pairs(above: np.ndarray, below: np.ndarray, columns: int = 8) -> np.ndarray:
     return grid(np.concatenate(rows), columns)
 
 
+def frames(images: np.ndarray, most: int = 60) -> np.ndarray:
+    """Grids of the same images on their way from noise, one per step.
+
+    Args:
+      images: uint8 [n, T, H, W, C].
+      most: steps to show, evenly spaced, both ends included.
+
+    Returns:
+      uint8 [t, H', W', 3].
+    """
+    return np.stack([grid(images[:, i]) for i in _some(images.shape[1], most)])
+
+
+def strips(images: np.ndarray, most: int = 10) -> np.ndarray:
+    """Tiles images on their way from noise, a row each.
+
+    Args:
+      images: uint8 [n, T, H, W, C].
+      most: steps to show, evenly spaced, both ends included.
+
+    Returns:
+      uint8 [H', W', 3].
+    """
+    some = images[:, _some(images.shape[1], most)]
+    return grid(np.concatenate(some), some.shape[1])
+
+
+def _some(n: int, most: int) -> list[int]:
+    return [round(i) for i in np.linspace(0, n - 1, min(n, most))]
+
+
+def save_animation(path: Path, frames: np.ndarray, seconds: float = 4.0) -> None:
+    """Writes a GIF atomically, which stands still at its end; a link at `path` is replaced.
+
+    Args:
+      path: the file; its folder is created.
+      frames: uint8 [n, H, W, 3]; those without colour keep every grey level.
+      seconds: of the movement.
+    """
+    grey = bool((frames == frames[..., :1]).all())
+    images = [Image.fromarray(frame[..., 0] if grey else frame) for frame in frames]
+    each = round(1000 * seconds / len(images))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.atomic_open(path, "wb") as file:
+        images[0].save(
+            file,
+            "GIF",
+            save_all=True,
+            append_images=images[1:],
+            duration=[each] * (len(images) - 1) + [2000],
+            loop=0,
+        )
+
+
 def save(path: Path, image: np.ndarray) -> None:
     """Writes a PNG atomically; a link at `path` is replaced, not followed.
 

@@ -4,6 +4,7 @@ from .family import Measure as Measure
 from .restored import RestoredRun as RestoredRun
 from .restored import load as load
 from .restored import open as open
+from .settings import SAMPLING as SAMPLING
 from .settings import Config as Config
 from .settings import Settings as Settings
 from .training import train as train

@@ -19,6 +19,7 @@ FREE = {
         "every",
         "scan_steps",
         "samples",
+        "keep",
         "sharded",
         "devices",
         "non_finite",

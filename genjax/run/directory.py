@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,40 @@ def run_directory(name: str, given: str | None) -> Path:
     return files.user_path(given or f"runs/{name}")
 
 
+def destination(run: Path, is_export: bool, to: str | None, names: Sequence[str]) -> Path:
+    """The folder that a command writes what it makes of a run to, made where there is none.
+
+    Args:
+      run: the directory of the run or the export.
+      is_export: whether it is an export, to which nothing is added.
+      to: the folder that was asked for; None: the run's own, or for an export the working
+        directory.
+      names: of what will be written. In the run's own folder it replaces that of an earlier
+        command, elsewhere nothing.
+
+    Returns:
+      The folder.
+
+    Raises:
+      ConfigError: where it cannot be written to, or one of the names is there.
+    """
+    own = None if is_export else run
+    folder = files.user_path(to) if to is not None else own or Path.cwd()
+    if to is None and is_export and folder.resolve() == run.resolve():
+        raise ConfigError(f"{folder} is an export, which stays as it is: give --to")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else os.strerror(errno.EACCES)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise ConfigError(f"cannot write to {folder} ({reason}): give another --to")
+    for name in names:
+        if folder != own and os.path.lexists(folder / name):
+            raise ConfigError(f"{folder / name} is there already: give another --to")
+    return folder
+
+
 def with_recorded_rules(config: Any, directory: Path) -> Any:
     """Settings that read a folder by the rules by which the run in a directory was started.
 
@@ -55,6 +91,30 @@ def with_recorded_rules(config: Any, directory: Path) -> Any:
     if not isinstance(data, dict) or data.get("rules") != 1:
         return config
     return dataclasses.replace(config, data=dataclasses.replace(config.data, rules=1))
+
+
+def with_recorded_keep(config: Any, directory: Path) -> Any:
+    """Settings that keep as many checkpoints as the run in a directory did, unless they say.
+
+    Without it, the same run resumed without its --run.keep would delete what that has kept.
+
+    Args:
+      config: the settings given, a dataclass with the field `run`.
+      directory: the run's.
+
+    Returns:
+      The same settings, with `run.keep` of the run that is there.
+
+    Raises:
+      ConfigError: where config.json cannot be read, or its settings do not fit.
+    """
+    path = directory / "config.json"
+    if config.run.keep is not None or config.run.fresh or not path.exists():
+        return config
+    values = load(path).get("config")
+    recorded = values.get("run") if isinstance(values, dict) else None
+    keep = parse(type(config.run), recorded, f"{path}, run").keep
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, keep=keep))
 
 
 @contextmanager

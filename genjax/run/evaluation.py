@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import logging
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import jax
@@ -12,9 +13,11 @@ from tqdm.auto import tqdm
 import genjax
 from genjax.data.images import Images
 from genjax.errors import ConfigError
-from genjax.evaluate.average import Average, average, ordered_jit
+from genjax.evaluate.average import Average, OrderedJit, average
 from genjax.run.family import Measure
 from genjax.train.state import TrainState
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,15 +89,16 @@ class Evaluation:
 
 
 def evaluate(
-    measure: Measure, state: TrainState, images: Images, *, n: int = 1000, seed: int = 0
+    measure: Measure, state: TrainState, images: Images, *, n: int | None = None, seed: int = 0
 ) -> Evaluation:
-    """Scores a trained state, with a progress bar.
+    """Scores a trained state, with a progress bar; what it will take is logged early.
 
     Args:
       measure: the family's scores.
       state: the trained state.
       images: to score.
-      n: how many images, chosen at random by the seed; 0 for all.
+      n: how many images, chosen at random by the seed; 0 for all, None for as many as the measure
+        says.
       seed: of the choice of images and of the noise.
 
     Returns:
@@ -103,6 +107,9 @@ def evaluate(
     Raises:
       ConfigError: for a negative n or seed, or one image, which has no standard error.
     """
+    on_cpu = jax.default_backend() == "cpu"
+    if n is None:
+        n = measure.n if on_cpu else max(measure.n, 1000)
     if n < 0 or seed < 0:
         raise ConfigError("--n and --seed are not negative; --n 0 takes every image")
     n = min(n or len(images), len(images))
@@ -110,12 +117,12 @@ def evaluate(
         raise ConfigError(
             f"--n {n}: a standard error needs two images, and there are {len(images)}"
         )
-    score = ordered_jit(measure.scores)
-    began = time.monotonic()
+    size = min(measure.chunk, n, max(1, measure.n // 10) if on_cpu else n)
+    began = monotonic()
     with tqdm(total=n, unit="image", disable=None) as bar:
         found = average(
-            lambda keys, batch: score(state, keys, batch),
-            images.evaluation_batches(min(measure.chunk, n), limit=n, seed=seed),
+            _logging_cost(measure, state, n, size, bar),
+            images.evaluation_batches(size, limit=n, seed=seed),
             jax.random.key(seed),
             progress=lambda done: bar.update(done - bar.n),
         )
@@ -128,6 +135,40 @@ def evaluate(
         n=n,
         of=len(images),
         seed=seed,
-        seconds=time.monotonic() - began,
+        seconds=monotonic() - began,
         alarms=dict(measure.alarms),
     )
+
+
+def _logging_cost(measure: Measure, state: TrainState, n: int, size: int, bar: Any) -> Any:
+    """(keys, batch) -> scores, which logs what all of them will take after the first batch."""
+    score = OrderedJit(measure.scores)
+    timed = False
+
+    def scores(keys: jax.Array, batch: Any) -> dict[str, jax.Array]:
+        nonlocal timed
+        if timed or size == n:
+            return score(state, keys, batch)
+        logger.info("scoring %s images, %s at a time; the first tell the cost", f"{n:,}", size)
+        score.compile(state, keys, batch)
+        bar.reset()  # the time left is that of scoring
+        began = monotonic()
+        found = jax.block_until_ready(score(state, keys, batch))
+        seconds, timed = monotonic() - began, True
+        logger.info(
+            "%s images took %s, %s will take about %s; --n N for fewer",
+            size,
+            _duration(seconds),
+            f"{n:,}",
+            _duration(seconds / size * n),
+        )
+        return found
+
+    return scores
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"

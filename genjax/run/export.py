@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from genjax.train.state import TrainState, Tree
 
 WEIGHTS = "model.safetensors"
 VERSION = 1
+MAX_IMAGE_BYTES = 64 << 20
 
 # Settings that name this machine's folders and processes, and what an export has in their place.
 _MACHINE: dict[str, dict[str, Any]] = {
@@ -198,17 +200,39 @@ def _fill(
             "license": license,
         },
     }
+    shown = {
+        "samples.png": directory / "samples" / f"step_{step}.png",
+        "reconstructions.png": directory / "samples" / f"reconstructions_{step}.png",
+    }
+    copied = [name for name, path in shown.items() if _copy_image(path, folder / name)]
     card = model_card.write(
         values=exported,
         document=document,
         target=name,
         rows=model_card.latest(directory / "metrics.jsonl", step),
+        evaluation=model_card.scores(directory / "evaluation.json", values["experiment"], step),
+        shown=copied,
         parameters=sum(x.size for x in jax.tree.leaves(state.averaged())),
         program=command and command.program,
         train_flags=command.flags(exported["config"]) if command else "",
     )
     files.write_text(folder / "README.md", card)
     files.write_json(folder / "config.json", exported)
+
+
+def _copy_image(path: Path, target: Path) -> bool:
+    """Copies a PNG of the run, which may be a stranger's, and whether there was one."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode) or path.stat().st_size > MAX_IMAGE_BYTES:
+            return False
+        with path.open("rb") as file:
+            content = file.read(MAX_IMAGE_BYTES)
+    except OSError:
+        return False
+    if not content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return False
+    target.write_bytes(content)
+    return True
 
 
 def _weights(state: TrainState) -> dict[str, Tree]:

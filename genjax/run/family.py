@@ -34,13 +34,16 @@ class Measure:
     Attributes:
       scores: (state, keys [B], batch) -> {name: [B]}, as `Family.validate`.
       units: {name: unit} of every one of them.
-      chunk: images at a time.
+      chunk: images at a time; on a CPU at most a tenth of `n`, so that the cost is known soon.
+      n: images to score on a CPU where nobody says how many: what takes a few minutes on two
+        cores. Elsewhere 1,000, or these if they are more.
       alarms: {name: floor}, where an image under the floor deserves a warning.
     """
 
     scores: Callable[[TrainState, jax.Array, Any], dict[str, jax.Array]]
     units: Mapping[str, str]
     chunk: int = 100
+    n: int = 1000
     alarms: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -61,6 +64,11 @@ class Family:
       latent: shape of one image's latent, where latents are drawn from N(0, I).
       draw: (key, n) -> n latents of any kind, where they are not: codebook indices, a learned
         prior's noise, a tree of arrays [n, ...]. Latent i must depend on the key and i alone.
+      trajectory: (state, keys [n], latents, labels) -> images [n, T, H, W, C] in 0..1 on the way
+        from the latents to the images, which are the last.
+      invert: (state, keys [n], images uint8 [n, H, W, C], labels) -> the latents that `generate`
+        makes the images of. For families without `encode`: only commands use it, as it takes as
+        long as sampling.
       encode: (state, images uint8 [n, H, W, C]) -> latents with generate(…) close to the images.
       reconstruct: (state, key, images uint8) -> images in 0..1, where decoding `encode`'s latents
         by `generate` is not how this family reconstructs. None: that way, where there is `encode`.
@@ -80,6 +88,12 @@ class Family:
     generate: Callable[[TrainState, jax.Array, Any, jax.Array | None], jax.Array]
     latent: tuple[int, ...] | None = field(default=None, kw_only=True)
     draw: Callable[[jax.Array, int], Any] | None = field(default=None, kw_only=True)
+    trajectory: Callable[[TrainState, jax.Array, Any, jax.Array | None], jax.Array] | None = field(
+        default=None, kw_only=True
+    )
+    invert: Callable[[TrainState, jax.Array, jax.Array, jax.Array | None], Any] | None = field(
+        default=None, kw_only=True
+    )
     encode: Callable[[TrainState, jax.Array], Any] | None = field(default=None, kw_only=True)
     reconstruct: Callable[[TrainState, jax.Array, jax.Array], jax.Array] | None = field(
         default=None, kw_only=True
@@ -102,20 +116,21 @@ class Family:
         """(key, trained state of `before`) -> the state before the first step; jitted."""
         return compiled_initial_state(self.game, self.init)
 
-    def latents(self, key: jax.Array, n: int) -> Any:
+    def latents(self, key: jax.Array, n: int, first: int = 0) -> Any:
         """Latents to generate from, latent i a function of the key and i alone.
 
         Args:
           key: one PRNG key.
           n: how many.
+          first: i of the first of them.
 
         Returns:
           What `draw` returns, else N(0, I) [n, *latent].
         """
         if self.draw is not None:
-            return self.draw(key, n)
+            return jax.tree.map(lambda x: x[first:], self.draw(key, first + n))
         assert self.latent is not None
-        each = keys.per_example(key, n)
+        each = keys.per_example(key, n, first)
         return keys.normal(each, (n, *self.latent))
 
 

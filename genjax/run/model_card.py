@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,20 @@ LIMITS = """\
 - It can give back training images, whole or in part, the more so the fewer they were and the longer
   it was trained. This was not measured here. Before publishing samples, or these weights, of
   private images compare samples with their nearest training images.
+"""
+
+# What the numbers do not say: of an evaluation, and of a run that was not evaluated.
+EVALUATED = """\
+- The scores with ± are means over {n} images with their standard error, which covers the choice of
+  images but not another seed of training. The metrics of the run have no error bars. Neither
+  measures how good or how varied samples look.
+"""
+NOT_EVALUATED = """\
 - The scores above are of one run with one seed, on at most 1,000 held-out images, without error
   bars. They do not measure how good or how varied samples look.
 """
+
+IMAGES = {"samples.png": "Samples", "reconstructions.png": "Held-out images, each above its copy"}
 
 
 TEMPLATE = """\
@@ -37,7 +49,7 @@ TEMPLATE = """\
 {step} of {steps}, seed {seed}. Where the run kept a moving average of parameters, these are the
 average.
 
-## Use
+{shown}## Use
 
 With genjax {version} (`pip install genjax-vision`) and the code of the experiment:
 
@@ -126,6 +138,8 @@ def write(
     document: str,
     target: str,
     rows: dict[str, tuple[int, float]],
+    evaluation: dict[str, Any] | None,
+    shown: Sequence[str],
     parameters: int,
     program: str | None,
     train_flags: str,
@@ -137,6 +151,8 @@ def write(
       document: what the model is; a code block in it and what follows are omitted.
       target: name of the exported folder.
       rows: see `latest`.
+      evaluation: see `scores`.
+      shown: which of `IMAGES` lie in the export.
       parameters: how many.
       program: what starts the run's program on a command line; None for a run from Python.
       train_flags: its flags.
@@ -168,10 +184,12 @@ def write(
         classes=f" in {images['classes']} classes" if images["classes"] else "",
         source=_source(values["config"]["data"]),
         fingerprint=_code(images["fingerprint"]),
-        results=_table(rows),
+        shown="".join(f"![{IMAGES[name]}]({name})\n\n" for name in shown),
+        results=_scored(evaluation) + _table(rows) if evaluation else _table(rows),
         train=f"```\n{program} {train_flags}".rstrip() + "\n```" if program else "From Python.",
         settings=json.dumps(values["config"], indent=2),
-        limits=LIMITS,
+        limits=LIMITS
+        + (EVALUATED.format(n=f"{evaluation['n']:,}") if evaluation else NOT_EVALUATED),
         permission=permission,
     )
 
@@ -217,6 +235,51 @@ def is_number(value: Any) -> bool:
       True for a float or a count.
     """
     return type(value) is float or files.is_count(value)
+
+
+def scores(path: Path, experiment: str, step: int) -> dict[str, Any] | None:
+    """What `evaluate` found of a step, where it did.
+
+    Args:
+      path: of evaluation.json, which may be a stranger's.
+      experiment: name of the run's.
+      step: of the weights.
+
+    Returns:
+      {"scores": {name: {"value", "error", "unit"}}, "n", "of", "seed", "split"}; None where the
+      file is of something else, or of none of this.
+    """
+    try:
+        found = files.read_json(path)
+    except (OSError, ValueError):
+        return None
+    named = found.get("scores")
+    fits = (
+        (found.get("experiment"), found.get("step")) == (experiment, step)
+        and all(files.is_count(found.get(name)) for name in ("n", "of", "seed"))
+        and isinstance(named, dict)
+        and named
+        and all(
+            isinstance(score, dict) and all(type(score.get(k)) is float for k in ("value", "error"))
+            for score in named.values()
+        )
+    )
+    return found if fits else None
+
+
+def _scored(found: dict[str, Any]) -> str:
+    which = "All" if found["n"] == found["of"] else f"{found['n']:,} random ones of the"
+    lines = [
+        f"{which} {found['of']:,} images of split {_code(found.get('split'))}, seed "
+        f"{found['seed']}, mean ± standard error:",
+        "",
+        "| score | value | unit |",
+        "|---|---|---|",
+    ]
+    for name, score in found["scores"].items():
+        value = f"{score['value']:.5g} ± {score['error']:.2g}"
+        lines.append(f"| {_code(name)} | {value} | {_code(score.get('unit'))} |")
+    return "\n".join([*lines, "", "Metrics of the run:", "", ""])
 
 
 def _table(rows: dict[str, tuple[int, float]]) -> str:

@@ -10,7 +10,7 @@ import jax
 from tqdm.auto import tqdm
 
 from genjax.data.images import Images
-from genjax.errors import ConfigError
+from genjax.errors import ConfigError, shortened
 from genjax.run.nonfinite import recorded_faults
 from genjax.run.settings import Settings
 from genjax.train.game import Game
@@ -85,16 +85,3 @@ def replay(
     state, metrics = last(state, key, layout.feed(next(batches)))
     values = {name: float(value[0]) for name, value in metrics.items()}
     return Replay(values, not_finite(state.params))
-
-
-def shortened(items: list[Any]) -> str:
-    """The first eight of some items, and how many more there are.
-
-    Args:
-      items: anything.
-
-    Returns:
-      One line.
-    """
-    rest = f" and {len(items) - 8} more" if len(items) > 8 else ""
-    return ", ".join(map(str, items[:8])) + rest

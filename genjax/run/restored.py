@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from genjax import files
 from genjax.data.dataset import Dataset, ImageSpec
 from genjax.data.settings import DataSettings
-from genjax.errors import ConfigError
+from genjax.errors import ConfigError, shortened
 from genjax.run import export
 from genjax.run.config import load as load_config
 from genjax.run.config import parse
@@ -132,35 +133,81 @@ class RestoredRun:
         Raises:
           ConfigError: where the family has no such class, or n is below 1.
         """
+        return np.concatenate([batch["image"] for batch in self.samples(n, seed, label)])
+
+    def samples(
+        self, n: int, seed: int = 0, label: int | str | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """The images of `sample` a batch at a time, so that memory does not depend on n.
+
+        Args:
+          n: how many.
+          seed: as for `sample`.
+          label: as for `sample`.
+
+        Yields:
+          {"image": uint8 [m, H, W, C]}, with "label": int32 [m] where there are classes.
+
+        Raises:
+          ConfigError: where the family has no such class, or n is below 1.
+        """
         if n < 1:
             raise ConfigError(f"--n must be at least 1, not {n}")
-        key = jax.random.key(seed)
-        latents = self.family.latents(key, n)
-        each = labels(self.family, n, self.class_number(label))
-        return self.sampler.images(self.usable_state, key, latents, each, progress=True)
+        key, number, first = jax.random.key(seed), self.class_number(label), 0
+        labels(self.family, 0, number)  # before anything is computed
+        for images in self.sampler.drawn(self.usable_state, key, n, number, progress=True):
+            batch = {"image": images}
+            each = labels(self.family, len(images), number, first)
+            yield batch if each is None else {**batch, "label": np.asarray(each)}
+            first += len(images)
 
-    def reconstruct(self, images: np.ndarray) -> np.ndarray:
-        """Encodes and decodes images, with a progress bar.
+    def trajectories(self, n: int = 8, seed: int = 0, label: int | str | None = None) -> np.ndarray:
+        """The first images of `sample`, and what they were on the way from the noise.
+
+        Args:
+          n: how many.
+          seed: as for `sample`.
+          label: as for `sample`.
+
+        Returns:
+          uint8 [n, T, H, W, C].
+
+        Raises:
+          ConfigError: where the family makes its images in one step.
+        """
+        key, number = jax.random.key(seed), self.class_number(label)
+        return self.sampler.trajectories(self.usable_state, key, n, number)
+
+    def reconstruct(self, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+        """Images as the family gives them back, with a progress bar.
+
+        Its encoder's latents are decoded; where there is none, the noise that its sampler leads to
+        the images from is found by inverting it, and sampled from.
 
         Args:
           images: uint8 [n, H, W, C].
+          labels: their classes [n], for an inversion in a family that takes labels.
 
         Returns:
           uint8 [n, H, W, C].
         """
         key = jax.random.key(0)
-        return self.sampler.reconstructions(self.usable_state, key, images, progress=True)
+        return self.sampler.reconstructions(self.usable_state, key, images, labels, progress=True)
 
-    def interpolate(self, pairs: int = 8, steps: int = 10, seed: int = 0) -> np.ndarray:
+    def interpolate(
+        self, pairs: int = 8, steps: int = 10, seed: int = 0, *, noises: bool = False
+    ) -> np.ndarray:
         """Images along paths between pairs, with a progress bar.
 
         Where the family has an encoder, straight lines between the latents of held-out images;
-        else great arcs between noises.
+        where its sampler can be inverted, great arcs between the noises of held-out images; else
+        great arcs between drawn noises.
 
         Args:
           pairs: how many pairs.
           steps: images per path, both ends included.
           seed: of the noises, or of the choice of images.
+          noises: whether to go between drawn noises in any case.
 
         Returns:
           uint8 [pairs * steps, H, W, C], path by path.
@@ -169,33 +216,38 @@ class RestoredRun:
           ConfigError: where the family's latents are not arrays of real numbers, or there are
             fewer than two held-out images per pair.
         """
-        key = jax.random.key(seed)
-        if self.family.encode is not None:
+        key, state = jax.random.key(seed), self.usable_state
+        label = labels(self.family, pairs)
+        at_ends = None if label is None else jnp.repeat(label, 2)
+        if noises or not (self.family.encode or self.family.invert):
+            ends = self.family.latents(key, 2 * pairs)
+        else:
             if 2 * pairs > len(self.images.test):
                 raise ConfigError(
                     f"--pairs {pairs} takes {2 * pairs} held-out images, and there are "
                     f"{len(self.images.test)}"
                 )
-            ends = self.sampler.encode(self.usable_state, self.held_out(2 * pairs, seed))
-            path = linear
-        else:
-            ends, path = self.family.latents(key, 2 * pairs), spherical
+            batch = self.held_out_batch(2 * pairs, seed)
+            ends = self.sampler.latents_of(state, key, batch["image"], batch.get("label"))
+            if self.family.encode is None and label is not None:
+                # From their noises images come back by their own classes.
+                at_ends = jnp.asarray(batch["label"])
         if not (isinstance(ends, jax.Array) and jnp.issubdtype(ends.dtype, jnp.floating)):
             raise ConfigError("the latents of this family are no vectors: nothing lies in between")
+        path = linear if self.family.encode and not noises else spherical
         t = jnp.linspace(0, 1, steps)
         rows = [path(ends[2 * i], ends[2 * i + 1], t) for i in range(pairs)]
-        label = labels(self.family, pairs)
-        if label is not None:
-            label = jnp.repeat(label, steps)
-        return self.sampler.images(
-            self.usable_state, key, jnp.concatenate(rows), label, progress=True
-        )
+        if at_ends is not None:
+            nearest = 2 * np.arange(pairs)[:, None] + np.round(np.asarray(t)).astype(int)[None]
+            at_ends = at_ends[nearest.ravel()]
+        return self.sampler.images(state, key, jnp.concatenate(rows), at_ends, progress=True)
 
-    def evaluate(self, n: int = 1000, split: str = "test", seed: int = 0) -> Evaluation:
+    def evaluate(self, n: int | None = None, split: str = "test", seed: int = 0) -> Evaluation:
         """The family's expensive scores on held-out images, with standard errors.
 
         Args:
-          n: how many images, chosen at random by the seed; 0 for all.
+          n: how many images, chosen at random by the seed; 0 for all, None for what takes a few
+            minutes on two CPU cores.
           split: of which part of the data set.
           seed: of the choice of images and of the noise.
 
@@ -251,8 +303,20 @@ class RestoredRun:
         Returns:
           uint8 [n, H, W, C].
         """
+        return self.held_out_batch(n, seed)["image"]
+
+    def held_out_batch(self, n: int, seed: int = 0) -> dict[str, np.ndarray]:
+        """Held-out images with their labels, where they have such.
+
+        Args:
+          n: how many; fewer where the test split has fewer.
+          seed: of the choice.
+
+        Returns:
+          {"image": uint8 [n, H, W, C], "label": int32 [n]}.
+        """
         images = self.images.test
-        return images.batch(seed, 0, min(n, len(images)))["image"]
+        return images.batch(seed, 0, min(n, len(images)))
 
 
 def open(
@@ -261,6 +325,7 @@ def open(
     images: Dataset | None = None,
     *,
     best: bool = False,
+    step: int | None = None,
 ) -> RestoredRun:
     """A run from its directory.
 
@@ -269,17 +334,18 @@ def open(
       family: the family that was trained there.
       images: the data set, or None to open the one that config.json names when it is needed.
       best: the checkpoint of the best score instead of the latest.
+      step: the checkpoint of this step instead.
 
     Returns:
       The run.
 
     Raises:
-      ConfigError: where the directory holds no run.
+      ConfigError: where the directory holds no run, or no such checkpoint.
       CheckpointError: where it holds one of another architecture.
     """
     where = files.user_path(directory)
     values = load_config(where / "config.json")
-    state = checkpoint_state(where, family, state_shapes(family), best=best)
+    state = checkpoint_state(where, family, state_shapes(family), best=best, step=step)
     return RestoredRun(where, family, values, state, images)
 
 
@@ -349,6 +415,7 @@ def checkpoint_state(
     like: TrainState,
     *,
     best: bool = False,
+    step: int | None = None,
     before: int | None = None,
     seed: int = 0,
 ) -> TrainState:
@@ -359,6 +426,7 @@ def checkpoint_state(
       family: the family.
       like: the shapes of its state.
       best: the checkpoint of the best score instead of the latest.
+      step: the checkpoint of this step instead.
       before: only checkpoints of earlier steps; where there is none, the state at the start.
       seed: the run's, for that state.
 
@@ -369,16 +437,26 @@ def checkpoint_state(
       ConfigError: where there is no checkpoint to use.
       CheckpointError: where it holds another architecture.
     """
+    if best and step is not None:
+        raise ConfigError("--best and --step name two checkpoints: give one of them")
     checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
     try:
+        if step is not None and step not in (known := checkpoints.steps()):
+            there = shortened(known[::-1]) or "none"
+            raise ConfigError(f"--step {step}: {directory} has checkpoints of the steps {there}")
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
-        step = checkpoints.best() if best else None
+        if best and (step := checkpoints.best()) is None and checkpoints.steps():
+            raise ConfigError(f"no checkpoint in {directory} has a score: leave out --best")
         state = checkpoints.restore(like, step=step, before=before)
     finally:
         checkpoints.close()
     if state is None and before is not None and family.before is None:
         return untrained_state(family, init_key(jax.random.key(seed)))
     if state is None:
-        raise ConfigError(f"{directory} has no checkpoint to use")
+        raise ConfigError(
+            f"{directory} has no checkpoint to use"
+            if step is None
+            else f"the checkpoint of step {step} in {directory} cannot be used"
+        )
     return state

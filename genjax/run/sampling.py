@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -16,16 +18,17 @@ from genjax.run.family import Family
 from genjax.train import host_memory
 from genjax.train.state import TrainState
 
-CHUNK = 64
+CHUNK, FEW = 64, 8  # images, and images with their trajectories, that are computed together
 
 
-def labels(family: Family, n: int, label: int | None = None) -> jax.Array | None:
+def labels(family: Family, n: int, label: int | None = None, first: int = 0) -> jax.Array | None:
     """Labels to generate with.
 
     Args:
       family: the family.
       n: how many.
       label: the class of all of them; None for every class in turn.
+      first: number of the first image, where the turns start at image 0.
 
     Returns:
       int32 [n], or None where the family takes no labels.
@@ -40,7 +43,7 @@ def labels(family: Family, n: int, label: int | None = None) -> jax.Array | None
         return None
     if label is not None:
         return jnp.full(n, label, jnp.int32)
-    return jnp.arange(n, dtype=jnp.int32) % family.classes
+    return (first + jnp.arange(n, dtype=jnp.int32)) % family.classes
 
 
 class Sampler:
@@ -53,13 +56,80 @@ class Sampler:
     def __init__(self, family: Family):
         self.family = family
         self._generate = host_memory.freeing(jax.jit(family.generate))
+        self._trajectory = jax.jit(family.trajectory) if family.trajectory else None
         self._encode = jax.jit(family.encode) if family.encode else None
+        self._invert = jax.jit(family.invert) if family.invert else None
         self._reconstruct = jax.jit(family.reconstruct) if family.reconstruct else None
 
     @property
     def reconstructs(self) -> bool:
-        """Whether the family can reconstruct images."""
+        """Whether the family can reconstruct images without inverting a sampler."""
         return bool(self._encode or self._reconstruct)
+
+    def drawn(
+        self,
+        state: TrainState,
+        key: jax.Array,
+        n: int,
+        label: int | None = None,
+        *,
+        progress: bool = False,
+    ) -> Iterator[np.ndarray]:
+        """New images, a chunk at a time: the next is computed while the caller has the last.
+
+        Args:
+          state: the trained state.
+          key: of the latents and of the sampler's own noise: image i depends on it and i alone.
+          n: how many.
+          label: the class of all of them; None for every class in turn.
+          progress: whether to show a bar.
+
+        Returns:
+          An iterator over uint8 [m, H, W, C], m at most `CHUNK`.
+        """
+        family = self.family
+        # Latents that the family draws by itself it draws from the first on.
+        every = None if family.draw is None else family.latents(key, n)
+
+        def generate(keys: jax.Array, rows: jax.Array) -> jax.Array:
+            first, size = int(rows[0]), len(rows)
+            if every is None:
+                z = family.latents(key, size, first)
+            else:
+                z = jax.tree.map(lambda x: x[jnp.minimum(rows, n - 1)], every)
+            return self._generate(state, keys, z, labels(family, size, label, first))
+
+        return _in_chunks(generate, key, n, progress)
+
+    def trajectories(
+        self, state: TrainState, key: jax.Array, n: int, label: int | None = None
+    ) -> np.ndarray:
+        """The first images of `drawn`, and what they were on the way from the latents.
+
+        Args:
+          state: the trained state.
+          key: as for `drawn`.
+          n: how many.
+          label: as for `drawn`.
+
+        Returns:
+          uint8 [n, T, H, W, C].
+
+        Raises:
+          ConfigError: where the family makes its images in one step.
+        """
+        if self._trajectory is None:
+            raise ConfigError(
+                "this family makes its images in one step: no --trajectory leads there"
+            )
+        trajectory = self._trajectory
+
+        def made(keys: jax.Array, rows: jax.Array) -> jax.Array:
+            first, size = int(rows[0]), len(rows)
+            z = self.family.latents(key, size, first)
+            return trajectory(state, keys, z, labels(self.family, size, label, first))
+
+        return np.concatenate([*_in_chunks(made, key, n, size=FEW)])
 
     def images(
         self,
@@ -82,32 +152,53 @@ class Sampler:
         Returns:
           uint8 [n, H, W, C].
         """
+        n = len(jax.tree.leaves(latents)[0])
 
         def generate(keys: jax.Array, rows: jax.Array) -> jax.Array:
+            rows = jnp.minimum(rows, n - 1)
             z = jax.tree.map(lambda x: x[rows], latents)
             return self._generate(state, keys, z, None if label is None else label[rows])
 
-        return _in_chunks(generate, key, len(jax.tree.leaves(latents)[0]), progress)
+        return np.concatenate([*_in_chunks(generate, key, n, progress)])
 
-    def encode(self, state: TrainState, images: np.ndarray) -> Any:
-        """Latents of images.
+    def latents_of(
+        self,
+        state: TrainState,
+        key: jax.Array,
+        images: np.ndarray,
+        label: np.ndarray | None = None,
+    ) -> Any:
+        """Latents of images: by the family's encoder, else by inverting its sampler.
 
         Args:
           state: the trained state.
+          key: of the noise that inverting draws.
           images: uint8 [n, H, W, C].
+          label: their classes [n], for an inversion in a family that takes labels.
 
         Returns:
-          What the family's `encode` returns.
+          What the family's `encode` or `invert` returns.
 
         Raises:
-          ConfigError: where the family has no encoder.
+          ConfigError: where the family has neither.
         """
-        if self._encode is None:
+        if self._encode is not None:
+            return self._encode(state, images)
+        if self._invert is None:
             raise ConfigError("this family has no encoder: sample and interpolate are there")
-        return self._encode(state, images)
+        if self.family.classes and label is None:
+            raise ConfigError("this family takes labels: give those of the images")
+        known = label if self.family.classes else None
+        return self._invert(state, per_example(key, len(images)), images, known)
 
     def reconstructions(
-        self, state: TrainState, key: jax.Array, images: np.ndarray, *, progress: bool = False
+        self,
+        state: TrainState,
+        key: jax.Array,
+        images: np.ndarray,
+        label: np.ndarray | None = None,
+        *,
+        progress: bool = False,
     ) -> np.ndarray:
         """Images as the family gives them back.
 
@@ -115,35 +206,46 @@ class Sampler:
           state: the trained state.
           key: of the noise that reconstructing draws.
           images: uint8 [n, H, W, C].
+          label: their classes [n], for an inversion in a family that takes labels.
           progress: whether to show a bar.
 
         Returns:
           uint8 [n, H, W, C].
 
         Raises:
-          ConfigError: where the family can neither reconstruct nor encode.
+          ConfigError: where the family can neither reconstruct nor encode nor invert.
         """
-        if self._reconstruct is None:
-            return self.images(state, key, self.encode(state, images), progress=progress)
-        reconstruct = self._reconstruct
+        n, reconstruct = len(images), self._reconstruct
+        if reconstruct is None and self._encode is not None:
+            return self.images(state, key, self.latents_of(state, key, images), progress=progress)
 
         def again(keys: jax.Array, rows: jax.Array) -> jax.Array:
-            return reconstruct(state, keys, images[np.asarray(rows)])
+            some = np.minimum(np.asarray(rows), n - 1)
+            if reconstruct is not None:
+                return reconstruct(state, keys, images[some])
+            known = None if label is None else label[some]
+            z = self.latents_of(state, key, images[some], known)
+            return self._generate(state, keys, z, known if self.family.classes else None)
 
-        return _in_chunks(again, key, len(images), progress)
+        return np.concatenate([*_in_chunks(again, key, n, progress)])
 
 
-def _in_chunks(make: Any, key: jax.Array, n: int, progress: bool) -> np.ndarray:
-    """make(keys [chunk], rows [chunk]) -> images in 0..1, for n rows by one compiled program."""
-    keys = per_example(key, n)
-    chunk = min(CHUNK, n)
-    parts = []
+def _in_chunks(
+    make: Any, key: jax.Array, n: int, progress: bool = False, size: int = CHUNK
+) -> Iterator[np.ndarray]:
+    """make(keys [m], rows [m]) -> images in 0..1, for n rows by one program; rows may exceed n."""
+    size = min(size, n)
+    ahead: jax.Array | None = None
     with tqdm(total=n, unit="image", disable=None if progress else True) as bar:
-        for start in range(0, n, chunk):
-            rows = jnp.minimum(jnp.arange(start, start + chunk), n - 1)
-            parts.append(to_uint8(np.asarray(make(keys[rows], rows))))
-            bar.update(min(chunk, n - start))
-    return np.concatenate(parts)[:n]
+        for first in itertools.chain(range(0, n, size), [n]):
+            images, ahead = ahead, None
+            if first < n:
+                rows = first + jnp.arange(size)
+                ahead = make(per_example(key, size, first), rows)
+            if images is not None:
+                found = to_uint8(np.asarray(images))[: n - (first - 1) // size * size]
+                bar.update(len(found))
+                yield found
 
 
 def spherical(start: jax.Array, end: jax.Array, t: jax.Array) -> jax.Array:

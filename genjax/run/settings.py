@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from genjax import limits
 from genjax.data.settings import DataSettings
 from genjax.errors import ConfigError
 from genjax.limits import Count, Natural, Seed
+
+# Marks a setting that acts on nothing but sampling: `Annotated[float, SAMPLING]`. The commands that
+# make images take it as a flag, and where that is not given, the run's own value.
+SAMPLING = "sampling"
+
+
+def sampling_settings(kind: type) -> dict[str, Any]:
+    """The settings of an experiment that act on nothing but sampling.
+
+    Args:
+      kind: its dataclass.
+
+    Returns:
+      {name: annotation} of those marked by `SAMPLING`.
+    """
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {k: v for k, v in hints.items() if SAMPLING in getattr(v, "__metadata__", ())}
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,8 @@ class Settings:
     convolutional run that resumes with 1 after more, or the reverse, rounds differently."""
     samples: Count = 64
     """Images in samples/step_N.png."""
+    keep: Count | Literal["all"] | None = None
+    """Latest checkpoints to keep, beside the best. None: 2, or as many as the run kept before."""
     sharded: bool = False
     """Shard parameters over the devices (jit) instead of copying them to each (pmap)."""
     devices: Count | None = None

@@ -68,7 +68,8 @@ class Trainer:
         self.periodic_eval = PeriodicEval(
             family, layout, held_out, settings, eval_key(self.key), directory / "samples"
         )
-        self.checkpoints = Checkpoints(directory / "checkpoints")
+        keep = None if settings.keep == "all" else settings.keep or 2
+        self.checkpoints = Checkpoints(directory / "checkpoints", keep)
         self.policy = NonFinitePolicy(directory, settings, images)
 
     def train(self) -> TrainState:

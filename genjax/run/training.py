@@ -16,7 +16,7 @@ from genjax.errors import ConfigError, GenjaxError
 from genjax.report import grids
 from genjax.run.checks import check_family
 from genjax.run.config import load
-from genjax.run.directory import claimed, run_directory
+from genjax.run.directory import claimed, run_directory, with_recorded_keep
 from genjax.run.family import Family
 from genjax.run.restored import RestoredRun
 from genjax.run.settings import Config, Settings
@@ -154,6 +154,8 @@ def _train_in(
     images: Dataset,
     summary: dict[str, Any],
 ) -> TrainState:
+    if processes.is_main_process():  # which alone reads, saves and deletes
+        config = with_recorded_keep(config, directory)
     settings: Settings = config.run
     if (settings.devices or 0) > jax.local_device_count():
         raise ConfigError(
@@ -184,7 +186,7 @@ def _shared_settings(config: Any) -> Any:
     """The settings without those that each host may have its own of."""
     return dataclasses.replace(
         config,
-        run=dataclasses.replace(config.run, process=None, dir=None),
+        run=dataclasses.replace(config.run, process=None, dir=None, keep=None),
         data=dataclasses.replace(config.data, dir=None),
     )
 

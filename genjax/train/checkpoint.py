@@ -54,14 +54,14 @@ class Checkpoints:
 
     Args:
       directory: where; made absolute, because Orbax resolves it later, in a thread.
-      keep: how many of the latest to keep, beside the one of the lowest score.
+      keep: how many of the latest to keep, beside the one of the lowest score; None for all.
       read_only: leave everything as it is, for looking into a run that may be under way.
 
     Raises:
       CheckpointError: where the directory cannot be used.
     """
 
-    def __init__(self, directory: str | Path, keep: int = 2, *, read_only: bool = False):
+    def __init__(self, directory: str | Path, keep: int | None = 2, *, read_only: bool = False):
         self.directory, self.keep = Path(directory).absolute(), keep
         self.is_main = processes.is_main_process()
         self.writer = self.is_main and not read_only
@@ -135,6 +135,8 @@ class Checkpoints:
 
     def _delete_old(self) -> None:
         """Deletes all but the latest and the best."""
+        if self.keep is None:
+            return
         steps = self.steps()
         scores = self._scores(steps)
         best = min(steps, key=lambda step: scores.get(step, math.inf))

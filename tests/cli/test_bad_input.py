@@ -181,6 +181,25 @@ def test_help_names_what_the_family_can_do(module, able, capsys):
     assert "sample | " in line
 
 
+def test_help_of_a_command_names_what_the_experiment_can_do(capsys):
+    shown = {}
+    for module in (gan_fashion, vae_fashion, ddpm_fashion):
+        for command in ("sample", "interpolate"):
+            words = [command, "--help"]
+            with pytest.raises(SystemExit):
+                main("x", module.__doc__, module.Config(), module.build, arguments=words)
+            shown[module, command] = capsys.readouterr().out
+    assert "--trajectory" not in shown[vae_fashion, "sample"]
+    assert "--sampler" not in shown[vae_fashion, "sample"]
+    assert "--noises" in shown[vae_fashion, "interpolate"]
+    assert "--noises" not in shown[gan_fashion, "interpolate"]
+    for command in ("sample", "interpolate"):
+        text = " ".join(shown[ddpm_fashion, command].replace("│", " ").split())
+        assert "Scale of classifier-free guidance, where there are classes. None: as in" in text
+        assert "--sampling-steps" in text
+    assert "--trajectory" in shown[ddpm_fashion, "sample"]
+
+
 def test_python_m_experiments_lists_them(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["experiments"])
     list_experiments.main()

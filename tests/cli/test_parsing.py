@@ -26,7 +26,11 @@ CONFIG = ddpm_fashion.Config
         ("--decay x", "--decay takes a whole number or steps or None, not x"),
         ("--attention 7 b", "--attention takes whole numbers, not 7 b"),
         ("--ema x", "--ema takes a number, not x"),
-        ("--sampler x", "--sampler takes one of ddim, ancestral; not 'x'"),
+        (
+            "--sampler x",
+            "--sampler takes one of ddim, ancestral, euler, heun, dpm_solver_2m, unipc, "
+            "predictor_corrector; not 'x'",
+        ),
         ("--levels", "--levels needs a value"),
         ("--levels 3 4", "--levels takes one value, not 3 4"),
         ("--flip=0", "--flip takes no value, not 0"),

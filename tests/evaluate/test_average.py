@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from genjax.evaluate.average import Average, average, ordered_jit
+from genjax.evaluate.average import Average, OrderedJit, average
 
 DATA = np.random.default_rng(0).exponential(size=23).astype(np.float32)
 
@@ -66,11 +66,11 @@ def test_below_is_the_share_of_examples_under_a_bound():
     assert Average(np.arange(10.0)).below(3) == 3 / 10
 
 
-def test_ordered_jit_keeps_the_order_of_names():
+def test_an_ordered_jit_keeps_the_order_of_names():
     def score(keys, batch):
         return {"z": batch["x"], "a": batch["x"] + 1, "m": batch["x"] * 2}
 
-    found = average(ordered_jit(score), batches(5), jax.random.key(0))
+    found = average(OrderedJit(score), batches(5), jax.random.key(0))
     plain = average(score, batches(5), jax.random.key(0))
     assert list(found) == ["z", "a", "m"] != list(jax.jit(score)(None, {"x": DATA}))
     assert {k: v.mean for k, v in found.items()} == {k: v.mean for k, v in plain.items()}

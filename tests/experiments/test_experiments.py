@@ -111,13 +111,16 @@ def test_an_experiment_trains_resumes_exactly_and_runs_all_commands(
     assert drawn.dtype == np.uint8
     assert drawn.shape[0] == 4
     command(monkeypatch, module, "export", parts, "--to", tmp_path / "export")
-    command(monkeypatch, module, "sample", tmp_path / "export", "--n", "4", "--seed", "1")
-    again = np.load(tmp_path / "export" / "sample_1.npz")["images"]
+    again = ["sample", tmp_path / "export", "--n", "4", "--seed", "1", "--to", tmp_path / "to"]
+    command(monkeypatch, module, *again)
+    again = np.load(tmp_path / "to" / "sample_1.npz")["images"]
     np.testing.assert_array_equal(again, drawn)
     command(monkeypatch, module, "sample", parts, "--n", "4", "--seed", "1", "--best")
     command(monkeypatch, module, "interpolate", parts, "--pairs", "2", "--steps", "2")
     assert (parts / "interpolate_0.png").exists()
-    if (parts / "samples" / "reconstructions_4.png").exists():
+    if diffuses := "ddpm" in experiment or "latent" in experiment:
+        check_sampling(monkeypatch, capsys, module, parts, drawn)
+    if diffuses or (parts / "samples" / "reconstructions_4.png").exists():
         command(monkeypatch, module, "reconstruct", parts, "--n", "4")
         assert "mean squared error" in capsys.readouterr().out
     else:
@@ -126,6 +129,34 @@ def test_an_experiment_trains_resumes_exactly_and_runs_all_commands(
         assert stop.value.code == 2
     if experiment in MEASURED:
         check_evaluation(monkeypatch, capsys, module, parts, 4)
+
+
+def check_sampling(monkeypatch, capsys, module, directory, drawn):
+    """Another sampler than the run's, and the way from the noise."""
+    before = (directory / "config.json").read_bytes()
+    words = ["sample", directory, "--n", "4", "--seed", "1"]
+    command(monkeypatch, module, *words, "--sampler", "unipc", "--spacing", "log_snr", "--files")
+    files = sorted((directory / "sample_1").glob("*.png"))
+    other = np.stack([np.asarray(Image.open(path)).reshape(drawn.shape[1:]) for path in files])
+    assert len(other) == 4
+    assert (other != drawn).any()
+    command(monkeypatch, module, *words, "--trajectory")
+    np.testing.assert_array_equal(np.load(directory / "sample_1.npz")["images"], drawn)
+    with Image.open(directory / "sample_1_trajectory.gif") as gif:
+        assert gif.n_frames == 3  # the noise and two steps
+    strip = np.asarray(Image.open(directory / "sample_1_trajectory.png"))
+    zoom = max(1, 64 // drawn.shape[1])
+    for i, image in enumerate(drawn):
+        corner = 2 + i * (zoom * drawn.shape[1] + 2), 2 + 2 * (zoom * drawn.shape[2] + 2)
+        shown = strip[corner[0] :: zoom, corner[1] :: zoom][: drawn.shape[1], : drawn.shape[2]]
+        np.testing.assert_array_equal(shown, np.broadcast_to(image, shown.shape))
+    with pytest.raises(SystemExit):
+        command(monkeypatch, module, *words, "--sampler", "unipc", "--eta", "0.5")
+    assert "--eta 0.5 has no effect on --sampler unipc" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command(monkeypatch, module, "reconstruct", directory, "--sampler", "ancestral")
+    assert "such as --sampler ddim" in capsys.readouterr().err
+    assert (directory / "config.json").read_bytes() == before
 
 
 def check_evaluation(monkeypatch, capsys, module, directory, step):

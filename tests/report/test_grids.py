@@ -43,3 +43,25 @@ def test_a_saved_image_reads_back_and_no_temporary_file_remains(tmp_path):
     grids.save(tmp_path / "new" / "a.png", saved)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "a.png")), saved)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
+
+
+def test_an_animation_keeps_its_frames_and_stands_still_at_the_end(tmp_path):
+    way = np.linspace(0, 255, 2 * 61 * 64 * 64).astype(np.uint8).reshape(2, 61, 64, 64, 1)
+    sheets = grids.frames(way)
+    assert sheets.shape[0] == 60
+    grids.save_animation(tmp_path / "x.gif", sheets)
+    with Image.open(tmp_path / "x.gif") as gif:
+        assert gif.n_frames == 60
+        for i in (0, 59):
+            gif.seek(i)
+            np.testing.assert_array_equal(np.asarray(gif.convert("RGB")), sheets[i])
+        np.testing.assert_array_equal(sheets[59], grids.grid(way[:, -1]))
+        assert gif.info["duration"] == 2000
+
+
+def test_a_strip_leads_from_the_first_step_to_the_last():
+    way = np.zeros((2, 61, 64, 64, 1), np.uint8)
+    way[1, 0], way[1, -1] = 10, 20
+    sheet = grids.strips(way)
+    assert sheet.shape[:2] == (2 * 66 + 2, 10 * 66 + 2)
+    assert (sheet[70, 10, 0], sheet[70, -10, 0], sheet[70, 70, 0]) == (10, 20, 0)

@@ -74,6 +74,43 @@ def contents(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+# Which checkpoints are kept, and the use of one of them.
+
+
+def test_all_checkpoints_are_kept_until_another_number_is_asked_for(tmp_path, capfd):
+    directory = tmp_path / "run"
+
+    def kept():
+        return Checkpoints(directory / "checkpoints", read_only=True).steps()
+
+    trained(directory, 4, keep="all")
+    assert kept() == [1, 2, 3, 4]
+    trained(directory, 5)  # the same run, which says no more how many
+    trained(directory, 6)
+    assert kept() == [1, 2, 3, 4, 5, 6]
+    assert json.loads((directory / "config.json").read_text())["config"]["run"]["keep"] == "all"
+
+    third = run.open(directory, FAMILY, step=3)
+    assert third.step == 3
+    resumed = Checkpoints(directory / "checkpoints").restore(third.state, step=3)
+    jax.tree.map(np.testing.assert_array_equal, third.state, resumed)
+    with pytest.raises(ConfigError, match=r"--step 9: .* of the steps 6, 5, 4, 3, 2, 1$"):
+        run.open(directory, FAMILY, step=9)
+    with pytest.raises(ConfigError, match="--best and --step name two checkpoints"):
+        run.open(directory, FAMILY, step=3, best=True)
+    with pytest.raises(ConfigError, match=r"no checkpoint in .* has a score: leave out --best"):
+        run.open(directory, FAMILY, best=True)
+    damaged = next((directory / "checkpoints" / "3" / "state").rglob("manifest*"))
+    damaged.write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"the checkpoint of step 3 in .* cannot be used"):
+        run.open(directory, FAMILY, step=3)
+
+    trained(directory, 7, keep=3)
+    assert kept() == [5, 6, 7]
+    trained(directory, 8, fresh=True)
+    assert kept() == [7, 8]
+
+
 # The lock.
 
 HOLDER = """

@@ -88,8 +88,8 @@ def test_the_restored_state_is_that_of_its_checkpoint(folder):
 def test_an_earlier_run_and_its_export_sample_the_same_images(folder, capsys):
     expected = np.load(folder / "expected_sample_1.npz")["images"]
     for place in ("run", "export"):
-        command("sample", folder / place, "--n", 4, "--seed", 1)
-        nearly_equal(np.load(folder / place / "sample_1.npz")["images"], expected)
+        command("sample", folder / place, "--n", 4, "--seed", 1, "--to", folder / place / "x")
+        nearly_equal(np.load(folder / place / "x" / "sample_1.npz")["images"], expected)
     params = run.open(folder / "run", FAMILY).state.averaged()
     tree, _ = weights.load_nested(folder / "export" / "model.safetensors")
     jax.tree.map(np.testing.assert_array_equal, tree["params"], params)

@@ -1,7 +1,11 @@
 """Evaluation: which images it scores, what it prints, and when it warns."""
 
+import logging
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,9 +13,12 @@ from genjax.data import images_from_arrays
 from genjax.errors import ConfigError
 from genjax.evaluate.average import Average
 from genjax.run import Family, Measure, RestoredRun
+from genjax.run import evaluation as evaluation_module
 from genjax.run.evaluation import Evaluation, evaluate
+from genjax.train.state import TrainState
 
 N = 60
+STATE = TrainState(jnp.int32(3), {}, {}, {}, {})
 IMAGES = images_from_arrays(np.arange(N, dtype=np.uint8).reshape(N, 1, 1, 1), split="test")
 MEASURE = Measure(lambda state, keys, batch: {}, {"bits": "bits/dim", "ess": "of 9"}, chunk=16)
 
@@ -58,3 +65,49 @@ def test_a_family_without_scores_raises():
     run = RestoredRun(Path("any"), family, {"experiment": "any"}, None)
     with pytest.raises(ConfigError, match=r"any has no scores beyond those of metrics\.jsonl"):
         run.evaluate()
+
+
+def shade(state, keys, batch):
+    return {"bits": batch["image"].mean((1, 2, 3))}
+
+
+def test_what_all_images_will_take_is_logged_after_the_first(monkeypatch, caplog):
+    measure = Measure(shade, {"bits": "bits/dim"}, chunk=50, n=40)
+    assert evaluate(replace(measure, n=1000), STATE, IMAGES).n == N  # not more than there are
+    clock = iter([0.0, 100.0, 112.0, 500.0])  # of the whole, and of the first images
+    compiled = []
+
+    def monotonic():
+        compiled.append(compiles.called)
+        return next(clock)
+
+    with_compile = evaluation_module.OrderedJit.compile
+    compiles = Mock(side_effect=with_compile)
+    monkeypatch.setattr(evaluation_module.OrderedJit, "compile", lambda *of: compiles(*of))
+    monkeypatch.setattr(evaluation_module, "monotonic", monotonic)
+    with caplog.at_level(logging.INFO, "genjax"):
+        found = evaluate(measure, STATE, IMAGES)
+    assert caplog.messages == [
+        "scoring 40 images, 4 at a time; the first tell the cost",
+        "4 images took 12 s, 40 will take about 2 min; --n N for fewer",
+    ]
+    assert (found.n, found.seconds) == (40, 500)  # the measure's own number
+    assert compiled == [False, True, True, True]  # the first are timed without their compilation
+    scored = found.scores["bits"].values
+    assert len(set(scored)) == 40
+
+
+def test_a_number_that_is_given_counts(caplog):
+    measure = Measure(shade, {"bits": "bits/dim"}, n=40)
+    with caplog.at_level(logging.INFO, "genjax"):
+        assert evaluate(measure, STATE, IMAGES, n=3).n == 3
+        assert caplog.messages == []  # all at once: there is nothing to foretell
+        everything = evaluate(measure, STATE, IMAGES, n=0)
+    assert (everything.n, everything.scores["bits"].mean) == (N, (N - 1) / 2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.25, "0.25 s"), (45, "45 s"), (240, "4 min"), (80_000, "22 h")]
+)
+def test_durations_are_in_a_unit_that_fits(seconds, shown):
+    assert evaluation_module._duration(seconds) == shown

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 
 import numpy as np
@@ -56,19 +57,78 @@ def export(run, tmp_path, command):
     return folder
 
 
-def test_an_export_produces_the_same_images_as_its_run(run, export, command, own_sets):
+def test_an_export_produces_the_same_images_as_its_run(
+    run, export, command, own_sets, monkeypatch, tmp_path
+):
+    held = {path.name for path in export.iterdir()}
+    monkeypatch.chdir(tmp_path)
     for place in (run, export):
         assert command("sample", place, "--n", 5, "--seed", 1)[0] == 0
         assert command("interpolate", place, "--pairs", 1, "--data", own_sets)[0] == 0
         assert command("reconstruct", place, "--n", 3, "--data", own_sets)[0] == 0
-    ours, theirs = (np.load(place / "sample_1.npz")["images"] for place in (run, export))
+    # An export stays as it is: what is made of it lies in the working directory.
+    assert {path.name for path in export.iterdir()} == held
+    ours, theirs = (np.load(place / "sample_1.npz")["images"] for place in (run, tmp_path))
     np.testing.assert_array_equal(ours, theirs)
     for file in ("interpolate_0.png", "reconstruct.png"):
-        assert (run / file).read_bytes() == (export / file).read_bytes()
+        assert (run / file).read_bytes() == (tmp_path / file).read_bytes()
+    code, output = command("sample", export, "--n", 5, "--seed", 1)
+    assert (code, f"{tmp_path / 'sample_1.png'} is there already" in output) == (2, True)
+    monkeypatch.chdir(export)
+    code, output = command("sample", export, "--n", 5, "--seed", 1)
+    assert (code, "which stays as it is: give --to" in output) == (2, True)
+
+
+def test_results_go_where_they_are_told_to_and_replace_only_the_runs_own(
+    run, tmp_path, command, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    run = shutil.copytree(run, tmp_path / "run")
+    code, output = command("sample", run, "--n", 401, "--to", "new/folder")
+    assert code == 0
+    folder = tmp_path / "new" / "folder"
+    assert f"{folder / 'sample_0.png'} (the first 400)" in output
+    assert f"401 images, uint8 (28, 28, 1): {folder / 'sample_0.npz'}" in output
+    assert np.load(folder / "sample_0.npz")["images"].shape == (401, 28, 28, 1)
+    assert not list(run.glob("sample_0*"))
+    before = (folder / "sample_0.npz").read_bytes()
+    for words in (["sample"], ["sample", "--files"]):
+        code, output = command(*words, run, "--n", 3, "--to", folder)
+        assert (code, output.count("\n"), "is there already: give another" in output) == (
+            2,
+            1,
+            True,
+        )
+    assert (folder / "sample_0.npz").read_bytes() == before
+    for n in (3, 5):  # its own it replaces
+        assert command("sample", run, "--n", n)[0] == 0
+        assert len(np.load(run / "sample_0.npz")["images"]) == n
+        assert command("sample", run, "--n", n, "--files")[0] == 0
+        assert len(list((run / "sample_0").iterdir())) == n
+    (run / "sample_0" / "notes.txt").write_text("mine")
+    code, output = command("sample", run, "--n", 3, "--files")
+    assert (code, "holds other things" in output) == (2, True)
+    (tmp_path / "file").write_text("")
+    code, output = command("interpolate", run, "--to", tmp_path / "file")
+    assert (code, output.count("\n"), "give another --to" in output) == (2, 1, True)
+    code, output = command("sample", run, "--trajectory")
+    assert (code, "leave out --trajectory" in output) == (2, True)
+    code, output = command("sample", run, "--step", 3)
+    assert (code, "has checkpoints of the steps 4, 2" in output) == (2, True)
+    code, output = command("evaluate", run, "--step", 2, "--n", 2, "--to", "new")
+    assert (code, "run at step 2" in output) == (0, True)
+    found = json.loads((tmp_path / "new" / "evaluation.json").read_text())
+    assert (found["step"], found["checkpoint"]) == (2, "step 2")
 
 
 def test_an_export_contains_only_weights_step_and_settings(run, export):
-    assert {p.name for p in export.iterdir()} == {"README.md", "config.json", exporting.WEIGHTS}
+    shown = {"samples.png": "step_4.png", "reconstructions.png": "reconstructions_4.png"}
+    held = {"README.md", "config.json", exporting.WEIGHTS}
+    assert {p.name for p in export.iterdir()} == held | shown.keys()
+    card = (export / "README.md").read_text()
+    for name, source in shown.items():
+        assert (export / name).read_bytes() == (run / "samples" / source).read_bytes()
+        assert f"]({name})" in card
     with safe_open(export / exporting.WEIGHTS, "numpy") as file:
         metadata = file.metadata()
         assert all(name.startswith("params.vae.") for name in file.keys())  # noqa: SIM118
@@ -114,6 +174,52 @@ def test_the_card_states_data_scores_command_and_licence(run, export):
     for name, value in last.items():
         assert name == "step" or f"| `{name}` | {value:.5g} | 4 |" in body
     assert f"sample {export.name} --n 16" in body
+
+
+def test_the_card_has_the_error_bars_of_the_weights_that_it_is_of(run, tmp_path, command, own_sets):
+    run = shutil.copytree(run, tmp_path / "run")
+    assert command("evaluate", run, "--n", 4, "--data", own_sets)[0] == 0
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    for step, has in ((4, True), (2, False)):
+        target = tmp_path / f"of_{step}"
+        assert command("export", run, "--to", target, "--step", step)[0] == 0
+        card = (target / "README.md").read_text()
+        assert ("4 random ones of the 1,000 images of split `test`, seed 0" in card) == has
+        assert ("are means over 4 images with their standard error" in card) == has
+        assert ("without error\n  bars" in card) == (not has)
+        for name, score in evaluation["scores"].items():
+            value = f"{score['value']:.5g} ± {score['error']:.2g}"
+            assert (f"| `{name}` | {value} | `{score['unit']}` |" in card) == has
+        yaml.safe_load(card.split("---\n", 2)[1])
+
+
+def linked(path):
+    path.rename(path.with_name("elsewhere.png"))
+    path.symlink_to(path.with_name("elsewhere.png"))
+
+
+@pytest.mark.parametrize(
+    ("file", "harm", "has_image"),
+    [
+        ("evaluation.json", lambda path: path.write_text("[" * 9000), True),
+        ("evaluation.json", lambda path: path.write_text('{"scores": 3}'), True),
+        ("samples/step_4.png", lambda path: path.write_text("<script>"), False),
+        ("samples/step_4.png", lambda path: path.unlink(), False),
+        ("samples/step_4.png", linked, False),
+    ],
+)
+def test_what_is_no_evaluation_or_image_is_not_exported(
+    run, tmp_path, command, file, harm, has_image
+):
+    run = shutil.copytree(run, tmp_path / "run")
+    (run / "evaluation.json").write_text("{}")
+    harm(run / file)
+    assert command("export", run, "--to", tmp_path / "x")[0] == 0
+    card = (tmp_path / "x" / "README.md").read_text()
+    assert "±" not in card
+    there = (tmp_path / "x" / "samples.png").exists()
+    assert ("](samples.png)" in card) == there
+    assert there == has_image
 
 
 def test_a_card_without_a_licence_says_so(run, tmp_path, command):
@@ -219,7 +325,7 @@ def test_a_damaged_export_is_rejected_in_one_line(export, command, harm):
     assert (code, output.count("\n")) == (2, 1)
 
     assert re.search(reason, output)
-    assert not list(export.glob("sample*"))
+    assert not list(export.glob("sample_*"))
 
 
 def test_loading_a_folder_that_is_no_export_raises(tmp_path, run):

@@ -1,0 +1,168 @@
+"""How diffusion and flow experiments sample: settings that may be chosen again for each command.
+
+A `Config` inherits `SamplerSettings`, or for data in −1..1 `PixelSamplerSettings`, and `drawing`
+returns what its `Family` takes: `generate`, `trajectory` and, where no noise is drawn, `invert`.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+
+from genjax.diffusion import correctors, multistep, samplers, steps, thresholding
+from genjax.errors import ConfigError
+from genjax.limits import Count, Limits, NonNegative, flag
+from genjax.run import SAMPLING
+
+SAMPLERS = {
+    "ddim": samplers.ddim,
+    "ancestral": samplers.ancestral,
+    "euler": samplers.euler,
+    "heun": samplers.heun,
+    "dpm_solver_2m": multistep.dpm_solver_2m,
+    "unipc": multistep.unipc,
+    "predictor_corrector": correctors.predictor_corrector,
+}
+WITH_ETA, WITH_CHURN = ("ddim", "dpm_solver_2m"), ("euler", "heun")
+FIRST_ORDER = ("ddim", "euler")  # the others that draw no noise are inverted by Heun's method
+
+Sampler = Annotated[
+    Literal["ddim", "ancestral", "euler", "heun", "dpm_solver_2m", "unipc", "predictor_corrector"],
+    SAMPLING,
+]
+Steps = Annotated[Count, SAMPLING]
+Threshold = Annotated[Literal["off", "static", "dynamic"], SAMPLING]
+Portion = Annotated[float, Limits(0, 1), SAMPLING]
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    sampler: Sampler = "ddim"
+    """How noise becomes an image. ancestral takes all the --levels, where there are such; heun and
+    predictor_corrector evaluate the network twice per step."""
+    sampling_steps: Steps = 50
+    """Steps of the sampler."""
+    spacing: Annotated[Literal["linear", "quadratic", "karras", "log_snr"], SAMPLING] = "linear"
+    """What the steps are equal in: time, its square root, EDM's seventh root of noise over signal,
+    or the log of signal over noise."""
+    eta: Portion = 0.0
+    """Noise that ddim and dpm_solver_2m draw in each step: 0 none, 1 as much as the chain lost."""
+    churn: Annotated[NonNegative, SAMPLING] = 0.0
+    """EDM's S_churn, noise that euler and heun add before their steps."""
+
+    @property
+    def clip(self):
+        """What is applied to each estimate of the data."""
+        return None
+
+    def drawing(self, predict, *, schedule, target, decode=None, encode=None):
+        """The functions of a `Family` that draw images.
+
+        predict: (state, label) -> (z, t) -> what `target` names. decode: (state, key, data) ->
+        images in 0..1, and encode: (state, images uint8) -> data; None where data are −1..1.
+        """
+        decode = decode or (lambda state, key, x: (x + 1) / 2)
+        encode = encode or (lambda state, image: image / 127.5 - 1)
+
+        def run(state, key, z, label, **more):
+            how = {"schedule": schedule, "target": target, "steps": self.grid(schedule), **more}
+            if self.sampler in WITH_ETA:
+                how["eta"] = self.eta
+            if self.sampler in WITH_CHURN and self.churn:
+                how["churn"] = samplers.Churn(self.churn)
+            sampler, model = SAMPLERS[self.sampler], predict(state, label)
+            return sampler(model, key, z.shape, start=z, clip=self.clip, **how)
+
+        def generate(state, key, z, label):
+            return decode(state, key, run(state, key, z, label))
+
+        def trajectory(state, key, z, label):
+            _, path = run(state, key, z, label, trajectory=True)
+            return jnp.moveaxis(jax.lax.map(lambda x: decode(state, key, x), path), 0, 1)
+
+        def invert(state, key, image, label):
+            solver = samplers.ddim if self.sampler in FIRST_ORDER else samplers.heun
+            how = {"schedule": schedule, "target": target, "steps": self.grid(schedule)}
+            x = encode(state, image)
+            return samplers.encode(predict(state, label), x, sampler=solver, clip=self.clip, **how)
+
+        found = {"generate": generate, "trajectory": trajectory}
+        return found if self.draws_noise else {**found, "invert": invert}
+
+    @property
+    def draws_noise(self):
+        """Whether an image depends on more noise than that which it starts from."""
+        drawn = (self.sampler in WITH_ETA and self.eta) or (
+            self.sampler in WITH_CHURN and self.churn
+        )
+        return bool(drawn) or self.sampler in ("ancestral", "predictor_corrector")
+
+    def grid(self, schedule):
+        """The sampler's times, from 1, where the latents lie, to 0; the last but one is a level."""
+        levels = getattr(self, "levels", None)
+        n = levels if levels and self.sampler == "ancestral" else self.sampling_steps
+        if self.spacing == "linear":
+            return steps.linear(n)
+        first = 1 / (levels or 1000)
+        if self.spacing == "quadratic":
+            return jnp.append(steps.quadratic(n - 1, end=first), 0)
+        if self.spacing == "log_snr":
+            times = steps.linear_log_snr(n, schedule=schedule, start=1 - first, end=first)
+        else:
+            least = jnp.exp(-schedule.log_snr(first) / 2)
+            times = steps.karras(n, schedule=schedule, sigma_min=least)
+        return times.at[0].set(1)
+
+    def check_sampling(self, chosen):
+        """Refuses settings that do not fit; those `chosen`, by name, must have an effect."""
+
+        def idle(name, why):
+            if name in chosen:
+                raise ConfigError(f"{flag(name)} {getattr(self, name)} has no effect {why}")
+
+        levels, on = getattr(self, "levels", None), f"on --sampler {self.sampler}"
+        if levels and self.sampler == "ancestral":
+            idle("sampling_steps", f"{on}, which takes all --levels")
+            idle("spacing", f"{on}, which takes all --levels")
+        elif levels and self.sampling_steps > levels:
+            raise ConfigError(
+                f"--sampling-steps {self.sampling_steps} must be at most --levels {levels}"
+            )
+        if self.sampler not in WITH_ETA:
+            idle("eta", f"{on}: it is for {' and '.join(WITH_ETA)}")
+        if self.sampler not in WITH_CHURN:
+            idle("churn", f"{on}: it is for {' and '.join(WITH_CHURN)}")
+        if getattr(self, "threshold", "") != "dynamic":
+            idle("quantile", "without --threshold dynamic")
+        if not getattr(self, "classes", True):
+            idle("guidance", "without --classes")
+
+    def chosen(self):
+        """The names of the settings that are not as by default."""
+        return {
+            f.name for f in fields(self) if getattr(self, f.name) != getattr(type(self), f.name)
+        }
+
+
+def scored(channels):
+    """Images that `evaluate` scores in some three minutes on two cores with such a U-Net.
+
+    Of 16 channels one takes 2 to 3 s: 51 levels, and 200 evaluations with derivatives of the ODE.
+    """
+    return min(80, max(2, round(80 * (16 / channels) ** 2)))
+
+
+@dataclass(frozen=True)
+class PixelSamplerSettings(SamplerSettings):
+    threshold: Threshold = "off"
+    """Thresholding of each estimate of the image: static clips its pixels to their range, dynamic
+    scales them into it."""
+    quantile: Portion = 0.995
+    """Share of an image's pixels that dynamic thresholding does not clip."""
+
+    @property
+    def clip(self):
+        if self.threshold == "dynamic":
+            return thresholding.dynamic(self.quantile)
+        return (-1, 1) if self.threshold == "static" else None
