@@ -58,7 +58,8 @@ class Experiment:
         images = Dataset(config.data)
         summary = training.log_images(images)
         spec = images.spec
-        if hasattr(config, "check") and not (directory / "config.json").exists():
+        changing = config.run.allow_changes or config.run.fresh
+        if hasattr(config, "check") and (changing or not (directory / "config.json").exists()):
             config.check(spec)  # a run that is there was checked by its own version
         family, _ = build_family(self.build, config, spec, "these settings describe")
         training.train_in(directory, self.name, config, family, images, summary)
@@ -201,6 +202,7 @@ class Experiment:
         directory = run_directory(self.name, given.dir)
         row = replay.recorded_fault(directory, given.step)
         run, config = self.open(str(directory), data=given.data, before=row["step"])
+        replay.check_unchanged(run.values, run.step)
         found = replay.replay(run.family.game, run.state, run.images.train, config.run, row)
         print(f"step {row['step']:,}, on images {replay.shortened(row['images'])}:")
         for metric, value in found.metrics.items():

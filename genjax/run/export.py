@@ -16,7 +16,7 @@ import jax
 import genjax
 from genjax import files
 from genjax.errors import ConfigError
-from genjax.run import model_card
+from genjax.run import history, model_card
 from genjax.run.config import load as load_config
 from genjax.train import digests, weights
 from genjax.train.state import TrainState, Tree
@@ -191,6 +191,7 @@ def _fill(
         **{key: values[key] for key in ("experiment", "images")},
         "genjax": genjax.__version__,
         "config": _public(values["config"]),
+        **history.exported(values),
         "export": {
             "version": VERSION,
             "step": step,

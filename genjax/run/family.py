@@ -23,7 +23,9 @@ import jax
 from genjax import keys, limits
 from genjax.data.dataset import ImageSpec
 from genjax.errors import ConfigError, GenjaxError
+from genjax.evaluate.average import ordered_jit
 from genjax.train.game import Game, compiled_initial_state
+from genjax.train.layout import CompiledSteps
 from genjax.train.state import TrainState, Tree
 
 
@@ -101,6 +103,16 @@ class Family:
     def first_state(self) -> Callable[[jax.Array, TrainState | None], TrainState]:
         """(key, trained state of `before`) -> the state before the first step; jitted."""
         return compiled_initial_state(self.game, self.init)
+
+    @cached_property
+    def compiled_validate(self) -> Callable[..., dict[str, jax.Array]] | None:
+        """`validate`, jitted; compiled once for all runs of this family."""
+        return ordered_jit(self.validate) if self.validate else None
+
+    @cached_property
+    def compiled_steps(self) -> dict[Any, CompiledSteps]:
+        """The train steps of the last run of this family, for the next: {what they depend on: …}"""
+        return {}
 
     def latents(self, key: jax.Array, n: int) -> Any:
         """Latents to generate from, latent i a function of the key and i alone.

@@ -11,6 +11,7 @@ from typing import Any
 
 from genjax import files
 from genjax.data.settings import ARRAYS
+from genjax.run import history
 
 LIMITS = """\
 - It knows what its data show and nothing else. What is rare there is rare in its samples, what is
@@ -60,7 +61,7 @@ What starts with `test/` below was measured on its split `test`.
 {results}
 ## Training
 
-{train}
+{train}{history}
 
 Settings, complete:
 
@@ -170,6 +171,7 @@ def write(
         fingerprint=_code(images["fingerprint"]),
         results=_table(rows),
         train=f"```\n{program} {train_flags}".rstrip() + "\n```" if program else "From Python.",
+        history=history.in_words(values),
         settings=json.dumps(values["config"], indent=2),
         limits=LIMITS,
         permission=permission,

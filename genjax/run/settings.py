@@ -43,6 +43,8 @@ class Settings:
     back to the last checkpoint with other noise. Each is recorded in faults.jsonl."""
     fresh: bool = False
     """Start again from step 0. What is in the directory is kept in a folder "earlier" in it."""
+    allow_changes: bool = False
+    """Resume although settings or images differ from the run's. Each change is recorded."""
     distributed: bool = False
     """Join the run's other processes first (jax.distributed.initialize)."""
     coordinator: str | None = None

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ class Trainer:
             self.directory,
             start,
             processes.is_main_process(),
-            self._keep,
+            partial(self._keep, start),
             self.checkpoints.last_row(start),
         )
         began = time.monotonic()
@@ -171,13 +171,18 @@ class Trainer:
 
     @cached_property
     def train_steps(self) -> CompiledSteps:
-        """The compiled train steps."""
-        return self.layout.compile(
-            self.family.game,
-            scan_steps=self.scan_steps,
-            skip_nonfinite=self.settings.non_finite == "skip",
-            dataset=self._dataset(),
-        )
+        """The compiled train steps, those of this family's last run where they are the same."""
+        skip = self.settings.non_finite == "skip"
+        key, known = (self.layout, self.scan_steps, skip, self.images), self.family.compiled_steps
+        if key not in known:
+            known.clear()  # it may hold a data set on the devices
+            known[key] = self.layout.compile(
+                self.family.game,
+                scan_steps=self.scan_steps,
+                skip_nonfinite=skip,
+                dataset=self._dataset(),
+            )
+        return known[key]
 
     def _dataset(self) -> dict[str, np.ndarray] | None:
         """The data set, where it is to lie on the devices: gathers cost less than transfers."""
@@ -186,10 +191,10 @@ class Trainer:
             return None
         return arrays if sum(x.nbytes for x in arrays.values()) <= MOST_ON_DEVICE else None
 
-    def _keep(self, row: dict[str, Any]) -> bool:
-        """Not the last evaluation of a run that ended between two, and is resumed."""
+    def _keep(self, start: int, row: dict[str, Any]) -> bool:
+        """Not the last evaluation of a run that ended between two, and is resumed there."""
         evaluated = any(name.startswith("test/") for name in row)
-        return row["step"] % self.plan.every == 0 or not evaluated
+        return row["step"] != start or start % self.plan.every == 0 or not evaluated
 
     def _stream(self, start: int) -> Iterator[Any]:
         indices = self.train_steps.dataset is not None

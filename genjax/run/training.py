@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from genjax.report import grids
 from genjax.run.checks import check_family
 from genjax.run.config import load
 from genjax.run.directory import claimed, run_directory
-from genjax.run.family import Family
+from genjax.run.family import Family, state_shapes
 from genjax.run.restored import RestoredRun
 from genjax.run.settings import Config, Settings
 from genjax.run.trainer import Trainer
 from genjax.train import processes
+from genjax.train.checkpoint import Checkpoints
 from genjax.train.layout import DataParallel, FullySharded, Layout, check
 from genjax.train.state import TrainState
 
@@ -166,8 +168,9 @@ def _train_in(
         each = each.before
     check_family(family, settings, images.train.batch(settings.seed, 0, 1), len(images.test))
     fingerprint = images.train.fingerprint
+    resume_step = partial(_resume_step, family, directory)
     with (
-        claimed(directory, name, config, images.spec, fingerprint, summary)
+        claimed(directory, name, config, images.spec, fingerprint, summary, resume_step)
         if processes.is_main_process()
         else nullcontext()
     ):
@@ -178,6 +181,17 @@ def _train_in(
             processes.agree("their settings", repr(_shared_settings(config)))
             processes.agree("their images", fingerprint)
         return _train_each(family, directory, settings, images, layout)
+
+
+def _resume_step(family: Family, directory: Path) -> int:
+    """The step at which a run resumes, once the arrays of each checkpoint are those expected."""
+    if family.before:
+        _resume_step(family.before, directory / family.before.name)
+    checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
+    try:
+        return checkpoints.newest_step(state_shapes(family))
+    finally:
+        checkpoints.close()
 
 
 def _shared_settings(config: Any) -> Any:

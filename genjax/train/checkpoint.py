@@ -266,6 +266,24 @@ class Checkpoints:
             return None
         return processes.broadcast_from_main(blank if found is None else found, like)
 
+    def newest_step(self, like: TrainState) -> int:
+        """The step that `restore` would resume at, without reading arrays.
+
+        Args:
+          like: a state with the expected shapes and types.
+
+        Returns:
+          The step of the newest intact checkpoint; 0 where there is none.
+
+        Raises:
+          CheckpointError: where its arrays have other names or shapes than expected.
+          ReadError: where files cannot be read at the moment.
+        """
+        step = next((s for s in reversed(self.steps()) if self.damage(s) is None), 0)
+        if step:
+            self._compare(step, like)
+        return step
+
     def _newest(self, like: TrainState, steps: list[int]) -> TrainState | None:
         for candidate in reversed(steps):
             damage = self.damage(candidate)
