@@ -13,8 +13,6 @@ that keep shape and shade but lose print and texture, and ghostly samples.
 from dataclasses import dataclass
 from functools import partial
 
-import optax
-
 from experiments import checks
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
@@ -23,7 +21,8 @@ from genjax.losses.autoencoder import squared_error
 from genjax.models import autoencoder, codes
 from genjax.models.whitened import WhitenedAutoencoder
 from genjax.run import Family, Settings
-from genjax.train.game import Aux, Player
+from genjax.train.game import Aux
+from genjax.train.optimizers import Optimizer
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ class Config:
     latent: Count = 16
     """Numbers in a code."""
     learning_rate: Positive = 1e-3
+    optimizer: Optimizer = Optimizer()
     check = checks.autoencoder
 
 
@@ -51,10 +51,10 @@ def build(config: Config, spec: ImageSpec) -> Family:
     def mse(code, image, x):  # per pixel, as in the Keras tutorials
         return squared_error(code, image, x) / x[0].size
 
-    return whitened_family(model, lambda *of: (mse(*of), {}), mse, config.learning_rate)
+    return whitened_family(config, model, lambda *of: (mse(*of), {}), mse)
 
 
-def whitened_family(model, objective, mse, learning_rate: float, **options) -> Family:
+def whitened_family(config, model, objective, mse, **options) -> Family:
     """objective: (code, image, x) -> losses [B] and metrics; mse: (code, image, x) -> [B]."""
 
     def init(key, before):
@@ -79,7 +79,7 @@ def whitened_family(model, objective, mse, learning_rate: float, **options) -> F
         return model.encode(*own, image / 255)
 
     return Family(
-        {"autoencoder": Player(loss, optax.adam(learning_rate))},
+        {"autoencoder": config.optimizer.player(loss, config.learning_rate)},
         init,
         generate,
         latent=(model.latent,),
