@@ -67,6 +67,7 @@ def claimed(
     fingerprint: str,
     dataset: dict[str, Any],
     resume_step: Callable[[], int],
+    first_weights: dict[str, Any] | None = None,
 ) -> Iterator[None]:
     """Locks the run directory and writes config.json; another thing there is left as it is.
 
@@ -82,6 +83,7 @@ def claimed(
       dataset: what was understood of the data set, to be read by people.
       resume_step: returns the step at which a run with changed settings resumes, or raises where
         its state does not fit them.
+      first_weights: what the run starts from, recorded as "init_from"; None for nothing.
 
     Yields:
       Nothing; the lock is held until the end.
@@ -110,6 +112,9 @@ def claimed(
                 _keep_earlier(directory)
             else:
                 values |= _history(old, changed, resume_step)
+            if first_weights:
+                _check_same(first_weights, {} if fresh else values)
+                values["init_from"] = first_weights
             files.write_json(path, values)
         except OSError as error:
             raise ConfigError(
@@ -123,13 +128,13 @@ def claimed(
 def _history(
     old: dict[str, Any], changed: list[Change], resume_step: Callable[[], int]
 ) -> dict[str, Any]:
-    """What config.json keeps of how the run came to be: its changed settings."""
-    changes = history.changes(old)
+    """What config.json keeps of how the run came to be."""
+    found = history.kept(old)
     step = resume_step() if changed else 0
     for change in changed:
         logger.warning("changed from step %s on: %s", f"{step:,}", change)
-        changes.append({**change._asdict(), "step": step})
-    return {"changes": changes} if changes else {}
+        found["changes"] = [*found.get("changes", []), {**change._asdict(), "step": step}]
+    return found
 
 
 def _numerics() -> dict[str, Any]:
@@ -154,9 +159,9 @@ def _to_keep(config: Any) -> dict[str, Any]:
     """The settings as later commands need them, wherever those are started."""
     values = dataclasses.asdict(config)
     values["run"] |= {"fresh": False, "allow_changes": False}  # were done
-    for name in ("dir", "folder"):
-        if values["data"][name] is not None:
-            values["data"][name] = str(files.user_path(values["data"][name]))
+    for section, name in (("data", "dir"), ("data", "folder"), ("run", "init_from")):
+        if values[section][name] is not None:
+            values[section][name] = str(files.user_path(values[section][name]))
     return values
 
 
@@ -192,7 +197,14 @@ def _check(path: Path, values: dict[str, Any], config: Any) -> tuple[dict[str, A
     if config.run.fresh:
         return old, []
     before = as_json(dataclasses.asdict(parse(type(config), old.get("config"), str(path))))
+    now = values["config"]["run"]
+    now["init_from"] = now["init_from"] or before["run"]["init_from"]  # was done, or is resumed
     changed = list(differences(before, values["config"]))
+    if start := next((c for c in changed if c.setting == "--run.init-from"), None):
+        raise ConfigError(
+            f"{start} in {directory}: a run takes weights at its start alone; leave the flag out, "
+            "or give another --run.dir"
+        )
     changed += _other_images(old, values, before, changed)
     if changed and not config.run.allow_changes:
         first = "the images are others" if changed[0].setting == _IMAGES else changed[0]
@@ -218,6 +230,16 @@ def _other_images(
     found = differences(before["data"], new["config"]["data"], "data.", WHERE)
     was, now = (f"{each.get('count')} of {each.get('fingerprint')}" for each in (theirs, ours))
     return [*(change for change in found if change not in known), Change(_IMAGES, was, now)]
+
+
+def _check_same(first_weights: dict[str, Any], recorded: dict[str, Any]) -> None:
+    """What a run that has no checkpoint yet starts from must still be what is recorded."""
+    old = recorded.get("init_from", first_weights)
+    if old["sha256"] != first_weights["sha256"]:
+        raise ConfigError(
+            f"{first_weights['directory']} holds other weights than this run started from (step "
+            f"{old['step']:,}): put those back, or start again with --run.fresh"
+        )
 
 
 def _check_classes(old: Any, new: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ VERSION = 1
 _MACHINE: dict[str, dict[str, Any]] = {
     "run": {
         "dir": None,
+        "init_from": None,
         "distributed": False,
         "coordinator": None,
         "processes": None,

@@ -13,9 +13,10 @@ look at samples; the rest adds what the family can do. Nothing here knows a loss
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -111,7 +112,7 @@ class Family:
 
     @cached_property
     def compiled_steps(self) -> dict[Any, CompiledSteps]:
-        """The train steps of the last run of this family, for the next: {what they depend on: …}"""
+        """The train steps of the last run of this family, for the next, by what they depend on."""
         return {}
 
     def latents(self, key: jax.Array, n: int) -> Any:
@@ -132,6 +133,21 @@ class Family:
 
 
 Build = Callable[[Any, ImageSpec], Family]
+
+
+def stages(family: Family, directory: Path) -> Iterator[tuple[Family, Path]]:
+    """The families that are trained in turn.
+
+    Args:
+      family: the last of them.
+      directory: its place.
+
+    Yields:
+      Each family and its place, in the order of training.
+    """
+    if family.before:
+        yield from stages(family.before, directory / family.before.name)
+    yield family, directory
 
 
 def untrained_state(family: Family, key: jax.Array) -> TrainState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from genjax import files
@@ -30,6 +31,54 @@ def _fits(change: Any) -> bool:
     )
 
 
+def first_weights(values: dict[str, Any]) -> dict[str, Any] | None:
+    """What the run started from.
+
+    Args:
+      values: the contents of config.json.
+
+    Returns:
+      {"directory", "experiment", "step", "sha256", "export"}; None where it started by itself, or
+      the entry has another form.
+    """
+    found = values.get("init_from")
+    kinds = {"directory": str, "experiment": str, "step": int, "sha256": str, "export": bool}
+    good = (
+        isinstance(found, dict)
+        and found.keys() == kinds.keys()
+        and all(type(found[name]) is kind for name, kind in kinds.items())
+    )
+    return found if good else None
+
+
+def recorded_path(values: dict[str, Any]) -> str | None:
+    """Where a run started from, by its settings.
+
+    Args:
+      values: the contents of config.json.
+
+    Returns:
+      The absolute path, or None.
+    """
+    settings: Any = values.get("config")
+    for name in ("run", "init_from"):
+        settings = settings.get(name) if isinstance(settings, dict) else None
+    return settings if isinstance(settings, str) else None
+
+
+def kept(values: dict[str, Any]) -> dict[str, Any]:
+    """What a resumed run's config.json keeps of it.
+
+    Args:
+      values: the contents before.
+
+    Returns:
+      The entries "init_from" and "changes", where they are there.
+    """
+    found = {"init_from": first_weights(values), "changes": changes(values)}
+    return {name: entry for name, entry in found.items() if entry}
+
+
 def exported(values: dict[str, Any]) -> dict[str, Any]:
     """What an export's config.json keeps of it.
 
@@ -37,11 +86,11 @@ def exported(values: dict[str, Any]) -> dict[str, Any]:
       values: the contents of the run's.
 
     Returns:
-      The same entries, without the names of this machine's folders.
+      The same, without the names of this machine's folders.
     """
-    found: dict[str, Any] = {}
-    if listed := changes(values):
-        found["changes"] = listed
+    found = kept(values)
+    if start := found.get("init_from"):
+        found["init_from"] = {**start, "directory": Path(start["directory"]).name}
     return found
 
 
@@ -55,10 +104,18 @@ def in_words(values: dict[str, Any]) -> str:
       Markdown; "" where there is nothing to say.
     """
     lines = []
-    for change in changes(values):
-        what = Change(*(change[name] for name in Change._fields))
-        lines.append(f"- from step {change['step']:,} on: {_code(what)}")
-    return "\n".join(["\n\nChanged on the way:\n", *lines]) if lines else ""
+    if start := first_weights(values):
+        what = "the export" if start["export"] else "the run"
+        where = f"{what} {_code(start['directory'])} of {_code(start['experiment'])}"
+        lines.append(
+            f"Started from {where} at step {start['step']:,}, sha256 {_code(start['sha256'])}."
+        )
+    if listed := changes(values):
+        lines.append("Changed on the way:\n")
+    for change in listed:
+        setting = Change(*(change[name] for name in Change._fields))
+        lines.append(f"- from step {change['step']:,} on: {_code(setting)}")
+    return "\n\n" + "\n".join(lines) if lines else ""
 
 
 def _code(text: Any) -> str:

@@ -43,6 +43,9 @@ class Settings:
     back to the last checkpoint with other noise. Each is recorded in faults.jsonl."""
     fresh: bool = False
     """Start again from step 0. What is in the directory is kept in a folder "earlier" in it."""
+    init_from: str | None = None
+    """A run or an export whose weights to start with: of the players of the same names, which must
+    have the same arrays. The optimizer starts anew."""
     allow_changes: bool = False
     """Resume although settings or images differ from the run's. Each change is recorded."""
     distributed: bool = False

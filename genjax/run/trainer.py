@@ -15,6 +15,7 @@ import numpy as np
 
 from genjax.data.images import Images
 from genjax.run.family import Family
+from genjax.run.first_weights import FirstWeights
 from genjax.run.nonfinite import NonFinitePolicy
 from genjax.run.periodic_eval import PeriodicEval
 from genjax.run.settings import Settings
@@ -42,6 +43,7 @@ class Trainer:
       images: to train on.
       held_out: for the periodic evaluation.
       layout: of the state over the devices.
+      first: the weights to start with; None on processes but the main one, too.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class Trainer:
         images: Images,
         held_out: Images,
         layout: Layout,
+        first: FirstWeights | None = None,
     ):
         self.family, self.before, self.directory = family, before, directory
         self.settings, self.images, self.layout = settings, images, layout
+        self.first = first
         self.key = jax.random.key(settings.seed)
         every = settings.every or max(1, round(len(images) / settings.batch))
         self.plan = loop.Plan(
@@ -117,7 +121,15 @@ class Trainer:
             if self.plan.steps and not processes.is_multi_process():  # there pmap takes arrays only
                 batches = self.layout.feed(next(self._stream(0)))
                 self.train_steps.prepare(self._like, self.key, batches)
-            return self.layout.place(drawn.result())
+            return self._with_first_weights(drawn.result())
+
+    def _with_first_weights(self, state: TrainState) -> TrainState:
+        """The state before the first step, placed."""
+        if self.first is not None:
+            state = self.first.put_into(self.family, state)
+        if processes.is_multi_process() and int(processes.maximum(self.first is not None)):
+            return processes.broadcast_from_main(jax.tree.map(np.asarray, state), self._like)
+        return self.layout.place(state)
 
     def _resume(self, state: TrainState) -> TrainState:
         start, steps = int(state.step), self.plan.steps

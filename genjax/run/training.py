@@ -18,7 +18,8 @@ from genjax.report import grids
 from genjax.run.checks import check_family
 from genjax.run.config import load
 from genjax.run.directory import claimed, run_directory
-from genjax.run.family import Family, state_shapes
+from genjax.run.family import Family, stages, state_shapes
+from genjax.run.first_weights import FirstWeights, first_weights
 from genjax.run.restored import RestoredRun
 from genjax.run.settings import Config, Settings
 from genjax.run.trainer import Trainer
@@ -162,36 +163,38 @@ def _train_in(
             f"--run.devices {settings.devices}: there are {jax.local_device_count()} here"
         )
     layout: Layout = (FullySharded if settings.sharded else DataParallel)(settings.devices)
-    each: Family | None = family
-    while each:
-        check(each.game, settings.batch, layout.devices_in_all)
-        each = each.before
+    for stage, _ in stages(family, directory):
+        check(stage.game, settings.batch, layout.devices_in_all)
     check_family(family, settings, images.train.batch(settings.seed, 0, 1), len(images.test))
     fingerprint = images.train.fingerprint
+    main = processes.is_main_process()
+    first = first_weights(family, directory, settings) if main else None
     resume_step = partial(_resume_step, family, directory)
+    record = first.record if first else None
     with (
-        claimed(directory, name, config, images.spec, fingerprint, summary, resume_step)
-        if processes.is_main_process()
+        claimed(directory, name, config, images.spec, fingerprint, summary, resume_step, record)
+        if main
         else nullcontext()
     ):
-        if processes.is_main_process():
+        if main:
             shown = images.train.batch(settings.seed, 0, min(SHOWN, len(images.train)))["image"]
             grids.save(directory / "samples" / "data.png", grids.grid(shown))
         if processes.is_multi_process():
             processes.agree("their settings", repr(_shared_settings(config)))
             processes.agree("their images", fingerprint)
-        return _train_each(family, directory, settings, images, layout)
+        return _train_each(family, directory, settings, images, layout, first)
 
 
 def _resume_step(family: Family, directory: Path) -> int:
     """The step at which a run resumes, once the arrays of each checkpoint are those expected."""
-    if family.before:
-        _resume_step(family.before, directory / family.before.name)
-    checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
-    try:
-        return checkpoints.newest_step(state_shapes(family))
-    finally:
-        checkpoints.close()
+    step = 0
+    for stage, place in stages(family, directory):
+        checkpoints = Checkpoints(place / "checkpoints", read_only=True)
+        try:
+            step = checkpoints.newest_step(state_shapes(stage))
+        finally:
+            checkpoints.close()
+    return step
 
 
 def _shared_settings(config: Any) -> Any:
@@ -204,13 +207,18 @@ def _shared_settings(config: Any) -> Any:
 
 
 def _train_each(
-    family: Family, directory: Path, settings: Settings, images: Dataset, layout: Layout
+    family: Family,
+    directory: Path,
+    settings: Settings,
+    images: Dataset,
+    layout: Layout,
+    first: FirstWeights | None,
 ) -> TrainState:
     """Trains a family after the one it builds upon, each in its own directory."""
     before = None
     if family.before:
         name = family.before.name
-        before = _train_each(family.before, directory / name, settings, images, layout)
+        before = _train_each(family.before, directory / name, settings, images, layout, first)
         logger.info("%s: done; its weights stay frozen from here on", name)
     train = images.train
     logger.info(
@@ -222,4 +230,4 @@ def _train_each(
         layout.devices_in_all,
         jax.devices()[0].device_kind,
     )
-    return Trainer(family, before, directory, settings, train, images.test, layout).train()
+    return Trainer(family, before, directory, settings, train, images.test, layout, first).train()

@@ -175,7 +175,9 @@ def check(game: Game, batch: int, devices: int) -> None:
         slices = player.turns * player.microbatches
         unit = devices * slices
         if batch < 1 or batch % unit:
-            cut = f" and into {slices} slices for {name!r} ({_cuts(player)})" if slices > 1 else ""
+            cut = (
+                f" and, by {_cuts(player)}, into {slices} slices for {name!r}" if slices > 1 else ""
+            )
             raise LayoutError(
                 f"--run.batch {batch} does not divide over {devices} devices{cut}: "
                 f"take a multiple of {unit}, such as {max(unit, batch // unit * unit)}"

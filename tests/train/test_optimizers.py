@@ -156,6 +156,6 @@ def test_slices_that_do_not_divide_the_batch_are_refused_by_their_flags():
     with pytest.raises(layout.LayoutError) as raised:
         layout.check(game, 40, 2)
     assert str(raised.value) == (
-        "--run.batch 40 does not divide over 2 devices and into 6 slices for 'critic' (--turns 2, "
-        "--optimizer.microbatches 3): take a multiple of 12, such as 36"
+        "--run.batch 40 does not divide over 2 devices and, by --turns 2, --optimizer.microbatches "
+        "3, into 6 slices for 'critic': take a multiple of 12, such as 36"
     )
