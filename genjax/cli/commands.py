@@ -19,7 +19,7 @@ from genjax.data.dataset import Dataset
 from genjax.errors import ConfigError
 from genjax.report import grids
 from genjax.run import export as exports
-from genjax.run import model_card, replay, restored, training
+from genjax.run import model_card, replay, restored, seeds, training
 from genjax.run.config import load, parse
 from genjax.run.directory import run_directory, with_recorded_rules
 from genjax.run.family import Build, build_family
@@ -62,9 +62,15 @@ class Experiment:
         if hasattr(config, "check") and (changing or not (directory / "config.json").exists()):
             config.check(spec)  # a run that is there was checked by its own version
         family, _ = build_family(self.build, config, spec, "these settings describe")
-        training.train_in(directory, self.name, config, family, images, summary)
-        curves = shlex.quote(str(directory / "tensorboard"))
-        logger.info("curves: pip install tensorboard && tensorboard --logdir %s", curves)
+        what = (directory, self.name, config, family, images, summary)
+        if config.run.seeds is None:
+            training.train_in(*what)
+        else:
+            seeds.raise_failed(seeds.train_seeds_in(*what))
+        curves = directory / "tensorboard" if config.run.seeds is None else directory
+        logger.info(
+            "curves: pip install tensorboard && tensorboard --logdir %s", shlex.quote(str(curves))
+        )
 
     def open(
         self,

@@ -29,6 +29,7 @@ FREE = {
         "process",
         "fresh",
         "allow_changes",
+        "seeds",
     ),
     # What is read by them is compared as images: their shape, number and fingerprint.
     "data": ("dir", "download", "name", "folder", "size", "channels"),
@@ -55,7 +56,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         values = files.read_json(path, MAX_BYTES)
     except FileNotFoundError:
-        raise ConfigError(f"{path.parent} is no run directory: it has no {path.name}") from None
+        raise ConfigError(_without_config(path)) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     for section, names in RENAMED.items():
@@ -69,6 +70,15 @@ def load(path: Path) -> dict[str, Any]:
     if isinstance(data, dict) and data.get("folder") is not None:
         data.setdefault("rules", 1)  # written before there were others
     return values
+
+
+def _without_config(path: Path) -> str:
+    place = path.parent
+    seeds = [each.parent for each in place.glob("seed_*/config.json")]
+    if not seeds:
+        return f"{place} is no run directory: it has no {path.name}"
+    first = min(seeds, key=lambda seed: (len(seed.name), seed.name))
+    return f"{place} holds runs of {len(seeds)} seeds: name one of them, such as {first}"
 
 
 def parse(kind: type[C], values: Any, where: str) -> C:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from genjax import limits
 from genjax.data.settings import DataSettings
 from genjax.errors import ConfigError
-from genjax.limits import Count, Natural, Seed
+from genjax.limits import Count, Limits, Natural, Seed
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class Settings:
     """The run's directory. None: runs/ and the name of the experiment."""
     seed: Seed = 0
     """Of the parameters, the noise and the order of the images."""
+    seeds: Annotated[int, Limits(2, 10_000)] | None = None
+    """Train as many runs, with --run.seed and the numbers after it, each in its folder seed_N of
+    the directory. seeds.json has mean and deviation of their scores."""
     every: Count | None = None
     """Steps between periodic evaluations: scores, sample images, checkpoint. None: an epoch."""
     scan_steps: Count | None = None

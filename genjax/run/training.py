@@ -61,6 +61,8 @@ def train(family: Family, images: Dataset, settings: Settings, *, name: str = ""
     """
     if not (name or settings.dir):
         raise ConfigError("give the run a directory, Settings(dir=…), or a name")
+    if settings.seeds is not None:
+        raise ConfigError("with several seeds: run.train_seeds in place of run.train")
     join_processes(settings)
     directory = run_directory(name, settings.dir)
     summary = log_images(images)
