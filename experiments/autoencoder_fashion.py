@@ -51,7 +51,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
     def mse(code, image, x):  # per pixel, as in the Keras tutorials
         return squared_error(code, image, x) / x[0].size
 
-    return whitened_family(config, model, lambda *of: (mse(*of), {}), mse)
+    return whitened_family(config, model, lambda *of: (mse(*of), {}), mse, mixture=True)
 
 
 def whitened_family(config, model, objective, mse, **options) -> Family:

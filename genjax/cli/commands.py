@@ -129,8 +129,8 @@ class Experiment:
         Args:
           given: the command's flags.
         """
-        run, _ = self.open(given.dir, best=given.best)
-        images = run.sample(given.n, given.seed, given.label)
+        run, _ = self.open(given.dir, best=given.best, data=given.data)
+        images = run.sample(given.n, given.seed, given.label, given.prior)
         label = labels(run.family, given.n, run.class_number(given.label))
         arrays = {"images": images} | ({} if label is None else {"labels": np.asarray(label)})
         path = run.directory / f"sample_{given.seed}.npz"

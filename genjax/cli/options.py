@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -25,8 +25,14 @@ class Sample:
     label: str | None = None
     """The class to draw, by its name or number, where the run is class-conditional. None: every
     class in turn."""
+    prior: Literal["gaussian", "mixture"] | None = None
+    """What latents are drawn from: N(0, I), or a mixture of Gaussians fitted to the codes of the
+    images it was trained on. None: mixture for plain autoencoders, else gaussian."""
     best: bool = False
     """From the checkpoint of the best score instead of the latest."""
+    data: str | None = None
+    """Where the images lie on this machine, for the mixture: the TFDS directory, or the folder.
+    None: where the run found them."""
 
 
 @dataclass(frozen=True)

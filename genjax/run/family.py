@@ -68,6 +68,8 @@ class Family:
       reconstruct: (state, key, images uint8) -> images in 0..1, where decoding `encode`'s latents
         by `generate` is not how this family reconstructs. None: that way, where there is `encode`.
       validate: (state, keys, batch) -> {name: [B]}, lower is better; the first ranks checkpoints.
+      mixture: whether samples come, unless asked otherwise, from a mixture of Gaussians fitted to
+        the codes of the images it was trained on, in place of N(0, I).
       measure: the scores of the command `evaluate`.
       classes: number of classes that `generate` takes labels of, None for none.
       before: the family to train first, which this one builds upon.
@@ -90,6 +92,7 @@ class Family:
     validate: Callable[[TrainState, jax.Array, Any], dict[str, jax.Array]] | None = field(
         default=None, kw_only=True
     )
+    mixture: bool = field(default=False, kw_only=True)
     measure: Measure | None = field(default=None, kw_only=True)
     classes: int | None = field(default=None, kw_only=True)
     before: Family | None = field(default=None, kw_only=True)
