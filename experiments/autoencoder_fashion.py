@@ -1,13 +1,15 @@
 """The dense autoencoder 784-64-16-64-784, or its convolutional sibling, on Fashion-MNIST.
 
 Hinton & Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks" (2006), in
-today's form: ReLU, sigmoid output, squared error, Adam. A Gaussian fitted to the codes makes new
-images: blurred ones, because nothing asks the codes to fill that Gaussian.
+today's form: ReLU, sigmoid output, squared error, Adam. Nothing asks the codes to fill a Gaussian,
+which is what samples while training come from. `sample` fits a mixture of Gaussians to them (Ghosh
+et al., 2020); --prior gaussian goes without.
 
     python -m experiments.autoencoder_fashion
 
 10 s on two CPU cores. Expect a squared error of 0.0149 a pixel on held-out images, reconstructions
-that keep shape and shade but lose print and texture, and ghostly samples.
+that keep shape and shade but lose print and texture. So do the samples of the mixture, a few of
+which are blurs; of the Gaussian's, every second one is.
 """
 
 from dataclasses import dataclass
