@@ -188,10 +188,12 @@ def test_an_export_needs_no_mixture_where_the_images_are_gone(original, tmp_path
     assert not (folder / mixtures.NAME).exists()
 
 
-def forge(path, **changes):
+def forge(path, name, change, *, sealed=True):
+    """Replaces an array; with the digest that fits where it is sealed."""
     tree, about = weights.load_nested(path)
-    tree.update(changes)
-    about["mixture"] = mixtures._digest(tree)
+    tree[name] = change(tree.get(name))
+    if sealed:
+        about["mixture"] = mixtures._digest(tree)
     weights.save(path, tree, about)
 
 
@@ -199,13 +201,15 @@ def forge(path, **changes):
     "harm",
     [
         lambda path: path.write_bytes(b"no safetensors"),
-        lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x07"),
-        lambda path: forge(path, weights=np.array([0.5, np.nan])),
-        lambda path: forge(path, weights=np.array([2.0, -1.0])),
-        lambda path: forge(path, means=np.zeros((2, 3))),
-        lambda path: forge(path, factors=np.zeros((2, 2, 2), np.float32)),
-        lambda path: forge(path, tried=np.zeros(3)),
-        lambda path: forge(path, more=np.zeros(3)),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: forge(path, "means", lambda x: x + 1e-6, sealed=False),
+        lambda path: forge(path, "means", lambda x: x * np.nan),
+        lambda path: forge(path, "weights", lambda x: np.array([x[0] + x[1] + 0.5, -0.5, *x[2:]])),
+        lambda path: forge(path, "weights", lambda x: x * 2),
+        lambda path: forge(path, "means", lambda x: x[:, :1]),
+        lambda path: forge(path, "factors", lambda x: x.astype(np.float32)),
+        lambda path: forge(path, "tried", lambda x: x[:, 0]),
+        lambda path: forge(path, "more", lambda x: np.zeros(3)),
         lambda path: (path.unlink(), path.mkdir()),
     ],
 )
