@@ -22,6 +22,7 @@ from genjax.run import export as exports
 from genjax.run import model_card, replay, restored, seeds, training
 from genjax.run.config import load, parse
 from genjax.run.directory import run_directory, with_recorded_rules
+from genjax.run.evaluation import Evaluation
 from genjax.run.family import Build, build_family
 from genjax.run.sampling import labels
 
@@ -172,9 +173,28 @@ class Experiment:
     def evaluate(self, given: options.Evaluate) -> None:
         """Scores a run, prints a table and writes evaluation.json into its directory.
 
+        Of several seeds each is scored, and their means and deviations are written to theirs.
+
         Args:
           given: the command's flags.
         """
+        directory = run_directory(self.name, given.dir)
+        each = seeds.finished(directory)
+        if not each:
+            self._evaluate(given)
+            return
+        found = seeds.spread(
+            {
+                seed: self._evaluate(dataclasses.replace(given, dir=str(place)))
+                for seed, place in each.items()
+            }
+        )
+        print(seeds.table({"evaluate": found}))
+        path = directory / "evaluation.json"
+        files.write_json(path, {"experiment": self.name, "scores": seeds.as_dict(found)})
+        print(path)
+
+    def _evaluate(self, given: options.Evaluate) -> Evaluation:
         run, _ = self.open(given.dir, best=given.best, data=given.data)
         evaluation = run.evaluate(given.n, given.split, given.seed)
         print(evaluation)
@@ -182,6 +202,7 @@ class Experiment:
         which = {"experiment": self.name, "checkpoint": "best" if given.best else "latest"}
         files.write_json(path, {**which, **evaluation.as_dict()})
         print(path)
+        return evaluation
 
     def export(self, given: options.Export) -> None:
         """Writes an export.

@@ -21,6 +21,7 @@ from genjax.report import grids
 from genjax.run import lock
 from genjax.run.config import load
 from genjax.run.directory import run_directory
+from genjax.run.evaluation import Evaluation
 from genjax.run.family import Family
 from genjax.run.restored import RestoredRun
 from genjax.run.settings import Config, Settings
@@ -32,7 +33,7 @@ from genjax.train.loop import NonFiniteError
 logger = logging.getLogger(__name__)
 
 COLUMNS = 8  # images of a seed in samples/seeds.png
-_OURS = re.compile(r"seed_\d+|seeds\.json|samples|" + lock.NAME)
+_OURS = re.compile(r"seed_\d+|seeds\.json|evaluation\.json|samples|" + lock.NAME)
 
 
 class SeedsError(GenjaxError):
@@ -80,12 +81,14 @@ class Seeds:
       directory: that of all; a seed's run is in its folder seed_N.
       end: {score: at the last step}.
       best: {score: at the checkpoint of the best score}.
+      done: the seeds that have ended.
       failed: {seed: why it has not ended}.
     """
 
     directory: Path
     end: Mapping[str, Spread]
     best: Mapping[str, Spread]
+    done: tuple[int, ...]
     failed: Mapping[int, str]
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,21 +98,42 @@ class Seeds:
           A dict of plain values.
         """
         parts = {"end": self.end, "best": self.best}
-        scores = {
-            part: {name: spread.as_dict() for name, spread in found.items()}
-            for part, found in parts.items()
-        }
         failed = {str(seed): why for seed, why in self.failed.items()}
-        return {"scores": scores, "failed": failed}
+        scores = {part: as_dict(found) for part, found in parts.items()}
+        return {"seeds": list(self.done), "failed": failed, "scores": scores}
 
     def __str__(self) -> str:
-        names = dict.fromkeys((*self.end, *self.best))
-        if not names:
-            return "there are no scores"
-        head = ("mean ± standard deviation", "at the end", "at the best checkpoint")
-        cells = [(name, _shown(self.end, name), _shown(self.best, name)) for name in names]
-        widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *cells))
+        return table({"at the end": self.end, "at the best checkpoint": self.best})
+
+
+def as_dict(spreads: Mapping[str, Spread]) -> dict[str, Any]:
+    """Scores of several runs as JSON takes them.
+
+    Args:
+      spreads: {score: of each run}.
+
+    Returns:
+      A dict of plain values.
+    """
+    return {name: spread.as_dict() for name, spread in spreads.items()}
+
+
+def table(columns: Mapping[str, Mapping[str, Spread]]) -> str:
+    """Scores of several runs, one per line.
+
+    Args:
+      columns: {heading: {score: of each run}}.
+
+    Returns:
+      Mean ± standard deviation of each.
+    """
+    names = dict.fromkeys(name for found in columns.values() for name in found)
+    if not names:
+        return "there are no scores"
+    head = ("mean ± standard deviation", *columns)
+    cells = [(name, *(_shown(found, name) for found in columns.values())) for name in names]
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *cells))
 
 
 def _shown(spreads: Mapping[str, Spread], name: str) -> str:
@@ -117,6 +141,46 @@ def _shown(spreads: Mapping[str, Spread], name: str) -> str:
         return "-"
     each = spreads[name]
     return f"{each.mean:.5g} ± {each.deviation:.2g} (n = {len(each.values)})"
+
+
+def finished(directory: Path) -> dict[int, Path]:
+    """The seeds in a directory that have ended.
+
+    Args:
+      directory: of all of them.
+
+    Returns:
+      {seed: the directory of its run}; empty where it is none of several seeds.
+
+    Raises:
+      ConfigError: where seeds.json cannot be used.
+    """
+    path = directory / "seeds.json"
+    try:
+        seeds = files.read_json(path).get("seeds")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    if not isinstance(seeds, list) or not all(map(files.is_count, seeds)):
+        raise ConfigError(f"{path} does not say which seeds there are")
+    return {seed: directory / f"seed_{seed}" for seed in seeds}
+
+
+def spread(evaluations: Mapping[int, Evaluation]) -> dict[str, Spread]:
+    """How the scores of `evaluate` differ over seeds.
+
+    Args:
+      evaluations: {seed: its scores}, all of the same.
+
+    Returns:
+      {score: the means of each seed}.
+    """
+    names = next(iter(evaluations.values())).scores
+    return {
+        name: Spread({seed: each.scores[name].mean for seed, each in evaluations.items()})
+        for name in names
+    }
 
 
 def train_seeds(family: Family, images: Dataset, settings: Settings, *, name: str = "") -> Seeds:
@@ -179,7 +243,9 @@ def train_seeds_in(
     main = processes.is_main_process()
     end: dict[str, dict[int, float]] = {}
     best: dict[str, dict[int, float]] = {}
-    failed, drawn = {}, {}
+    done: list[int] = []
+    failed: dict[int, str] = {}
+    drawn: dict[int, np.ndarray] = {}
     if main:
         _claim(directory)
     with lock.locked(directory) if main else nullcontext():
@@ -194,12 +260,13 @@ def train_seeds_in(
                 failed[seed] = str(error)
                 logger.warning("seed %d failed: %s", seed, error)
                 continue
+            done.append(seed)
             if main:
                 run = RestoredRun(place, family, load(place / "config.json"), state, images)
                 _add(end, seed, _scores(run, run.step))
                 _add(best, seed, _scores(run, _best_step(place)))
                 drawn[seed] = run.sample(COLUMNS)
-        found = Seeds(directory, _spreads(end), _spreads(best), failed)
+        found = Seeds(directory, _spreads(end), _spreads(best), tuple(done), failed)
         if main:
             _write(found, name, drawn)
     for line in str(found).splitlines():

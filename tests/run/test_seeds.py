@@ -213,8 +213,12 @@ def build(config, spec):
     def generate(state, keys, z, label):
         return jnp.zeros((len(z), *spec.shape))
 
-    made = family(most=sorted(map(luck, range(2)))[0])
-    return run.Family(made.game, made.init, generate, latent=(2,), validate=made.validate)
+    def scores(state, keys, batch):
+        return {"cost": jnp.ones(len(keys)) * state.variables["net"]["luck"]}
+
+    made = family(most=sorted(map(luck, range(3)))[1])
+    measure = run.Measure(scores, {"cost": "nats"})
+    return run.Family(made.game, made.init, generate, latent=(2,), measure=measure)
 
 
 def test_the_command_trains_lists_and_ends_with_1_where_a_seed_failed(tmp_path, capsys):
@@ -228,18 +232,28 @@ def test_the_command_trains_lists_and_ends_with_1_where_a_seed_failed(tmp_path, 
     where = tmp_path / "all"
     flags = ["--data.size", 1, 2, "--data.folder", tmp_path / "set", "--run.dir", where]
     with pytest.raises(SystemExit) as stop:
-        command(*flags, "--run.seeds", 2)
+        command(*flags, "--run.seeds", 3)
     assert stop.value.code == 1
-    done, failed = sorted(range(2), key=luck)
+    *done, failed = sorted(range(3), key=luck)
     out, err = capsys.readouterr()
     assert f"error: seed {failed}: " in err
-    assert "mean ± standard deviation" in out
-    for words in (["sample"], ["evaluate"], ["export", "--to", tmp_path / "export"]):
+    assert "there are no scores" in out
+    for words in (["sample"], ["export", "--to", tmp_path / "export"]):
         with pytest.raises(SystemExit) as stop:
             command(words[0], where, *words[1:])
         assert stop.value.code == 2
-        assert "holds runs of 2 seeds: name one of them" in capsys.readouterr().err
+        assert "holds runs of 3 seeds: name one of them" in capsys.readouterr().err
+    command("evaluate", where)
+    cost = json.loads((where / "evaluation.json").read_text())["scores"]["cost"]
+    assert cost["values"].keys() == {str(seed) for seed in done}
+    assert cost["mean"] == pytest.approx(np.mean([luck(seed) for seed in done]), rel=1e-6)
+    assert f"{cost['mean']:.5g} ± {cost['deviation']:.2g} (n = 2)" in capsys.readouterr().out
+    assert json.loads((where / f"seed_{done[0]}" / "evaluation.json").read_text())["n"] == 2
     with pytest.raises(SystemExit):
         list_runs.main([str(tmp_path)])
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert {f"all/seed_{done}", f"all/seed_{failed}"} <= set(names)
+    assert {f"all/seed_{seed}" for seed in range(3)} <= set(names)
+    (where / "seeds.json").write_text('{"seeds": ["../x"]}')
+    with pytest.raises(SystemExit):
+        command("evaluate", where)
+    assert "does not say which seeds" in capsys.readouterr().err
