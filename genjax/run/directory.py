@@ -66,13 +66,13 @@ def claimed(
     spec: ImageSpec,
     fingerprint: str,
     dataset: dict[str, Any],
-    resume_step: Callable[[], int],
+    resume_at: Callable[[], tuple[str, int]],
     first_weights: dict[str, Any] | None = None,
 ) -> Iterator[None]:
     """Locks the run directory and writes config.json; another thing there is left as it is.
 
     Settings that differ from the run's are refused, or recorded in config.json as "changes" where
-    the settings allow them: [{"setting", "before", "after", "step"}].
+    the settings allow them: [{"setting", "before", "after", "stage", "step"}].
 
     Args:
       directory: the run's.
@@ -81,8 +81,8 @@ def claimed(
       spec: of the images.
       fingerprint: of the images.
       dataset: what was understood of the data set, to be read by people.
-      resume_step: returns the step at which a run with changed settings resumes, or raises where
-        its state does not fit them.
+      resume_at: returns the stage ("" for the last) and the step at which a run with changed
+        settings resumes, or raises where its state does not fit them.
       first_weights: what the run starts from, recorded as "init_from"; None for nothing.
 
     Yields:
@@ -111,7 +111,7 @@ def claimed(
             if fresh:
                 _keep_earlier(directory)
             else:
-                values |= _history(old, changed, resume_step)
+                values |= _history(old, changed, resume_at)
             if first_weights:
                 _check_same(first_weights, {} if fresh else values)
                 values["init_from"] = first_weights
@@ -126,14 +126,17 @@ def claimed(
 
 
 def _history(
-    old: dict[str, Any], changed: list[Change], resume_step: Callable[[], int]
+    old: dict[str, Any], changed: list[Change], resume_at: Callable[[], tuple[str, int]]
 ) -> dict[str, Any]:
     """What config.json keeps of how the run came to be."""
     found = history.kept(old)
-    step = resume_step() if changed else 0
-    for change in changed:
-        logger.warning("changed from step %s on: %s", f"{step:,}", change)
-        found["changes"] = [*found.get("changes", []), {**change._asdict(), "step": step}]
+    if changed:
+        stage, step = resume_at()
+        where = f"step {step:,} of {stage}" if stage else f"step {step:,}"
+        for change in changed:
+            logger.warning("changed from %s on: %s", where, change)
+        each = [{**change._asdict(), "stage": stage, "step": step} for change in changed]
+        found["changes"] = [*found.get("changes", []), *each]
     return found
 
 

@@ -16,7 +16,7 @@ def changes(values: dict[str, Any]) -> list[dict[str, Any]]:
       values: the contents of config.json.
 
     Returns:
-      [{"setting", "before", "after", "step"}] in order, without those of another form.
+      [{"setting", "before", "after", "stage", "step"}] in order, without those of another form.
     """
     found = values.get("changes")
     return [change for change in found if _fits(change)] if isinstance(found, list) else []
@@ -25,8 +25,9 @@ def changes(values: dict[str, Any]) -> list[dict[str, Any]]:
 def _fits(change: Any) -> bool:
     return (
         isinstance(change, dict)
-        and change.keys() == {*Change._fields, "step"}
+        and change.keys() == {*Change._fields, "stage", "step"}
         and isinstance(change["setting"], str)
+        and isinstance(change["stage"], str)
         and files.is_count(change["step"])
     )
 
@@ -114,7 +115,8 @@ def in_words(values: dict[str, Any]) -> str:
         lines.append("Changed on the way:\n")
     for change in listed:
         setting = Change(*(change[name] for name in Change._fields))
-        lines.append(f"- from step {change['step']:,} on: {_code(setting)}")
+        where = f"{change['step']:,}" + (f" of {_code(change['stage'])}" if change["stage"] else "")
+        lines.append(f"- from step {where} on: {_code(setting)}")
     return "\n\n" + "\n".join(lines) if lines else ""
 
 

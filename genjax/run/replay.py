@@ -69,7 +69,7 @@ def check_unchanged(values: dict[str, Any], start: int) -> None:
       ConfigError: where a setting was changed after it.
     """
     for change in history.changes(values):
-        if change["step"] > start:
+        if change["step"] > start and not change["stage"]:  # a stage was over before
             raise ConfigError(
                 f"{change['setting']} was changed at step {change['step']:,}, after the checkpoint "
                 f"of step {start:,}: the step cannot be run again as it was"

@@ -171,10 +171,10 @@ def _train_in(
     fingerprint = images.train.fingerprint
     main = processes.is_main_process()
     first = first_weights(family, directory, settings) if main else None
-    resume_step = partial(_resume_step, family, directory)
+    resume_at = partial(_resume_at, family, directory, settings.steps)
     record = first.record if first else None
     with (
-        claimed(directory, name, config, images.spec, fingerprint, summary, resume_step, record)
+        claimed(directory, name, config, images.spec, fingerprint, summary, resume_at, record)
         if main
         else nullcontext()
     ):
@@ -187,16 +187,19 @@ def _train_in(
         return _train_each(family, directory, settings, images, layout, first)
 
 
-def _resume_step(family: Family, directory: Path) -> int:
-    """The step at which a run resumes, once the arrays of each checkpoint are those expected."""
-    step = 0
+def _resume_at(family: Family, directory: Path, steps: int) -> tuple[str, int]:
+    """Stage and step where a run resumes, once the arrays of each checkpoint are seen to fit."""
+    name, step, ended = "", 0, True
     for stage, place in stages(family, directory):
         checkpoints = Checkpoints(place / "checkpoints", read_only=True)
         try:
-            step = checkpoints.newest_step(state_shapes(stage))
+            found = checkpoints.newest_step(state_shapes(stage))
         finally:
             checkpoints.close()
-    return step
+        if ended:
+            name, step = stage.name, found
+            ended = found >= (steps if stage.steps is None else stage.steps)
+    return name, step
 
 
 def _shared_settings(config: Any) -> Any:

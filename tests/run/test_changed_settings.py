@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +88,7 @@ def test_changes_need_consent_and_are_logged_and_recorded(directory, caplog):
     assert "changed from step 4 on: the images was 54 of " in caplog.text
     values = config(directory)
     batch, images = values["changes"]
-    assert batch == {"setting": "--run.batch", "before": 8, "after": 12, "step": 4}
+    assert batch == {"setting": "--run.batch", "before": 8, "after": 12, "stage": "", "step": 4}
     assert images["setting"] == "the images"
     assert images["after"] == f"81 of {MORE.train.fingerprint}"
     assert not values["config"]["run"]["allow_changes"]
@@ -119,15 +120,30 @@ def test_changes_add_up_and_the_card_of_an_export_shows_them(directory, tmp_path
     found = [
         (change["before"], change["after"], change["step"]) for change in result.values["changes"]
     ]
-    assert found == [(0, 3, 4), (3, 4, 5)]
+    assert found == [(0, 3, "", 4), (3, 4, "", 5)]
     folder = result.export(tmp_path / "export")
     assert config(folder)["changes"] == result.values["changes"]
     card = (folder / "README.md").read_text()
     assert "- from step 5 on: `--run.seed was 3, now 4`\n" in card
     values = config(directory)
-    values["changes"] += [7, {"setting": "`|", "before": 1, "after": 2, "step": -1}]
+    values["changes"] += [7, {"setting": "`|", "before": 1, "after": 2, "stage": "", "step": -1}]
     (directory / "config.json").write_text(json.dumps(values))
     assert config(trained(directory, 6, seed=4).directory)["changes"] == result.values["changes"]
+
+
+def test_a_change_names_the_stage_that_is_under_way(tmp_path, caplog):
+    directory = tmp_path / "run"
+    first = replace(FAMILY, name="first", steps=4)
+    made = replace(FAMILY, before=first)
+    trained(directory, 2, made=replace(made, before=replace(first, steps=2)))
+    shutil.rmtree(directory / "checkpoints")  # the second stage has not begun
+    result = trained(directory, 4, made=made, seed=3, allow_changes=True)
+    result = trained(directory, 6, made=made, seed=4, allow_changes=True)
+    found = [(change["stage"], change["step"]) for change in result.values["changes"]]
+    assert found == [("first", 2), ("", 4)]
+    assert "changed from step 2 of first on: --run.seed was 0, now 3" in caplog.text
+    card = (result.export(tmp_path / "export") / "README.md").read_text()
+    assert "- from step 2 of `first` on: `--run.seed was 0, now 3`\n" in card
 
 
 def test_what_does_not_fit_the_state_is_refused_before_anything_is_written(directory):
@@ -145,7 +161,8 @@ def test_what_does_not_fit_the_state_is_refused_before_anything_is_written(direc
 
 
 def test_a_step_before_a_change_is_not_replayed_with_what_came_after_it():
-    values = {"changes": [{"setting": "--run.batch", "before": 8, "after": 12, "step": 4}]}
+    change = {"setting": "--run.batch", "before": 8, "after": 12, "stage": "", "step": 4}
+    values = {"changes": [change, {**change, "stage": "first", "step": 9}]}
     replay.check_unchanged(values, 4)
     with pytest.raises(ConfigError, match=r"--run\.batch was changed at step 4, after the .* 3"):
         replay.check_unchanged(values, 3)
