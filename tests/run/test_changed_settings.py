@@ -118,7 +118,8 @@ def test_changes_add_up_and_the_card_of_an_export_shows_them(directory, tmp_path
     trained(directory, 5, allow_changes=True, seed=3)
     result = trained(directory, 6, allow_changes=True, seed=4)
     found = [
-        (change["before"], change["after"], change["step"]) for change in result.values["changes"]
+        (change["before"], change["after"], change["stage"], change["step"])
+        for change in result.values["changes"]
     ]
     assert found == [(0, 3, "", 4), (3, 4, "", 5)]
     folder = result.export(tmp_path / "export")
