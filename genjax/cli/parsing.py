@@ -37,6 +37,12 @@ SYNONYMS = {
     "timesteps": "levels",
     "latent-dim": "latent",
     "z-dim": "latent",
+    "grad-clip": "optimizer.clip",
+    "max-grad-norm": "optimizer.clip",
+    "accumulation": "optimizer.microbatches",
+    "grad-accum": "optimizer.microbatches",
+    "gradient-accumulation-steps": "optimizer.microbatches",
+    "n-critic": "turns",
     "num-samples": "n",
     "count": "n",
 }

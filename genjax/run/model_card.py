@@ -12,6 +12,7 @@ from typing import Any
 
 from genjax import files
 from genjax.data.settings import ARRAYS
+from genjax.run import history
 
 LIMITS = """\
 - It knows what its data show and nothing else. What is rare there is rare in its samples, what is
@@ -72,7 +73,7 @@ What starts with `test/` below was measured on its split `test`.
 {results}
 ## Training
 
-{train}
+{train}{history}
 
 Settings, complete:
 
@@ -187,6 +188,7 @@ def write(
         shown="".join(f"![{IMAGES[name]}]({name})\n\n" for name in shown),
         results=_scored(evaluation) + _table(rows) if evaluation else _table(rows),
         train=f"```\n{program} {train_flags}".rstrip() + "\n```" if program else "From Python.",
+        history=history.in_words(values),
         settings=json.dumps(values["config"], indent=2),
         limits=LIMITS
         + (EVALUATED.format(n=f"{evaluation['n']:,}") if evaluation else NOT_EVALUATED),

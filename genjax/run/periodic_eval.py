@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from genjax.data.images import Images
-from genjax.evaluate.average import OrderedJit, average
+from genjax.evaluate.average import average
 from genjax.report import grids
 from genjax.run.family import Family
 from genjax.run.sampling import Sampler, labels
@@ -47,7 +47,7 @@ class PeriodicEval:
     ):
         self.family, self.layout, self.directory = family, layout, directory
         self.sampler = Sampler(family)
-        self.validate = OrderedJit(family.validate) if family.validate else None
+        self.validate = family.compiled_validate
         self.key, self.samples = key, settings.samples
         self.label = labels(family, settings.samples)
         size = min(settings.batch, len(held_out), MOST_VALIDATED)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import os
 import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +17,11 @@ import numpy as np
 
 from genjax import files
 from genjax.data.dataset import Dataset, ImageSpec
+from genjax.data.errors import DataError
 from genjax.data.settings import DataSettings
 from genjax.errors import ConfigError, shortened
 from genjax.run import export
+from genjax.run import mixture as mixtures
 from genjax.run.config import load as load_config
 from genjax.run.config import parse
 from genjax.run.evaluation import Evaluation, evaluate
@@ -26,6 +30,10 @@ from genjax.run.sampling import Sampler, labels, linear, spherical
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.keys import init_key
 from genjax.train.state import TrainState, not_finite
+
+logger = logging.getLogger(__name__)
+
+Prior = Literal["gaussian", "mixture"]
 
 
 class RestoredRun:
@@ -118,7 +126,43 @@ class RestoredRun:
             known = "none: it has no classes"
         raise ConfigError(f"--label {label} is not a class of this run: {known}")
 
-    def sample(self, n: int = 64, seed: int = 0, label: int | str | None = None) -> np.ndarray:
+    @cached_property
+    def mixture(self) -> mixtures.Mixture:
+        """The mixture of Gaussians fitted to the codes of training images; kept in the directory.
+
+        Raises:
+          ConfigError: where the family has no encoder to vectors, or an export has no mixture.
+        """
+        state, exported = self.usable_state, self.is_export
+        return mixtures.kept(
+            self.directory, exported, self.family, state, lambda: self.images.train
+        )
+
+    def drawing(self, prior: Prior | None = None) -> Sampler:
+        """What draws images by a distribution of latents.
+
+        Args:
+          prior: "gaussian" for N(0, I), "mixture" for `mixture`; None for what the family prefers.
+
+        Returns:
+          The sampler.
+
+        Raises:
+          ConfigError: where the family has no such prior.
+        """
+        if prior == "gaussian" and self.family.latent is None:
+            raise ConfigError("--prior gaussian is not for this family: it draws its own latents")
+        if prior == "gaussian" or not (prior or self.family.mixture):
+            return self.sampler
+        return Sampler(dataclasses.replace(self.family, latent=None, draw=self.mixture.draw))
+
+    def sample(
+        self,
+        n: int = 64,
+        seed: int = 0,
+        label: int | str | None = None,
+        prior: Prior | None = None,
+    ) -> np.ndarray:
         """Draws new images, with a progress bar.
 
         Args:
@@ -126,17 +170,22 @@ class RestoredRun:
           seed: of the noise: image i of a seed is the same for every n.
           label: the class of all images, by number or name; None for every class in turn, where
             there are classes.
+          prior: what latents are drawn from, as for `drawing`.
 
         Returns:
           uint8 [n, H, W, C].
 
         Raises:
-          ConfigError: where the family has no such class, or n is below 1.
+          ConfigError: where the family has no such class or prior, or n is below 1.
         """
-        return np.concatenate([batch["image"] for batch in self.samples(n, seed, label)])
+        return np.concatenate([batch["image"] for batch in self.samples(n, seed, label, prior)])
 
     def samples(
-        self, n: int, seed: int = 0, label: int | str | None = None
+        self,
+        n: int,
+        seed: int = 0,
+        label: int | str | None = None,
+        prior: Prior | None = None,
     ) -> Iterator[dict[str, np.ndarray]]:
         """The images of `sample` a batch at a time, so that memory does not depend on n.
 
@@ -144,18 +193,20 @@ class RestoredRun:
           n: how many.
           seed: as for `sample`.
           label: as for `sample`.
+          prior: as for `sample`.
 
         Yields:
           {"image": uint8 [m, H, W, C]}, with "label": int32 [m] where there are classes.
 
         Raises:
-          ConfigError: where the family has no such class, or n is below 1.
+          ConfigError: where the family has no such class or prior, or n is below 1.
         """
         if n < 1:
             raise ConfigError(f"--n must be at least 1, not {n}")
+        sampler = self.drawing(prior)
         key, number, first = jax.random.key(seed), self.class_number(label), 0
         labels(self.family, 0, number)  # before anything is computed
-        for images in self.sampler.drawn(self.usable_state, key, n, number, progress=True):
+        for images in sampler.drawn(self.usable_state, key, n, number, progress=True):
             batch = {"image": images}
             each = labels(self.family, len(images), number, first)
             yield batch if each is None else {**batch, "label": np.asarray(each)}
@@ -289,9 +340,26 @@ class RestoredRun:
         if self.is_export:
             raise ConfigError(f"{self.directory} is an export itself: copy it")
         export.write(
-            target, self.directory, self.values, self.usable_state, license, document, command
+            target,
+            self.directory,
+            self.values,
+            self.usable_state,
+            license,
+            document,
+            command,
+            self._mixture_to_export(),
         )
         return target
+
+    def _mixture_to_export(self) -> mixtures.Mixture | None:
+        """An export is to sample without the images."""
+        if not self.family.mixture and not mixtures.is_kept(self.directory, self.step):
+            return None
+        try:
+            return self.mixture
+        except DataError as error:
+            logger.warning("no mixture is exported, `sample` needs --prior gaussian: %s", error)
+            return None
 
     def held_out(self, n: int, seed: int = 0) -> np.ndarray:
         """Held-out images.

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from genjax.data.images import Images
 from genjax.run.family import Family
+from genjax.run.first_weights import FirstWeights
 from genjax.run.nonfinite import NonFinitePolicy
 from genjax.run.periodic_eval import PeriodicEval
 from genjax.run.settings import Settings
@@ -42,6 +43,7 @@ class Trainer:
       images: to train on.
       held_out: for the periodic evaluation.
       layout: of the state over the devices.
+      first: the weights to start with; None on processes but the main one, too.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class Trainer:
         images: Images,
         held_out: Images,
         layout: Layout,
+        first: FirstWeights | None = None,
     ):
         self.family, self.before, self.directory = family, before, directory
         self.settings, self.images, self.layout = settings, images, layout
+        self.first = first
         self.key = jax.random.key(settings.seed)
         every = settings.every or max(1, round(len(images) / settings.batch))
         self.plan = loop.Plan(
@@ -118,7 +122,15 @@ class Trainer:
             if self.plan.steps and not processes.is_multi_process():  # there pmap takes arrays only
                 batches = self.layout.feed(next(self._stream(0)))
                 self.train_steps.prepare(self._like, self.key, batches)
-            return self.layout.place(drawn.result())
+            return self._with_first_weights(drawn.result())
+
+    def _with_first_weights(self, state: TrainState) -> TrainState:
+        """The state before the first step, placed."""
+        if self.first is not None:
+            state = self.first.put_into(self.family, state)
+        if processes.is_multi_process() and int(processes.maximum(self.first is not None)):
+            return processes.broadcast_from_main(jax.tree.map(np.asarray, state), self._like)
+        return self.layout.place(state)
 
     def _resume(self, state: TrainState) -> TrainState:
         start, steps = int(state.step), self.plan.steps
@@ -133,7 +145,7 @@ class Trainer:
             self.directory,
             start,
             processes.is_main_process(),
-            self._keep,
+            partial(self._keep, start),
             self.checkpoints.last_row(start),
         )
         began = time.monotonic()
@@ -172,13 +184,18 @@ class Trainer:
 
     @cached_property
     def train_steps(self) -> CompiledSteps:
-        """The compiled train steps."""
-        return self.layout.compile(
-            self.family.game,
-            scan_steps=self.scan_steps,
-            skip_nonfinite=self.settings.non_finite == "skip",
-            dataset=self._dataset(),
-        )
+        """The compiled train steps, those of this family's last run where they are the same."""
+        skip = self.settings.non_finite == "skip"
+        key, known = (self.layout, self.scan_steps, skip, self.images), self.family.compiled_steps
+        if key not in known:
+            known.clear()  # it may hold a data set on the devices
+            known[key] = self.layout.compile(
+                self.family.game,
+                scan_steps=self.scan_steps,
+                skip_nonfinite=skip,
+                dataset=self._dataset(),
+            )
+        return known[key]
 
     def _dataset(self) -> dict[str, np.ndarray] | None:
         """The data set, where it is to lie on the devices: gathers cost less than transfers."""
@@ -187,10 +204,10 @@ class Trainer:
             return None
         return arrays if sum(x.nbytes for x in arrays.values()) <= MOST_ON_DEVICE else None
 
-    def _keep(self, row: dict[str, Any]) -> bool:
-        """Not the last evaluation of a run that ended between two, and is resumed."""
+    def _keep(self, start: int, row: dict[str, Any]) -> bool:
+        """Not the last evaluation of a run that ended between two, and is resumed there."""
         evaluated = any(name.startswith("test/") for name in row)
-        return row["step"] % self.plan.every == 0 or not evaluated
+        return row["step"] != start or start % self.plan.every == 0 or not evaluated
 
     def _stream(self, start: int) -> Iterator[Any]:
         indices = self.train_steps.dataset is not None

@@ -8,6 +8,7 @@ from . import keys as keys
 from . import layout as layout
 from . import loop as loop
 from . import metrics as metrics
+from . import optimizers as optimizers
 from . import processes as processes
 from . import rates as rates
 from . import signals as signals

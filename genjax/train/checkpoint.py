@@ -18,8 +18,8 @@ import orbax.checkpoint as ocp
 
 from genjax import files
 from genjax.errors import GenjaxError, first_line
-from genjax.train import digests, processes
-from genjax.train.state import TrainState
+from genjax.train import digests, processes, weights
+from genjax.train.state import TrainState, Tree
 
 logger = logging.getLogger(__name__)
 
@@ -268,6 +268,24 @@ class Checkpoints:
             return None
         return processes.broadcast_from_main(blank if found is None else found, like)
 
+    def newest_step(self, like: TrainState | None = None) -> int:
+        """The step that `restore` would resume at, without reading arrays.
+
+        Args:
+          like: a state with the expected shapes and types; None for any.
+
+        Returns:
+          The step of the newest intact checkpoint; 0 where there is none.
+
+        Raises:
+          CheckpointError: where its arrays have other names or shapes than expected.
+          ReadError: where files cannot be read at the moment.
+        """
+        step = next((s for s in reversed(self.steps()) if self.damage(s) is None), 0)
+        if step and like is not None:
+            self._compare(step, like)
+        return step
+
     def _newest(self, like: TrainState, steps: list[int]) -> TrainState | None:
         for candidate in reversed(steps):
             damage = self.damage(candidate)
@@ -343,24 +361,29 @@ class Checkpoints:
         )
 
     def _compare(self, step: int, like: TrainState) -> None:
+        saved = {leaf.name: leaf for leaf in jax.tree.leaves(self._outlines(step))}
+        if different := weights.first_difference(saved, weights.named(like)):
+            raise CheckpointError(
+                f"{self.directory / str(step)} holds another architecture: {different}"
+            )
+
+    def _outlines(self, step: int) -> Tree:
         assert self._orbax is not None
         about: Any = self._orbax.metadata(self.directory / str(step) / "state")
-        saved = {
-            leaf.name: f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
-            for leaf in jax.tree.leaves(about.item_metadata.tree)
-        }
-        expected = {
-            jax.tree_util.keystr(
-                path, simple=True, separator="."
-            ): f"{leaf.dtype}{list(leaf.shape)}"
-            for path, leaf in jax.tree_util.tree_leaves_with_path(like)
-        }
-        for name in sorted(saved.keys() | expected.keys()):
-            if saved.get(name) != expected.get(name):
-                raise CheckpointError(
-                    f"{self.directory / str(step)} holds another architecture: {name} is "
-                    f"{saved.get(name, 'absent')} there and {expected.get(name, 'absent')} here"
-                )
+        return about.item_metadata.tree
+
+    def arrays(self, step: int) -> dict[str, np.ndarray]:
+        """The arrays of a checkpoint of any architecture.
+
+        Args:
+          step: its number; intact.
+
+        Returns:
+          {name: array}, named like "params.vae.decoder.params.Dense_0.kernel".
+        """
+        assert self._orbax is not None
+        blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self._outlines(step))
+        return weights.named(self._orbax.restore(self.directory / str(step) / "state", blank))
 
     def _failed(self, error: Exception) -> SaveError:
         if self._saving is not None:

@@ -24,6 +24,7 @@ from experiments import (
 from genjax.cli.main import main
 from genjax.data import ImageSpec
 from genjax.files import read_rows
+from genjax.run import mixture
 from tests import tiny
 from tests.checkpointed import arrays
 
@@ -85,6 +86,7 @@ LONG = {"autoencoder_fashion conv", "vae_fashion conv"}
 def test_an_experiment_trains_resumes_exactly_and_runs_all_commands(
     experiment, tmp_path, own_sets, monkeypatch, capsys
 ):
+    monkeypatch.setattr(mixture, "CODES", 200)
     module, small = EXPERIMENTS[experiment]
     small = small.split()
     uninterrupted, parts = tmp_path / "uninterrupted", tmp_path / "parts"
