@@ -215,7 +215,8 @@ def _best(
         return None
     score, step = min(scored)
     # The checkpoint keeps the number without its name.
-    names = [name for name, value in metrics.get(step, {}).items() if value == score]
+    scores = {k: v for k, v in metrics.get(step, {}).items() if k.startswith("test/")}
+    names = [name for name, value in scores.items() if value == score]
     return (names[0].removeprefix("test/") if names else "score"), score, step
 
 

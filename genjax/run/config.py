@@ -17,6 +17,7 @@ FREE = {
         "steps",
         "dir",
         "every",
+        "log",
         "scan_steps",
         "samples",
         "sharded",

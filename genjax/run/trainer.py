@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from genjax.train.convolutions import convolves
 from genjax.train.keys import eval_key, init_key
 from genjax.train.layout import CompiledSteps, Layout
 from genjax.train.metrics import MetricsWriter
+from genjax.train.plan import Plan, largest_scan_steps
 from genjax.train.state import TrainState
+from genjax.train.window import Window
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +60,10 @@ class Trainer:
         self.settings, self.images, self.layout = settings, images, layout
         self.key = jax.random.key(settings.seed)
         every = settings.every or max(1, round(len(images) / settings.batch))
-        self.plan = loop.Plan(
+        self.plan = Plan(
             family.steps or settings.steps,
             every,
-            max(1, every // 10),
+            settings.log,
             settings.batch,
             len(images),
         )
@@ -128,11 +130,12 @@ class Trainer:
                 f"{steps:,}",
             )
             return state
+        window = Window.from_dict(self.checkpoints.window(start), start)
         writer = MetricsWriter(
             self.directory,
             start,
             processes.is_main_process(),
-            self._keep,
+            partial(self._keep, window.start),
             self.checkpoints.last_row(start),
         )
         began = time.monotonic()
@@ -146,6 +149,7 @@ class Trainer:
                 self.plan,
                 checkpoints=self.checkpoints,
                 writer=writer,
+                window=window,
                 periodic_eval=lambda step, state: self.periodic_eval(step, state, writer),
                 on_nonfinite=self.policy,
             )
@@ -186,15 +190,16 @@ class Trainer:
             return None
         return arrays if sum(x.nbytes for x in arrays.values()) <= MOST_ON_DEVICE else None
 
-    def _keep(self, row: dict[str, Any]) -> bool:
-        """Not the last evaluation of a run that ended between two, and is resumed."""
-        evaluated = any(name.startswith("test/") for name in row)
-        return row["step"] % self.plan.every == 0 or not evaluated
+    def _keep(self, last: int, row: dict[str, Any]) -> bool:
+        """Not the last evaluation, nor the last row of metrics, of a run that ended between two."""
+        if any(name.startswith("test/") for name in row):
+            return row["step"] % self.plan.every == 0
+        return row["step"] <= last
 
     def _stream(self, start: int) -> Iterator[Any]:
         indices = self.train_steps.dataset is not None
         read = self.images.index_batches if indices else self.images.batches
-        scan_steps = loop.largest_scan_steps(self.plan.every, self.scan_steps)
+        scan_steps = largest_scan_steps(self.plan.every, self.scan_steps)
         # A run resumed between two multiples of scan_steps returns to those of one uninterrupted.
         grid = min(self.plan.steps, -(-start // scan_steps) * scan_steps)
         for first, last in ((start, grid), (grid, self.plan.steps)):

@@ -8,9 +8,12 @@ from . import keys as keys
 from . import layout as layout
 from . import loop as loop
 from . import metrics as metrics
+from . import plan as plan
 from . import processes as processes
+from . import progress as progress
 from . import rates as rates
 from . import signals as signals
 from . import state as state
 from . import step as step
 from . import weights as weights
+from . import window as window
