@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -52,9 +53,9 @@ class Sampler:
 
     def __init__(self, family: Family):
         self.family = family
-        self._generate = host_memory.freeing(jax.jit(family.generate))
-        self._encode = jax.jit(family.encode) if family.encode else None
-        self._reconstruct = jax.jit(family.reconstruct) if family.reconstruct else None
+        self._generate = _compiled(family.generate, "the sampler")
+        self._encode = family.encode and _compiled(family.encode, "the encoder")
+        self._reconstruct = family.reconstruct and _compiled(family.reconstruct, "reconstruction")
 
     @property
     def reconstructs(self) -> bool:
@@ -131,6 +132,10 @@ class Sampler:
             return reconstruct(state, keys, images[np.asarray(rows)])
 
         return _in_chunks(again, key, len(images), progress)
+
+
+def _compiled(function: Callable[..., Any], what: str) -> Callable[..., Any]:
+    return host_memory.ahead(jax.jit(function), what)
 
 
 def _in_chunks(make: Any, key: jax.Array, n: int, progress: bool) -> np.ndarray:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ from genjax.run.family import Family
 from genjax.run.nonfinite import NonFinitePolicy
 from genjax.run.periodic_eval import PeriodicEval
 from genjax.run.settings import Settings
-from genjax.train import host_memory, loop, processes
+from genjax.train import host_memory, loop, processes, waiting
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.convolutions import convolves
 from genjax.train.keys import eval_key, init_key
 from genjax.train.layout import CompiledSteps, Layout
 from genjax.train.metrics import MetricsWriter
-from genjax.train.plan import Plan, largest_scan_steps
+from genjax.train.plan import Plan, first_images, largest_scan_steps
 from genjax.train.state import TrainState
 from genjax.train.window import Window
 
@@ -114,7 +115,11 @@ class Trainer:
     def _first_state(self) -> TrainState:
         key = init_key(self.key)
         # What draws the state is compiled on one core, the step on the others.
-        with host_memory.uncollected(), ThreadPoolExecutor(1) as pool:
+        with (
+            waiting.announced("compiling the train steps"),
+            host_memory.uncollected(),
+            ThreadPoolExecutor(1) as pool,
+        ):
             drawn = pool.submit(self.family.first_state, key, self.before)
             if self.plan.steps and not processes.is_multi_process():  # there pmap takes arrays only
                 batches = self.layout.feed(next(self._stream(0)))
@@ -146,11 +151,12 @@ class Trainer:
                 state,
                 self.policy.start(self.key, start),
                 self._stream(start),
-                self.plan,
+                replace(self.plan, first_images=first_images(steps, self.plan.every, self._grid)),
                 checkpoints=self.checkpoints,
                 writer=writer,
                 window=window,
                 periodic_eval=lambda step, state: self.periodic_eval(step, state, writer),
+                draw=lambda step, state: self.periodic_eval.first_images(step, state, writer),
                 on_nonfinite=self.policy,
             )
         finally:
@@ -172,6 +178,11 @@ class Trainer:
             self.images.batch(self.settings.seed, 0, 1),
         )
         return 1 if convolves(self.family.game, self._like, batch) else 50
+
+    @cached_property
+    def _grid(self) -> int:
+        """Calls of the train steps end at its multiples."""
+        return largest_scan_steps(self.plan.every, self.scan_steps)
 
     @cached_property
     def train_steps(self) -> CompiledSteps:
@@ -199,7 +210,7 @@ class Trainer:
     def _stream(self, start: int) -> Iterator[Any]:
         indices = self.train_steps.dataset is not None
         read = self.images.index_batches if indices else self.images.batches
-        scan_steps = largest_scan_steps(self.plan.every, self.scan_steps)
+        scan_steps = self._grid
         # A run resumed between two multiples of scan_steps returns to those of one uninterrupted.
         grid = min(self.plan.steps, -(-start // scan_steps) * scan_steps)
         for first, last in ((start, grid), (grid, self.plan.steps)):

@@ -15,5 +15,6 @@ from . import rates as rates
 from . import signals as signals
 from . import state as state
 from . import step as step
+from . import waiting as waiting
 from . import weights as weights
 from . import window as window

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from genjax.errors import GenjaxError
-from genjax.train import host_memory, processes, signals
+from genjax.train import host_memory, processes, signals, waiting
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.layout import CompiledSteps, Layout
 from genjax.train.metrics import MetricsWriter
@@ -79,6 +79,7 @@ def fit(
     writer: MetricsWriter,
     window: Window,
     periodic_eval: PeriodicEval,
+    draw: Callable[[int, TrainState], None] = lambda step, state: None,
     on_nonfinite: Callable[[NonFiniteError], None] = raise_nonfinite,
 ) -> TrainState:
     """Trains from state.step to plan.steps.
@@ -99,6 +100,7 @@ def fit(
       window: the steps since the last row of metrics, kept with each checkpoint.
       periodic_eval: (step, state) -> (scores to log, the score to rank the checkpoint by), called
         every plan.every steps and at the end.
+      draw: (step, state), called at plan.first_images.
       on_nonfinite: called for each step that is not finite, before anything after it is saved; it
         raises, or returns to continue where the train steps skip such updates.
 
@@ -127,7 +129,7 @@ def fit(
             if n not in compiled:
                 compiled.add(n)
                 progress.settle()
-                with host_memory.compiling():
+                with waiting.announced("compiling the train steps"), host_memory.compiling():
                     train_steps.prepare(state, key, batch)
             progress.resume()
             state, metrics = train_steps(state, key, batch)
@@ -135,10 +137,14 @@ def fit(
             progress.enqueue(step, n, metrics)
             evaluating = step % plan.every == 0 or step == plan.steps
             stopping = stop_signal()
-            if evaluating or stopping:
+            if evaluating or stopping or step == plan.first_images:
                 progress.settle()
+            if step == plan.first_images:
+                with waiting.announced("drawing images", logged=False):
+                    draw(step, state)
             if evaluating:
-                scores, score = periodic_eval(step, state)
+                with waiting.announced("evaluating", logged=False):
+                    scores, score = periodic_eval(step, state)
                 progress.summary(step, scores)
                 save(score)
                 saved = step

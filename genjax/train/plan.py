@@ -14,6 +14,7 @@ class Plan:
       log: steps between rows of metrics, each the means over those steps.
       batch: images per step, over all processes.
       epoch: images per epoch.
+      first_images: the step at which images are drawn before the first evaluation; None for none.
     """
 
     steps: int
@@ -21,6 +22,7 @@ class Plan:
     log: int
     batch: int
     epoch: int
+    first_images: int | None = None
 
 
 def largest_scan_steps(every: int, most: int) -> int:
@@ -35,3 +37,19 @@ def largest_scan_steps(every: int, most: int) -> int:
     """
     small = (n for n in range(1, math.isqrt(every) + 1) if every % n == 0)
     return max(n for divisor in small for n in (divisor, every // divisor) if n <= most)
+
+
+def first_images(steps: int, every: int, scan_steps: int) -> int | None:
+    """When images are drawn before the first evaluation, so that a mistake is seen early.
+
+    Args:
+      steps: where training ends.
+      every: steps between periodic evaluations.
+      scan_steps: train steps in one call.
+
+    Returns:
+      The last step within the first tenth at which a call ends, or the first after it. None where
+      an evaluation comes as early, or the run has no ten steps.
+    """
+    step = max(1, steps // 10 // scan_steps) * scan_steps
+    return step if 10 <= steps < 10 * every and step < min(every, steps) else None

@@ -22,6 +22,17 @@ BAR = "{n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}"
 LOG_SECONDS = 20  # between lines of progress where there is no progress bar
 
 
+def hidden() -> bool | None:
+    """Whether bars are hidden, as tqdm takes it.
+
+    Returns:
+      True or False; None where tqdm looks whether it writes to a terminal.
+    """
+    # A notebook is no terminal, and has a bar of its own.
+    notebook = False if issubclass(tqdm, tqdm_notebook) else None
+    return notebook if processes.is_main_process() else True
+
+
 class Progress:
     """Reads the metrics of each call one call late, so that the device never waits for the host.
 
@@ -51,13 +62,11 @@ class Progress:
         self.images = self.seconds = 0.0
         self.timed_to: float | None = None  # None: the clock is paused
         self.is_main = processes.is_main_process()
-        # None: tqdm looks whether it writes to a terminal. A notebook is none, and has its own bar.
-        disable = not self.is_main or (False if issubclass(tqdm, tqdm_notebook) else None)
         self.bar = tqdm(
             total=plan.steps,
             initial=step,
             unit="step",
-            disable=disable,
+            disable=hidden(),
             dynamic_ncols=True,
             bar_format=BAR,
         )

@@ -15,6 +15,7 @@ from genjax import data, run
 from genjax.cli import list_runs
 from genjax.cli.main import main
 from genjax.errors import ConfigError
+from genjax.run import trainer
 from genjax.train.game import Aux, Player
 from tests.logged import untimed
 
@@ -84,6 +85,24 @@ def test_rows_depend_neither_on_stops_nor_on_the_evaluations(images, settings, t
     again = run.train(family(), images, parts)
     assert [row["step"] for row in again.metrics] == [3, 4]
     assert untimed(again.metrics) == untimed(uninterrupted.metrics)
+
+
+def test_the_first_images_come_early_and_change_no_bit(
+    images, settings, tmp_path, caplog, monkeypatch
+):
+    early = replaced(settings, steps=20, every=20)
+    with caplog.at_level(logging.INFO, "genjax"):
+        result = run.train(family(), images, early)
+    path = tmp_path / "mine" / "samples" / "step_2.png"
+    assert f"first images, of step 2: {path}" in caplog.messages
+    parts = replaced(early, dir=str(tmp_path / "parts"))
+    run.train(family(), images, replaced(parts, steps=1))
+    assert untimed(run.train(family(), images, parts).metrics) == untimed(result.metrics)
+    assert (tmp_path / "parts" / "samples" / "step_2.png").read_bytes() == path.read_bytes()
+    monkeypatch.setattr(trainer, "first_images", lambda *_: None)
+    plain = run.train(family(), images, replaced(early, dir=str(tmp_path / "plain")))
+    assert not (tmp_path / "plain" / "samples" / "step_2.png").exists()
+    jax.tree.map(np.testing.assert_array_equal, plain.state, result.state)
 
 
 def test_train_and_test_of_a_step_are_one_row_of_a_table(images, settings):

@@ -22,7 +22,7 @@ from genjax.train.game import Aux, Player, initial_state
 from genjax.train.layout import DataParallel
 from genjax.train.loop import NonFiniteError, Stopped, fit
 from genjax.train.metrics import MetricsWriter
-from genjax.train.plan import Plan, largest_scan_steps
+from genjax.train.plan import Plan, first_images, largest_scan_steps
 from genjax.train.progress import Progress
 from genjax.train.window import Window
 from tests.logged import metrics
@@ -316,6 +316,24 @@ def test_scan_steps_is_the_largest_divisor_of_the_evaluation_interval():
     assert largest_scan_steps(100, 50) == 50
     assert largest_scan_steps(94, 50) == 47
     assert largest_scan_steps(97, 50) == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "scan_steps", "first"),
+    [
+        (300, 94, 1, 30),
+        (300, 94, 2, 30),
+        (300, 100, 20, 20),
+        (300, 94, 47, 47),  # no call ends earlier
+        (300, 47, 47, None),  # nor before the first evaluation
+        (20, 100, 4, 4),
+        (20, 100, 20, None),
+        (300, 30, 1, None),
+        (9, 9, 1, None),
+    ],
+)
+def test_the_first_images_come_within_a_tenth_of_the_run(steps, every, scan_steps, first):
+    assert first_images(steps, every, scan_steps) == first
 
 
 def test_the_bar_leaves_room_for_itself_in_80_columns():
