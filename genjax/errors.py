@@ -1,5 +1,8 @@
 """Errors whose message is one line for the user, and what an exit code they lead to."""
 
+import os
+import re
+
 
 class GenjaxError(Exception):
     """An error that the user can understand from its one line.
@@ -50,6 +53,22 @@ def printable(text: str) -> str:
       The text with "?" for each character that is not printable.
     """
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def environment_error(error: BaseException) -> str | None:
+    """One line for an error that names an environment variable which is set, as its cause.
+
+    Args:
+      error: any exception.
+
+    Returns:
+      The line; None where the error names none.
+    """
+    names = re.findall(r"\b(?:[A-Z][A-Z0-9]*_[A-Z0-9_]+|jax_\w+)\b", str(error))
+    for name in map(str.upper, names):
+        if name in os.environ and not isinstance(error, GenjaxError):
+            return printable(f"{name}={os.environ[name][:100]}: {one_line(error)}")
+    return None
 
 
 class ConfigError(GenjaxError):

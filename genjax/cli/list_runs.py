@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from genjax import files
+from genjax.cli.restart import open_streams
 from genjax.errors import ConfigError, printable
 from genjax.run.config import load
 from genjax.run.model_card import is_number
@@ -83,6 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
       arguments: of the command line; None for those of the process.
     """
+    open_streams()
     parser = argparse.ArgumentParser(
         "python -m genjax",
         description="List runs: steps, checkpoints and whether they are intact, best score. "
