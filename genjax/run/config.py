@@ -18,6 +18,7 @@ FREE = {
         "steps",
         "dir",
         "every",
+        "log",
         "scan_steps",
         "samples",
         "keep",

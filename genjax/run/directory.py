@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 import genjax
-from genjax import files
+from genjax import files, limits
 from genjax.data.dataset import ImageSpec
 from genjax.errors import ConfigError
 from genjax.run import history, lock
@@ -36,8 +36,13 @@ def run_directory(name: str, given: str | None) -> Path:
 
     Returns:
       The absolute path: the one given, else runs/ and the name.
+
+    Raises:
+      ConfigError: where it has characters that cannot be encoded.
     """
-    return files.user_path(given or f"runs/{name}")
+    path = files.user_path(given or f"runs/{name}")
+    limits.check_text("the path of the run", str(path))
+    return path
 
 
 def destination(run: Path, is_export: bool, to: str | None, names: Sequence[str]) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 from genjax import files
 from genjax.data.settings import ARRAYS
 from genjax.run import history
+from genjax.train.window import TIMINGS
 
 LIMITS = """\
 - It knows what its data show and nothing else. What is rare there is rare in its samples, what is
@@ -117,7 +118,7 @@ def train_flags(config: Any, default: Any, prefix: str = "") -> str:
 
 
 def latest(path: Path, step: int) -> dict[str, tuple[int, float]]:
-    """The last value of each metric up to a step.
+    """The last value of each metric up to a step, but for learning rates and timings.
 
     Args:
       path: of metrics.jsonl.
@@ -129,8 +130,12 @@ def latest(path: Path, step: int) -> dict[str, tuple[int, float]]:
     found: dict[str, tuple[int, float]] = {}
     for row in files.read_rows(path, keep=is_number):
         if row["step"] <= step:
-            found |= {k: (row["step"], v) for k, v in row.items() if k != "step"}
+            found |= {k: (row["step"], v) for k, v in row.items() if _is_result(k)}
     return found
+
+
+def _is_result(name: str) -> bool:
+    return name not in ("step", *TIMINGS) and not name.endswith("/learning_rate")
 
 
 def write(

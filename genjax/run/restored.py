@@ -95,8 +95,15 @@ class RestoredRun:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl: {"step": …, name: number, …}."""
-        return files.read_rows(self.directory / "metrics.jsonl")
+        """The rows of metrics.jsonl, one per step: {"step": …, name: number, …}.
+
+        The metrics of train steps and the scores "test/…" of the same step are one row.
+        `pandas.DataFrame(run.metrics).set_index("step")` is a table of them.
+        """
+        found: dict[int, dict[str, Any]] = {}
+        for row in files.read_rows(self.directory / "metrics.jsonl"):
+            found.setdefault(row["step"], {}).update(row)
+        return [found[step] for step in sorted(found)]
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -50,6 +50,8 @@ class Settings:
     the directory. seeds.json has mean and deviation of their scores."""
     every: Count | None = None
     """Steps between periodic evaluations: scores, sample images, checkpoint. None: an epoch."""
+    log: Count = 50
+    """Steps between rows of metrics.jsonl, each the means over those steps."""
     scan_steps: Count | None = None
     """The most train steps compiled into one program. None: 50, but 1 for convolutions on a CPU. A
     convolutional run that resumes with 1 after more, or the reverse, rounds differently."""

@@ -7,8 +7,10 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,7 @@ class Checkpoints:
         score: float | None = None,
         *,
         last_row: int | None = None,
+        window: dict[str, Any] | None = None,
     ) -> None:
         """Starts an asynchronous save; all processes call it together.
 
@@ -99,6 +102,7 @@ class Checkpoints:
           state: what to save; copied before this returns, so that it can be donated.
           score: to rank it by, lower is better. One that is not finite counts as None.
           last_row: step of the last row of metrics that was written.
+          window: what is known of the steps since, of plain values.
 
         Raises:
           SaveError: when this save, or the one before it, failed.
@@ -115,16 +119,14 @@ class Checkpoints:
             self._orbax.save(folder / "state", state)
         except Exception as error:
             raise self._failed(error) from error
-        self._finishing = self._pool.submit(self._finish, step, folder, score, last_row)
+        complete = partial(digests.write, folder, step, score, last_row, window)
+        self._finishing = self._pool.submit(self._finish, step, folder, complete)
 
-    def _finish(self, step: int, folder: Path, score: float | None, last_row: int | None) -> None:
+    def _finish(self, step: int, folder: Path, complete: Callable[[], None]) -> None:
         assert self._orbax is not None
         self._orbax.wait_until_finished()
         self._orbax.check_for_errors()
-        if score is not None and math.isfinite(score):
-            (folder / digests.SCORE).parent.mkdir()
-            files.write_json(folder / digests.SCORE, {"score": float(score)})
-        digests.write(folder, step, last_row)
+        complete()
         if os.path.lexists(self.directory / str(step)):
             self._set_aside(step)
         folder.rename(self.directory / str(step))
@@ -235,6 +237,18 @@ class Checkpoints:
         """
         known = self.is_main and step in self.steps()
         return digests.last_row(self.directory / str(step)) if known else 0
+
+    def window(self, step: int) -> Any:
+        """What was known of the steps since the last row of metrics, at a checkpoint.
+
+        Args:
+          step: of the checkpoint, intact.
+
+        Returns:
+          What was saved; None where that is not known, as before the first step.
+        """
+        known = self.is_main and step in self.steps()
+        return digests.window(self.directory / str(step)) if known else None
 
     def restore(
         self, like: TrainState, step: int | None = None, *, before: int | None = None

@@ -95,4 +95,5 @@ class Optimizer:
           The player.
         """
         rule = self.transformation(rate, **adam)
-        return Player(loss, rule, turns=turns, microbatches=self.microbatches, ema=ema)
+        cuts = {"turns": turns, "microbatches": self.microbatches}
+        return Player(loss, rule, **cuts, ema=ema, learning_rate=rate)

@@ -27,6 +27,7 @@ from genjax.files import read_rows
 from genjax.run import mixture
 from tests import tiny
 from tests.checkpointed import arrays
+from tests.logged import metrics
 
 EXPERIMENTS = {
     "autoencoder_fashion": (autoencoder_fashion, ""),
@@ -97,8 +98,8 @@ def test_an_experiment_trains_resumes_exactly_and_runs_all_commands(
     assert "resumed at step 2 of 4" in capsys.readouterr().out
 
     jax.tree.map(np.testing.assert_array_equal, arrays(uninterrupted), arrays(parts))
-    assert (uninterrupted / "metrics.jsonl").read_text() == (parts / "metrics.jsonl").read_text()
-    rows = read_rows(uninterrupted / "metrics.jsonl")
+    rows = metrics(uninterrupted)
+    assert rows == metrics(parts)
     assert rows[-1]["step"] == 4
     assert any(name.startswith("test/") for name in rows[-1])
     assert list((parts / "tensorboard").glob("events*"))
