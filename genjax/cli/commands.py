@@ -70,10 +70,8 @@ class Experiment:
             training.train_in(*what)
         else:
             seeds.raise_failed(seeds.train_seeds_in(*what))
-        curves = directory / "tensorboard" if config.run.seeds is None else directory
-        logger.info(
-            "curves: pip install tensorboard && tensorboard --logdir %s", shlex.quote(str(curves))
-        )
+        curves = shlex.quote(str(directory / ("" if config.run.seeds else "tensorboard")))
+        logger.info("curves: pip install tensorboard && tensorboard --logdir %s", curves)
 
     def open(
         self,
@@ -236,21 +234,16 @@ class Experiment:
           given: the command's flags.
         """
         directory = run_directory(self.name, given.dir)
-        each = seeds.finished(directory)
-        if not each:
+        if each := seeds.finished(directory):
+            folder = destination(directory, False, given.to, ["evaluation.json"])
+
+            def score(place: str) -> Evaluation:
+                return self._evaluate(dataclasses.replace(given, dir=place, to=None))
+
+            path = folder / "evaluation.json"
+            print(seeds.evaluate(each, path, self.name, score), path, sep="\n")
+        else:
             self._evaluate(given)
-            return
-        folder = destination(directory, False, given.to, ["evaluation.json"])
-        found = seeds.spread(
-            {
-                seed: self._evaluate(dataclasses.replace(given, dir=str(place), to=None))
-                for seed, place in each.items()
-            }
-        )
-        print(seeds.table({"evaluate": found}))
-        path = folder / "evaluation.json"
-        files.write_json(path, {"experiment": self.name, "scores": seeds.as_dict(found)})
-        print(path)
 
     def _evaluate(self, given: options.Evaluate) -> Evaluation:
         run, _ = self._opened(given)

@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import keys
+from genjax.data.errors import DataError
 from genjax.data.images import Images
 from genjax.errors import ConfigError, GenjaxError
 from genjax.run.family import Family
@@ -267,17 +268,28 @@ def _digest(tree: Any) -> str:
     return found.hexdigest()
 
 
-def is_kept(directory: Path, step: int) -> bool:
-    """Whether a run has a mixture.
+def to_export(
+    directory: Path, family: Family, state: TrainState, mixture: Callable[[], Mixture]
+) -> Mixture | None:
+    """The mixture that goes with a run's export, which is to sample without the images.
 
     Args:
       directory: the run's.
-      step: of the state that it would belong to.
+      family: the family.
+      state: the trained state.
+      mixture: returns the run's.
 
     Returns:
-      True where one was fitted.
+      The mixture where the family samples from one or one was fitted; None where there is none, or
+      the images to fit it to are gone.
     """
-    return _path(directory, step).is_file()
+    if not family.mixture and not _path(directory, int(state.step)).is_file():
+        return None
+    try:
+        return mixture()
+    except DataError as error:
+        logger.warning("no mixture is exported, `sample` needs --prior gaussian: %s", error)
+        return None
 
 
 def _path(directory: Path, step: int) -> Path:

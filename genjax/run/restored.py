@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import re
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ import numpy as np
 
 from genjax import files
 from genjax.data.dataset import Dataset, ImageSpec
-from genjax.data.errors import DataError
 from genjax.data.settings import DataSettings
 from genjax.errors import ConfigError, shortened
 from genjax.run import export
@@ -30,8 +28,6 @@ from genjax.run.sampling import Sampler, labels, linear, spherical
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.keys import init_key
 from genjax.train.state import TrainState, not_finite
-
-logger = logging.getLogger(__name__)
 
 Prior = Literal["gaussian", "mixture"]
 
@@ -354,19 +350,11 @@ class RestoredRun:
             license,
             document,
             command,
-            self._mixture_to_export(),
+            mixtures.to_export(
+                self.directory, self.family, self.usable_state, lambda: self.mixture
+            ),
         )
         return target
-
-    def _mixture_to_export(self) -> mixtures.Mixture | None:
-        """An export is to sample without the images."""
-        if not self.family.mixture and not mixtures.is_kept(self.directory, self.step):
-            return None
-        try:
-            return self.mixture
-        except DataError as error:
-            logger.warning("no mixture is exported, `sample` needs --prior gaussian: %s", error)
-            return None
 
     def held_out(self, n: int, seed: int = 0) -> np.ndarray:
         """Held-out images.

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,20 +167,27 @@ def finished(directory: Path) -> dict[int, Path]:
     return {seed: directory / f"seed_{seed}" for seed in seeds}
 
 
-def spread(evaluations: Mapping[int, Evaluation]) -> dict[str, Spread]:
-    """How the scores of `evaluate` differ over seeds.
+def evaluate(
+    each: Mapping[int, Path], path: Path, name: str, score: Callable[[str], Evaluation]
+) -> str:
+    """Scores every seed, and writes how their means spread.
 
     Args:
-      evaluations: {seed: its scores}, all of the same.
+      each: {seed: the directory of its run}.
+      path: of the JSON file to write.
+      name: of the experiment.
+      score: (directory of a run) -> its scores.
 
     Returns:
-      {score: the means of each seed}.
+      A table of mean ± standard deviation.
     """
-    names = next(iter(evaluations.values())).scores
-    return {
-        name: Spread({seed: each.scores[name].mean for seed, each in evaluations.items()})
-        for name in names
-    }
+    means: dict[str, dict[int, float]] = {}
+    for seed, place in each.items():
+        found = score(str(place)).scores
+        _add(means, seed, {scored: average.mean for scored, average in found.items()})
+    spreads = _spreads(means)
+    files.write_json(path, {"experiment": name, "scores": as_dict(spreads)})
+    return table({"evaluate": spreads})
 
 
 def train_seeds(family: Family, images: Dataset, settings: Settings, *, name: str = "") -> Seeds:
