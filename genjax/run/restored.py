@@ -509,7 +509,8 @@ def checkpoint_state(
             raise ConfigError(f"--step {step}: {directory} has checkpoints of the steps {there}")
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
-        step = checkpoints.best() if best else step
+        if best and (step := checkpoints.best()) is None and checkpoints.steps():
+            raise ConfigError(f"no checkpoint in {directory} has a score: leave out --best")
         state = checkpoints.restore(like, step=step, before=before)
     finally:
         checkpoints.close()

@@ -98,6 +98,8 @@ def test_all_checkpoints_are_kept_until_another_number_is_asked_for(tmp_path, ca
         run.open(directory, FAMILY, step=9)
     with pytest.raises(ConfigError, match="--best and --step name two checkpoints"):
         run.open(directory, FAMILY, step=3, best=True)
+    with pytest.raises(ConfigError, match=r"no checkpoint in .* has a score: leave out --best"):
+        run.open(directory, FAMILY, best=True)
     damaged = next((directory / "checkpoints" / "3" / "state").rglob("manifest*"))
     damaged.write_bytes(b"")
     with pytest.raises(ConfigError, match=r"the checkpoint of step 3 in .* cannot be used"):

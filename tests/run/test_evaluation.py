@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import jax.numpy as jnp
 import numpy as np
@@ -74,7 +75,16 @@ def test_what_all_images_will_take_is_logged_after_the_first(monkeypatch, caplog
     measure = Measure(shade, {"bits": "bits/dim"}, chunk=50, n=40)
     assert evaluate(replace(measure, n=1000), STATE, IMAGES).n == N  # not more than there are
     clock = iter([0.0, 100.0, 112.0, 500.0])  # of the whole, and of the first images
-    monkeypatch.setattr(evaluation_module, "monotonic", lambda: next(clock))
+    compiled = []
+
+    def monotonic():
+        compiled.append(compiles.called)
+        return next(clock)
+
+    with_compile = evaluation_module.OrderedJit.compile
+    compiles = Mock(side_effect=with_compile)
+    monkeypatch.setattr(evaluation_module.OrderedJit, "compile", lambda *of: compiles(*of))
+    monkeypatch.setattr(evaluation_module, "monotonic", monotonic)
     with caplog.at_level(logging.INFO, "genjax"):
         found = evaluate(measure, STATE, IMAGES)
     assert caplog.messages == [
@@ -82,6 +92,7 @@ def test_what_all_images_will_take_is_logged_after_the_first(monkeypatch, caplog
         "4 images took 12 s, 40 will take about 2 min; --n N for fewer",
     ]
     assert (found.n, found.seconds) == (40, 500)  # the measure's own number
+    assert compiled == [False, True, True, True]  # the first are timed without their compilation
     scored = found.scores["bits"].values
     assert len(set(scored)) == 40
 
