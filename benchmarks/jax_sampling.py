@@ -34,7 +34,7 @@ class Sampling:
         self.parameters = sum(x.size for x in jax.tree.leaves(self.params))
         self.init_seconds = time.monotonic() - began
         self.keys = jax.random.split(jax.random.key(1), case.batch)
-        self.sample = host_memory.freeing(jax.jit(self._sample))  # as genjax.run.sampling does
+        self.sample = host_memory.ahead(jax.jit(self._sample), "the sampler")  # as genjax.run does
 
     def _sample(self, params, keys, start):
         shape = (self.case.batch, *self.case.network.shape)

@@ -43,10 +43,10 @@ class Training:
         scanned = contender.scan_steps > 1
         # As genjax.run.trainer: where steps are scanned a data set in memory is put on the device.
         held = {"image": random_images(case, IMAGES)} if contender.data and scanned else None
-        program = self.layout.compile(
+        self.dispatch = self.layout.compile(
             self.timed.game, scan_steps=contender.scan_steps, dataset=held
         )
-        self.dispatch = host_memory.freeing(program)  # as the loop does
+        self.compiled = False
         self.batches = self._batches()
 
     def _batches(self) -> Iterator[Any]:
@@ -63,7 +63,12 @@ class Training:
         dispatches = -(-units // self.contender.scan_steps)
         before = None
         for _ in range(dispatches):
-            self.state, metrics = self.dispatch(self.state, self.key, next(self.batches))
+            batch = next(self.batches)
+            if not self.compiled:  # as the loop does
+                with host_memory.compiling():
+                    self.dispatch.prepare(self.state, self.key, batch)
+                self.compiled = True
+            self.state, metrics = self.dispatch(self.state, self.key, batch)
             if before:  # the loop reads the numbers of the dispatch before
                 jax.tree.map(np.asarray, before)
             before = metrics

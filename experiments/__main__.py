@@ -11,7 +11,7 @@ def main() -> None:
     """Prints a line for each; exits with 2 where a name was given, as it is no command."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         if '\n    main("' in text and path != Path(__file__):
             found[path.stem] = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
     if sys.argv[1:] and sys.argv[1] not in ("-h", "--help"):

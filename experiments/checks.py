@@ -65,6 +65,8 @@ def latent(config, spec):
 
 def dcgan(config, spec):
     """Of the DCGAN."""
+    if config.optimizer.name not in ("adam", "adamw"):
+        changed(config, "b1", f"with --optimizer.name {config.optimizer.name}")
     check_sides(spec.shape, len(config.widths) - 1, "--widths")
 
 

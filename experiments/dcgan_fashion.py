@@ -11,10 +11,10 @@ half the channels and learns faster. Samples come from the generator's moving av
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from experiments import checks
 from genjax.cli.main import main
@@ -25,7 +25,8 @@ from genjax.limits import Count, Counts, Positive, Share
 from genjax.losses import gan
 from genjax.models.dcgan import Critic, Generator
 from genjax.run import Family, Settings
-from genjax.train.game import Aux, Player
+from genjax.train.game import Aux
+from genjax.train.optimizers import Optimizer
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,16 @@ class Config:
     """Channels of the generator; the critic has the last two in reverse."""
     learning_rate: Positive = 5e-4
     b1: Share = 0.5
-    """Adam's first decay."""
+    """First decay of Adam and AdamW."""
     ema: Share = 0.995
     """Decay of the generator's moving average."""
     spectral_norm: bool = False
     """Divide the critic's kernels by their largest singular values."""
     minibatch_stddev: bool = False
     """Show the critic how much the images of a minibatch differ."""
+    turns: Count = 1
+    """Updates of the critic per step, each on its own slice of the batch."""
+    optimizer: Optimizer = Optimizer()
     check = checks.dcgan
 
 
@@ -89,14 +93,11 @@ def build(config: Config, spec: ImageSpec) -> Family:
         noise, layers = split(keys, 2)
         images, variables = fakes(params, state, noise)
         fake, _ = judge(params, state, images, layers)
-        value = gan.non_saturating.generator(None, fake).mean()
-        return value, Aux(variables={"generator": variables})
+        return gan.non_saturating.generator(None, fake).mean(), Aux({}, {"generator": variables})
 
-    adam = optax.adam(config.learning_rate, b1=config.b1)
-    game = {
-        "critic": Player(critic_loss, adam),
-        "generator": Player(generator_loss, adam, ema=config.ema),
-    }
+    player = partial(config.optimizer.player, rate=config.learning_rate, b1=config.b1)
+    critic_player = player(critic_loss, turns=config.turns)
+    game = {"critic": critic_player, "generator": player(generator_loss, ema=config.ema)}
     return sampling_family(game, init, generator, config.latent)
 
 

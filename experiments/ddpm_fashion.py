@@ -14,7 +14,6 @@ from functools import partial
 from typing import Annotated, Literal
 
 import jax.numpy as jnp
-import optax
 
 from experiments import checks
 from experiments.sampling import PixelSamplerSettings, Threshold, scored
@@ -29,7 +28,8 @@ from genjax.losses import augmentation, times
 from genjax.losses.diffusion import denoising
 from genjax.models.unet_settings import UNetSettings
 from genjax.run import SAMPLING, Family, Measure, Settings
-from genjax.train.game import Aux, Player
+from genjax.train.game import Aux
+from genjax.train.optimizers import Optimizer
 from genjax.train.rates import decay_step, warm_up
 
 # As a velocity the output F adds to the noise that z itself shows, ε̂ = σ z + α F. An error of F
@@ -61,6 +61,7 @@ class Config(UNetSettings, PixelSamplerSettings):
     """Step by which it has fallen to a twentieth: steps: the run's last. None: it stays."""
     ema: Share = 0.999
     """Decay of the moving average that samples come from."""
+    optimizer: Optimizer = Optimizer(clip=1.0)
     check = checks.diffusion
 
 
@@ -107,10 +108,9 @@ def build(config: Config, spec: ImageSpec) -> Family:
 
     decay = decay_step(config.decay, config.run.steps, config.warm_up)
     rate = warm_up(config.learning_rate, config.warm_up, decay, config.learning_rate / 20)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
     expensive = Measure(measure, DIFFUSION_UNITS, 50, scored(config.channels))
     how = {"validate": validate, "measure": expensive, **config.drawing(guided, **noise)}
-    game = {"unet": Player(loss, optimizer, ema=config.ema)}
+    game = {"unet": config.optimizer.player(loss, rate, ema=config.ema)}
     return Family(game, init, latent=spec.shape, classes=classes, **how)
 
 

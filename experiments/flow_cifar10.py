@@ -18,7 +18,6 @@ from functools import partial
 from typing import Literal
 
 import jax.numpy as jnp
-import optax
 
 from experiments import checks
 from experiments.sampling import PixelSamplerSettings, Sampler, Steps, scored
@@ -33,7 +32,8 @@ from genjax.losses.augmentation import horizontal_flip
 from genjax.losses.flow import flow_matching
 from genjax.models.unet_settings import UNetSettings
 from genjax.run import Family, Measure, Settings
-from genjax.train.game import Aux, Player
+from genjax.train.game import Aux
+from genjax.train.optimizers import Optimizer
 from genjax.train.rates import warm_up
 
 COUPLINGS = {"optimal": couplings.optimal_transport, "independent": couplings.independent}
@@ -61,6 +61,7 @@ class Config(UNetSettings, PixelSamplerSettings):
     """Steps over which the learning rate rises from 0."""
     ema: Share = 0.9999
     """Decay of the moving average that samples come from."""
+    optimizer: Optimizer = Optimizer(clip=1.0)
     check = checks.flow
 
 
@@ -92,9 +93,8 @@ def build(config: Config, spec: ImageSpec) -> Family:
         return {"ode": ode_bits_per_dim(predict, batch["image"], shift, probe, grid=grid, **flow)}
 
     rate = warm_up(config.learning_rate, config.warm_up)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
     return Family(
-        {"unet": Player(loss, optimizer, ema=config.ema)},
+        {"unet": config.optimizer.player(loss, rate, ema=config.ema)},
         init,
         latent=spec.shape,
         validate=validate,

@@ -9,10 +9,10 @@ a critic that stays ahead.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
@@ -22,7 +22,8 @@ from genjax.limits import Count, Positive
 from genjax.losses import gan
 from genjax.models.gan import Discriminator, Generator
 from genjax.run import Family, Settings
-from genjax.train.game import Aux, Player
+from genjax.train.game import Aux
+from genjax.train.optimizers import Optimizer
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class Config:
     """Numbers in a noise vector."""
     hidden: Count = 256
     """Width of the hidden layers."""
+    turns: Count = 1
+    """Updates of the critic per step, each on its own slice of the batch."""
     learning_rate: Positive = 2e-4
+    optimizer: Optimizer = Optimizer()
 
 
 def build(config: Config, spec: ImageSpec) -> Family:
@@ -66,11 +70,8 @@ def build(config: Config, spec: ImageSpec) -> Family:
         distance = sliced_wasserstein(images, batch["image"] / 255, keys[0])
         return {"sliced_wasserstein": jnp.full(len(images), distance)}  # one for the global batch
 
-    optimizer = optax.adam(config.learning_rate, b1=0.5)
-    game = {
-        "critic": Player(critic_loss, optimizer),
-        "generator": Player(generator_loss, optimizer),
-    }
+    player = partial(config.optimizer.player, rate=config.learning_rate, b1=0.5)
+    game = {"critic": player(critic_loss, turns=config.turns), "generator": player(generator_loss)}
     return Family(game, init, generate, latent=(config.latent,), validate=validate)
 
 

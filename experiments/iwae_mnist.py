@@ -30,7 +30,8 @@ from genjax.losses.likelihoods import bernoulli_nll, gaussian_learned_variance_n
 from genjax.models.hierarchical import iwae_networks
 from genjax.models.initializers import logit_of_mean
 from genjax.run import Family, Measure, Settings
-from genjax.train.game import Aux, Player
+from genjax.train.game import Aux
+from genjax.train.optimizers import Optimizer
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Config:
     """Stochastic layers."""
     dynamic: bool = False
     """Draw every pixel from its grey value each time."""
+    optimizer: Optimizer = Optimizer()
 
 
 _SETTINGS = Settings(steps=9_840_000, batch=20, every=15_000, scan_steps=3000)
@@ -88,9 +90,9 @@ def build(config: Config, spec: ImageSpec) -> Family:
 
     epoch = spec.count / config.run.batch  # 3^i of them at the i-th rate, after (3^i − 1)/2
     changes = {round((3**i - 1) / 2 * epoch): 10 ** (-1 / 7) for i in range(1, 8)}
-    optimizer = optax.adam(optax.piecewise_constant_schedule(1e-3, changes), eps=1e-4)
+    rate = optax.piecewise_constant_schedule(1e-3, changes)
     return Family(
-        {"vae": Player(loss, optimizer)},
+        {"vae": config.optimizer.player(loss, rate, eps=1e-4)},
         init,
         generate,
         latent=(model.sizes[-1],),

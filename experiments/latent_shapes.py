@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import jax.numpy as jnp
-import optax
 
 from experiments import checks
 from experiments.autoencoder_fashion import whitened_family
@@ -30,7 +29,8 @@ from genjax.models.autoencoder import ConvDecoder, ConvEncoder
 from genjax.models.mlp import MLP
 from genjax.models.whitened import WhitenedAutoencoder
 from genjax.run import Family, Settings
-from genjax.train.game import Aux, Player
+from genjax.train.game import Aux
+from genjax.train.optimizers import Optimizer
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Config(SamplerSettings):
     blocks: Count = 3
     """Residual blocks of the prior."""
     learning_rate: Positive = 1e-3
+    optimizer: Optimizer = Optimizer()
     ema: Share = 0.999
     """Decay of the prior's moving average, which samples come from."""
     check = checks.latent
@@ -80,7 +81,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
     def validate(state, keys, batch):
         return {"mse": error(state.ema["prior"], state, keys, batch) / config.latent}
 
-    game = {"prior": Player(loss, optax.adam(config.learning_rate), ema=config.ema)}
+    game = {"prior": config.optimizer.player(loss, config.learning_rate, ema=config.ema)}
     drawing = config.drawing(predict, decode=decode, encode=first.encode, **noise)
     how = {"validate": validate, "before": first, **drawing}
     return Family(game, init, latent=(config.latent,), **how)
@@ -99,7 +100,7 @@ def first_stage(config: Config, spec: ImageSpec) -> Family:
         return regularized_autoencoder(code, image, x).error / x[0].size
 
     named = {"name": "autoencoder", "steps": config.autoencoder_steps}
-    return whitened_family(model, objective, mse, config.learning_rate, **named)
+    return whitened_family(config, model, objective, mse, **named)
 
 
 if __name__ == "__main__":

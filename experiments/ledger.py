@@ -73,7 +73,7 @@ def main() -> None:
         missed = run(settings)
     elif isinstance(settings, Record):
         missed = record(settings)
-    PAGE.write_text(page(rows()))
+    PAGE.write_text(page(rows()), encoding="utf-8")
     sys.exit(int(missed))
 
 
@@ -100,8 +100,8 @@ def python(words: list[str]) -> None:
 
 def record(settings: Record) -> bool:
     row, directory = read(settings.row), Path(settings.dir)
-    evaluation = json.loads((directory / "evaluation.json").read_text())
-    config = json.loads((directory / "config.json").read_text())
+    evaluation = json.loads((directory / "evaluation.json").read_text(encoding="utf-8"))
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     check(row, config, evaluation)
     score = evaluation["scores"][row["score"]]
     if None in (score["value"], score["error"]):  # JSON has no NaN
@@ -120,7 +120,8 @@ def record(settings: Record) -> bool:
         "date": datetime.date.today().isoformat(),
         "commit": settings.commit or commit(),
     }
-    (ROWS / f"{settings.row}.json").write_text(json.dumps(row, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(row, indent=2, ensure_ascii=False) + "\n"
+    (ROWS / f"{settings.row}.json").write_text(text, encoding="utf-8")
     print(f"{settings.row}: {ours(row)}, {verdict(row)}")
     return missed(row)
 
@@ -164,11 +165,12 @@ def read(name: str) -> dict:
     path = ROWS / f"{name}.json"
     if not path.exists():
         fail(f"there is no row {name!r}; there are: {', '.join(sorted(rows()))}")
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def rows() -> dict[str, dict]:
-    return {path.stem: json.loads(path.read_text()) for path in sorted(ROWS.glob("*.json"))}
+    paths = sorted(ROWS.glob("*.json"))
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
 
 def target(row: dict) -> float:

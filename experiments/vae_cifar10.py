@@ -14,7 +14,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from experiments import checks
 from genjax.cli.main import main
@@ -27,7 +26,8 @@ from genjax.losses.vlb import bits_per_dim
 from genjax.models import autoencoder
 from genjax.run import Family, Measure, Settings
 from genjax.train import rates
-from genjax.train.game import Aux, Player
+from genjax.train.game import Aux
+from genjax.train.optimizers import Optimizer
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Config:
     warm_up: Natural = 1000
     """Steps over which the weight of the KL term rises from 0."""
     learning_rate: Positive = 5e-4
+    optimizer: Optimizer = Optimizer()
     check = checks.convolutional_vae
 
 
@@ -80,7 +81,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
     measure = partial(scores, partial(vae_scores, samples=500, chunk=5))
     units, alarms = vae_units(500, "bits/dim"), {"effective_samples": 5}
     return Family(
-        {"vae": Player(loss, optax.adam(config.learning_rate))},
+        {"vae": config.optimizer.player(loss, config.learning_rate)},
         init,
         lambda state, keys, z, label: likeliest(decode(state.params["vae"], z), channels, k),
         latent=(config.latent,),

@@ -14,7 +14,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from experiments import checks
 from genjax.cli.main import main
@@ -26,7 +25,8 @@ from genjax.losses.likelihoods import bernoulli_nll
 from genjax.models import autoencoder
 from genjax.run import Family, Measure, Settings
 from genjax.train import rates
-from genjax.train.game import Aux, Player
+from genjax.train.game import Aux
+from genjax.train.optimizers import Optimizer
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Config:
     warm_up: Natural = 0
     """Steps over which that weight rises from 0."""
     learning_rate: Positive = 1e-3
+    optimizer: Optimizer = Optimizer()
     check = checks.vae
 
 
@@ -85,7 +86,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
         return apply(vae_scores, state.params["vae"], keys, batch, samples=5000)
 
     return Family(
-        {"vae": Player(loss, optax.adam(config.learning_rate))},
+        {"vae": config.optimizer.player(loss, config.learning_rate)},
         init,
         generate,
         latent=(config.latent,),

@@ -1,5 +1,7 @@
 """Errors whose message is one line for the user, and what an exit code they lead to."""
 
+import os
+import re
 from typing import Any
 
 
@@ -65,6 +67,22 @@ def shortened(items: list[Any]) -> str:
     """
     rest = f" and {len(items) - 8} more" if len(items) > 8 else ""
     return ", ".join(map(str, items[:8])) + rest
+
+
+def environment_error(error: BaseException) -> str | None:
+    """One line for an error that names an environment variable which is set, as its cause.
+
+    Args:
+      error: any exception.
+
+    Returns:
+      The line; None where the error names none.
+    """
+    names = re.findall(r"\b(?:[A-Z][A-Z0-9]*_[A-Z0-9_]+|jax_\w+)\b", str(error))
+    for name in map(str.upper, names):
+        if name in os.environ and not isinstance(error, GenjaxError):
+            return printable(f"{name}={os.environ[name][:100]}: {one_line(error)}")
+    return None
 
 
 class ConfigError(GenjaxError):

@@ -6,6 +6,7 @@ import math
 import os
 import secrets
 import stat
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -51,7 +52,11 @@ def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     Yields:
       The open file.
     """
-    with atomic_path(path) as temporary, temporary.open(mode.replace("w", "x")) as file:
+    encoding = None if "b" in mode else "utf-8"
+    with (
+        atomic_path(path) as temporary,
+        temporary.open(mode.replace("w", "x"), encoding=encoding) as file,
+    ):
         yield file
         file.flush()
 
@@ -110,6 +115,25 @@ def user_path(given: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(given)).absolute()
 
 
+def unwritable(folder: Path) -> str | None:
+    """Why no file can be written into a folder, which is made where there is none.
+
+    Args:
+      folder: any.
+
+    Returns:
+      The reason; None where files can be written.
+    """
+    if not folder.is_absolute():
+        return "there is no home directory"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)
+
+
 def open_to_append(path: Path) -> IO[str]:
     """A text file to append lines to, each written out at once.
 
@@ -129,7 +153,7 @@ def open_to_append(path: Path) -> IO[str]:
         os.lseek(descriptor, size - 1, os.SEEK_SET)
         if os.read(descriptor, 1) != b"\n":
             os.write(descriptor, b"\n")
-    return os.fdopen(descriptor, "a", buffering=1)
+    return os.fdopen(descriptor, "a", buffering=1, encoding="utf-8")
 
 
 def unused(path: Path) -> Path:

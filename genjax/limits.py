@@ -109,14 +109,30 @@ def check_sides(shape: Sequence[int], halvings: int, flag: str) -> None:
         )
 
 
+def check_text(name: str, value: str) -> None:
+    """Checks that a text can be a file's name.
+
+    Args:
+      name: what the message calls it.
+      value: the text.
+
+    Raises:
+      ConfigError: where it has a character without an encoding, as paths get in an ASCII locale.
+    """
+    if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+        raise ConfigError(
+            f"{name} has characters that are no text: {value!a}; where the locale is ASCII start "
+            "with PYTHONUTF8=1"
+        )
+
+
 def _check(name: str, value: Any, hint: Any) -> None:
     if dataclasses.is_dataclass(value):
         check(value, f"{name[2:]}.")
     elif isinstance(value, str):
         if not value.strip():
             raise ConfigError(f"{name} is empty")
-        if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
-            raise ConfigError(f"{name} has characters that are no text: {value!a}")
+        check_text(name, value)
     elif isinstance(value, tuple):
         for limits in _limits(hint, length=True):
             if broken := limits.broken(len(value)):

@@ -29,7 +29,10 @@ ROOMS = {
         {"jax", "numpy", "flax", "optax", "orbax", "safetensors", "tensorboardX", "tqdm"},
         set(),
     ),
-    "run": ({"jax", "numpy", "tqdm"}, {"data", "evaluate", "report", "train"}),
+    "run": (
+        {"jax", "numpy", "tqdm", "sklearn", "threadpoolctl"},
+        {"data", "evaluate", "report", "train"},
+    ),
     "cli": ({"jax", "numpy", "tyro"}, {"data", "report", "run", "train"}),
 }
 # The files outside the rooms, and what each may import beside the standard library.

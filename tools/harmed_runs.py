@@ -21,8 +21,9 @@ import jax  # noqa: E402
 
 from tests.checkpointed import arrays  # noqa: E402
 from tests.families import FAMILIES  # noqa: E402
+from tests.logged import metrics  # noqa: E402
 
-EVERY = 5
+EVERY, LOG = 5, 3  # most checkpoints lie between two rows of metrics
 BEGUN, END = 10, 40  # steps of a run that was begun, and of one that is complete
 EMBEDDED = ("fashion_mnist_6k", "shapes64")  # need no download
 
@@ -98,8 +99,8 @@ class Runs:
             else [self.family.experiment.__name__]
         )
         flags = (
-            f"--run.dir {directory} --run.steps {steps} --run.every {EVERY} --run.batch 8 "
-            f"--run.samples 4 --run.devices 1 {self.family.flags}"
+            f"--run.dir {directory} --run.steps {steps} --run.every {EVERY} --run.log {LOG} "
+            f"--run.batch 8 --run.samples 4 --run.devices 1 {self.family.flags}"
         )
         if self.family.config.data.name not in EMBEDDED:
             flags += f" --data.name {EMBEDDED[0]}"
@@ -179,8 +180,7 @@ class Runs:
                 arrays(stage, step), arrays(folder.parent, step)
             ):
                 found.add("state")
-            rows = [place / "metrics.jsonl" for place in (folder.parent, stage)]
-            if rows[0].read_text() != (rows[1].read_text() if rows[1].exists() else ""):
+            if metrics(folder.parent) != metrics(stage):
                 found.add("metrics")
         return found
 

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from genjax.data import open_images
-from genjax.files import read_rows
 from tests.checkpointed import arrays
+from tests.logged import metrics
 
 ROOT = Path(__file__).parent.parent
 BATCH, STEPS = 8, 15
@@ -38,8 +38,8 @@ def command(name, family, images, directory, steps, dispatch):
     ours = family.experiment.__name__.startswith("experiments.") and not family.slices
     module = [family.experiment.__name__] if ours else ["tests.families", name]
     flags = (
-        f"--run.dir {directory} --run.steps {steps} --run.every 5 --run.scan-steps {dispatch} "
-        f"--run.batch {BATCH} --run.samples 4 --run.devices 2 "
+        f"--run.dir {directory} --run.steps {steps} --run.every 5 --run.log 4 "
+        f"--run.scan-steps {dispatch} --run.batch {BATCH} --run.samples 4 --run.devices 2 "
         f"--data.folder {images} --data.size {SIDE}"
     )
     done = subprocess.run(
@@ -75,7 +75,8 @@ def _arrays(directory):
 
 def _rows(directory):
     return {
-        path.relative_to(directory): read_rows(path) for path in directory.rglob("metrics.jsonl")
+        path.relative_to(directory): metrics(path.parent)
+        for path in directory.rglob("metrics.jsonl")
     }
 
 

@@ -20,9 +20,10 @@ from genjax.data.dataset import Dataset
 from genjax.errors import ConfigError, shortened
 from genjax.report import grids, image_sets
 from genjax.run import export as exports
-from genjax.run import model_card, replay, restored, training
+from genjax.run import model_card, replay, restored, seeds, training
 from genjax.run.config import load, parse
 from genjax.run.directory import destination, run_directory, with_recorded_rules
+from genjax.run.evaluation import Evaluation
 from genjax.run.family import Build, build_family
 from genjax.run.sampling import FEW
 
@@ -60,11 +61,16 @@ class Experiment:
         images = Dataset(config.data)
         summary = training.log_images(images)
         spec = images.spec
-        if hasattr(config, "check") and not (directory / "config.json").exists():
+        changing = config.run.allow_changes or config.run.fresh
+        if hasattr(config, "check") and (changing or not (directory / "config.json").exists()):
             config.check(spec)  # a run that is there was checked by its own version
         family, _ = build_family(self.build, config, spec, "these settings describe")
-        training.train_in(directory, self.name, config, family, images, summary)
-        curves = shlex.quote(str(directory / "tensorboard"))
+        what = (directory, self.name, config, family, images, summary)
+        if config.run.seeds is None:
+            training.train_in(*what)
+        else:
+            seeds.raise_failed(seeds.train_seeds_in(*what))
+        curves = shlex.quote(str(directory / ("" if config.run.seeds else "tensorboard")))
         logger.info("curves: pip install tensorboard && tensorboard --logdir %s", curves)
 
     def open(
@@ -163,7 +169,7 @@ class Experiment:
         if given.files:
             image_sets.check_folder(folder / stem)
         shown: list[np.ndarray] = []
-        batches = _with_first(run.samples(given.n, given.seed, given.label), shown)
+        batches = _with_first(run.samples(given.n, given.seed, given.label, given.prior), shown)
         if given.files:
             shape = image_sets.write_pngs(folder / stem, batches, given.n, run.classes)
         else:
@@ -222,9 +228,24 @@ class Experiment:
     def evaluate(self, given: options.Evaluate) -> None:
         """Scores a run, prints a table and writes evaluation.json.
 
+        Of several seeds each is scored, and their means and deviations are written to theirs.
+
         Args:
           given: the command's flags.
         """
+        directory = run_directory(self.name, given.dir)
+        if each := seeds.finished(directory):
+            folder = destination(directory, False, given.to, ["evaluation.json"])
+
+            def score(place: str) -> Evaluation:
+                return self._evaluate(dataclasses.replace(given, dir=place, to=None))
+
+            path = folder / "evaluation.json"
+            print(seeds.evaluate(each, path, self.name, score), path, sep="\n")
+        else:
+            self._evaluate(given)
+
+    def _evaluate(self, given: options.Evaluate) -> Evaluation:
         run, _ = self._opened(given)
         folder = destination(run.directory, run.is_export, given.to, ["evaluation.json"])
         evaluation = run.evaluate(given.n, given.split, given.seed)
@@ -233,6 +254,7 @@ class Experiment:
         which = {"experiment": self.name, "checkpoint": _checkpoint(given)}
         files.write_json(path, {**which, **evaluation.as_dict()})
         print(path)
+        return evaluation
 
     def export(self, given: options.Export) -> None:
         """Writes an export.
@@ -259,6 +281,7 @@ class Experiment:
         directory = run_directory(self.name, given.dir)
         row = replay.recorded_fault(directory, given.step)
         run, config = self.open(str(directory), data=given.data, before=row["step"])
+        replay.check_unchanged(run.values, run.step)
         found = replay.replay(run.family.game, run.state, run.images.train, config.run, row)
         print(f"step {row['step']:,}, on images {shortened(row['images'])}:")
         for metric, value in found.metrics.items():

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from genjax import files
+from genjax.cli.restart import open_streams
 from genjax.errors import ConfigError, printable
 from genjax.run.config import load
 from genjax.run.model_card import is_number
@@ -83,6 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
       arguments: of the command line; None for those of the process.
     """
+    open_streams()
     parser = argparse.ArgumentParser(
         "python -m genjax",
         description="List runs: steps, checkpoints and whether they are intact, best score. "
@@ -215,7 +217,8 @@ def _best(
         return None
     score, step = min(scored)
     # The checkpoint keeps the number without its name.
-    names = [name for name, value in metrics.get(step, {}).items() if value == score]
+    scores = {k: v for k, v in metrics.get(step, {}).items() if k.startswith("test/")}
+    names = [name for name, value in scores.items() if value == score]
     return (names[0].removeprefix("test/") if names else "score"), score, step
 
 

@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 from genjax.cli import options, startup
 from genjax.cli.options import COMMANDS
 from genjax.cli.parsing import nearest, parse
-from genjax.errors import ConfigError, one_line
+from genjax.cli.restart import open_streams
+from genjax.errors import ConfigError, environment_error, one_line
 
 
 def main(
@@ -36,6 +37,7 @@ def main(
       presets: further default settings, by the name that --preset takes.
       arguments: the words of the command; None for those the program was started with.
     """
+    open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     with startup.interruptible():
         try:
@@ -56,6 +58,9 @@ def _fail(error: Exception) -> NoReturn:
     if code is None and (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
         startup.report("error: out of memory: take fewer or smaller images at a time")
         startup.leave(1, at_once=False)
+    if code is None and (line := environment_error(error)):
+        startup.report(f"error: {line}")
+        startup.leave(2, at_once=False)
     if code is None:
         traceback.print_exc()
         startup.leave(1, at_once=False)

@@ -9,7 +9,7 @@ import textwrap
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass, make_dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -32,6 +32,9 @@ class Sample:
     label: str | None = None
     """The class to draw, by its name or number, where the run is class-conditional. None: every
     class in turn."""
+    prior: Literal["gaussian", "mixture"] | None = None
+    """What latents are drawn from: N(0, I), or a mixture of Gaussians fitted to the codes of the
+    images it was trained on. None: mixture for plain autoencoders, else gaussian."""
     files: bool = False
     """A PNG per image in the folder sample_SEED, with labels.csv where there are classes, in place
     of the .npz."""
@@ -44,6 +47,9 @@ class Sample:
     """From the checkpoint of the best score instead of the latest."""
     step: Natural | None = None
     """From the checkpoint of this step instead, of those there are (--run.keep)."""
+    data: str | None = None
+    """Where the images lie on this machine, for the mixture: the TFDS directory, or the folder.
+    None: where the run found them."""
 
 
 @dataclass(frozen=True)

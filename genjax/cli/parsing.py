@@ -37,6 +37,9 @@ SYNONYMS = {
     "timesteps": "levels",
     "latent-dim": "latent",
     "z-dim": "latent",
+    "grad-clip": "optimizer.clip",
+    "gradient-accumulation-steps": "optimizer.microbatches",
+    "n-critic": "turns",
     "num-samples": "n",
     "count": "n",
 }

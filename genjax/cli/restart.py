@@ -4,6 +4,9 @@ import os
 import signal
 import sys
 from platform import libc_ver
+from types import TracebackType
+
+from genjax.errors import environment_error
 
 # Huge pages; arrays are mapped on their own only from 32 MiB on, the most that glibc allows, and up
 # to 1 GiB of the rest stays when it is freed.
@@ -28,6 +31,39 @@ def keep_freed_memory() -> None:
         ours = (f"{name}={value}" for name, value in _TUNABLES.items())
         os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, (tunables, *ours)))
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def open_streams() -> None:
+    """Lets every text be printed: "?" for what the terminal's encoding lacks."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed; the next file that is opened would take its place
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def quiet_compiler() -> None:
+    """Leaves XLA's alarms about itself unprinted, such as that a compilation takes long.
+
+    Errors that matter are raised, and what ends the process is printed. It has to be set before jax
+    is imported; a user's own choice stays.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def report_early_errors() -> None:
+    """One line where an import fails by an environment variable, in place of a traceback."""
+
+    def report(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        if line := environment_error(error):
+            print(f"error: {line}", file=sys.stderr, flush=True)
+            os._exit(2)
+        sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = report
 
 
 def report_early_signals() -> None:

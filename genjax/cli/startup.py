@@ -2,8 +2,10 @@
 
 import logging
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,12 +16,14 @@ from typing import NoReturn
 
 import jax
 
-from genjax.errors import first_line
+from genjax import files
+from genjax.errors import ConfigError, first_line
 from genjax.train import processes, signals
 
 # jaxlib 0.10.2 and later send convolutions to YNNPACK on the CPU, which is slower at training by
 # half; an option that a jaxlib does not know aborts the process.
 _CPU_OPTION = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+_DEVICES = re.compile(r"--xla_force_host_platform_device_count=(\d+)")
 GRACE_SECONDS = 2.0  # for files to be closed after a signal
 _KNOWN_FROM, _KNOWN_BEFORE = (0, 10, 2), (0, 13)
 
@@ -29,27 +33,55 @@ def configure() -> None:
 
     Compiled programs are cached in $JAX_COMPILATION_CACHE_DIR, else in ~/.cache/genjax/xla, so that
     a second start is quick.
+
+    Raises:
+      ConfigError: where XLA_FLAGS cannot be used.
     """
     # Orbax and TFDS warn of what is intended, and log the stack of what they raise as well.
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    flags = os.environ.get("XLA_FLAGS", "")
+    _set_flags(os.environ.get("XLA_FLAGS", ""))
+    _set_cache()
+
+
+def _set_flags(flags: str) -> None:
+    if not all(map(_DEVICES.fullmatch, flags.split())):
+        _check_flags()
     jaxlib = tuple(int(part) for part in version("jaxlib").split(".")[:3] if part.isdigit())
     known = _KNOWN_FROM <= jaxlib < _KNOWN_BEFORE
-    if known and "xla_cpu_experimental_ynn_fusion_type" not in flags:
+    a_file = bool(flags.strip()) and not flags.strip().startswith("-")
+    if known and not a_file and "xla_cpu_experimental_ynn_fusion_type" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {_CPU_OPTION}".strip()
-    cache = Path("~/.cache/genjax/xla").expanduser()
-    settings = {
-        "jax_compilation_cache_dir": str(cache),
-        "jax_persistent_cache_min_compile_time_secs": 0.3,
-    }
-    for name, value in settings.items():  # jax is imported already, and has read its environment
-        if name.upper() not in os.environ:
-            jax.config.update(name, value)
     # Simulated devices need two threads each, or steps that nobody awaits deadlock.
-    if "xla_force_host_platform_device_count=" in flags:
-        count = flags.split("xla_force_host_platform_device_count=")[1].split()[0]
+    for count in _DEVICES.findall(flags):
         os.environ.setdefault("PJRT_NPROC", str(max(2 * int(count), os.cpu_count() or 1)))
+
+
+def _check_flags() -> None:
+    """Has another process read $XLA_FLAGS: XLA ends the one in which it cannot."""
+    code = "from jaxlib import _jax; _jax.CompileOptions()"
+    tried = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    found = re.search(r"^F\d{4} .*parse_flags.*?\] (.*)", tried.stderr, re.M)
+    if tried.returncode and found:
+        raise ConfigError(f"XLA_FLAGS={os.environ['XLA_FLAGS']} cannot be used: {found[1]}")
+
+
+def _set_cache() -> None:
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    given = os.environ.get(names[0].upper())
+    folder = given or os.path.expanduser("~/.cache/genjax/xla")
+    # jax is imported already, and has read its environment.
+    if given is None:
+        jax.config.update(names[0], folder)
+    if names[1].upper() not in os.environ:
+        jax.config.update(names[1], 0.3)
+    trouble = None if "://" in folder else files.unwritable(Path(folder))
+    if trouble:
+        jax.config.update("jax_enable_compilation_cache", False)
+        report(
+            f"note: compiled programs are not kept, as {folder} cannot be written ({trouble}): "
+            "JAX_COMPILATION_CACHE_DIR=DIR names another folder"
+        )
 
 
 @contextmanager

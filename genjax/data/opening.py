@@ -100,7 +100,7 @@ def find(settings: DataSettings) -> Collection:
     from genjax.data.preparation import default_data_dir
     from genjax.data.tfds_sets import TfdsSet
 
-    where = default_data_dir() if settings.dir is None else settings.dir
+    where = default_data_dir(settings.name) if settings.dir is None else settings.dir
     return TfdsSet(files.user_path(where), settings)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import difflib
+import functools
 import importlib.util
 import io
+import logging
 import os
 import re
 import shutil
@@ -19,20 +22,49 @@ from urllib.parse import urlsplit
 
 import tensorflow_datasets as tfds
 
+from genjax import files
 from genjax.data.errors import DataError
 from genjax.data.fashion_mnist_6k import FashionMnist6k
 from genjax.data.shapes64 import Shapes64
 
+logger = logging.getLogger(__name__)
+
 OWN = {builder.name: builder for builder in (FashionMnist6k, Shapes64)}
 
 
-def default_data_dir() -> Path:
+def default_data_dir(name: str) -> Path:
     """Where TFDS itself looks for data sets.
 
+    Args:
+      name: the data set's.
+
     Returns:
-      $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      $TFDS_DATA_DIR, else ~/tensorflow_datasets. A data set of genjax that is not there, where
+      nothing can be written, gets a temporary folder.
     """
-    return Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
+    if given := os.environ.get("TFDS_DATA_DIR"):
+        return Path(given)
+    home = Path(os.path.expanduser("~/tensorflow_datasets"))
+    own = OWN.get(name.partition(":")[0])
+    if own is None or prepared(f"{own.name}:{own.VERSION}", home):
+        return home
+    if trouble := files.unwritable(home):
+        return _temporary_dir(home, trouble)
+    return home
+
+
+@functools.cache
+def _temporary_dir(instead_of: Path, trouble: str) -> Path:
+    folder = tempfile.mkdtemp(prefix="genjax-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    logger.warning(
+        "%s cannot be written (%s): a data set is prepared in %s until the end; --data.dir names "
+        "another place",
+        instead_of,
+        trouble,
+        folder,
+    )
+    return Path(folder)
 
 
 def _entries(folder: Path) -> list[Path]:

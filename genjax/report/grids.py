@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from genjax import files
 
@@ -54,6 +55,28 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.nda
         y, x = gap + i // columns * step_y, gap + i % columns * step_x
         sheet[y : y + tile.shape[0], x : x + tile.shape[1]] = tile
     return sheet
+
+
+def rows(labelled: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Tiles sets of images, a row each, with their labels on the left.
+
+    Args:
+      labelled: {label: uint8 [n, H, W, C]}, all of one shape.
+
+    Returns:
+      uint8 [H', W', 3].
+    """
+    each = [grid(images, len(images)) for images in labelled.values()]
+    font = ImageFont.load_default()
+    left, above, right, below = font.getbbox(max(labelled, key=len))
+    margin = math.ceil(right - left) + 8
+    sheet = Image.new("RGB", (margin + each[0].shape[1], sum(len(row) for row in each)), "white")
+    draw, top = ImageDraw.Draw(sheet), 0
+    for label, row in zip(labelled, each, strict=True):
+        sheet.paste(Image.fromarray(row), (margin, top))
+        draw.text((4, top + (len(row) - (below - above)) // 2), label, "black", font)
+        top += len(row)
+    return np.asarray(sheet)
 
 
 def pairs(above: np.ndarray, below: np.ndarray, columns: int = 8) -> np.ndarray:

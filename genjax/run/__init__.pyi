@@ -4,6 +4,8 @@ from .family import Measure as Measure
 from .restored import RestoredRun as RestoredRun
 from .restored import load as load
 from .restored import open as open
+from .seeds import Seeds as Seeds
+from .seeds import train_seeds as train_seeds
 from .settings import SAMPLING as SAMPLING
 from .settings import Config as Config
 from .settings import Settings as Settings

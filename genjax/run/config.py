@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from genjax import files
 from genjax.errors import ConfigError
+from genjax.limits import flag
 
 # A resumed run may differ in these: they change how far, how often and where, not what is computed.
 FREE = {
@@ -17,6 +18,7 @@ FREE = {
         "steps",
         "dir",
         "every",
+        "log",
         "scan_steps",
         "samples",
         "keep",
@@ -28,6 +30,8 @@ FREE = {
         "processes",
         "process",
         "fresh",
+        "allow_changes",
+        "seeds",
     ),
     # What is read by them is compared as images: their shape, number and fingerprint.
     "data": ("dir", "download", "name", "folder", "size", "channels"),
@@ -54,7 +58,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         values = files.read_json(path, MAX_BYTES)
     except FileNotFoundError:
-        raise ConfigError(f"{path.parent} is no run directory: it has no {path.name}") from None
+        raise ConfigError(_without_config(path)) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     for section, names in RENAMED.items():
@@ -68,6 +72,15 @@ def load(path: Path) -> dict[str, Any]:
     if isinstance(data, dict) and data.get("folder") is not None:
         data.setdefault("rules", 1)  # written before there were others
     return values
+
+
+def _without_config(path: Path) -> str:
+    place = path.parent
+    seeds = [each.parent for each in place.glob("seed_*/config.json")]
+    if not seeds:
+        return f"{place} is no run directory: it has no {path.name}"
+    first = min(seeds, key=lambda seed: (len(seed.name), seed.name))
+    return f"{place} holds runs of {len(seeds)} seeds: name one of them, such as {first}"
 
 
 def parse(kind: type[C], values: Any, where: str) -> C:
@@ -150,13 +163,30 @@ def _by_number(value: Any, settings: dict[str, Any]) -> Any:
     return settings["run"]["steps"] if value == "steps" else value
 
 
-def difference(
+class Change(NamedTuple):
+    """A setting that differs from that of the run.
+
+    Attributes:
+      setting: its flag, or what else it is.
+      before: of the run, as JSON has it.
+      after: given now.
+    """
+
+    setting: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.setting} was {self.before}, now {self.after}"
+
+
+def differences(
     old: dict[str, Any],
     new: dict[str, Any],
     path: str = "",
     free: Mapping[str, tuple[str, ...]] = FREE,
-) -> str | None:
-    """The first setting that differs where a resumed run may not differ.
+) -> Iterator[Change]:
+    """The settings that differ where a resumed run does not differ by itself.
 
     Args:
       old: the settings of the run, as JSON has them.
@@ -164,8 +194,8 @@ def difference(
       path: of the section, with a dot behind.
       free: the settings that may differ, by section.
 
-    Returns:
-      One line that names it, or None.
+    Yields:
+      Each of them, in the order of their names.
     """
     for name in sorted(old.keys() | new.keys()):
         if name in free.get(path.removesuffix("."), ()):
@@ -174,11 +204,9 @@ def difference(
         if not path and before != after and "steps" in (before, after):  # the last step, by name
             before, after = _by_number(before, old), _by_number(after, new)
         if isinstance(before, dict) and isinstance(after, dict):
-            if found := difference(before, after, f"{path}{name}.", free):
-                return found
+            yield from differences(before, after, f"{path}{name}.", free)
         elif not _same(before, after):
-            return f"--{f'{path}{name}'.replace('_', '-')} was {before}, now {after}"
-    return None
+            yield Change(flag(f"{path}{name}"), before, after)
 
 
 def _same(a: Any, b: Any) -> bool:

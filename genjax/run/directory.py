@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ from typing import Any
 import jax
 
 import genjax
-from genjax import files
+from genjax import files, limits
 from genjax.data.dataset import ImageSpec
 from genjax.errors import ConfigError
-from genjax.run import lock
-from genjax.run.config import as_json, difference, load, parse
+from genjax.run import history, lock
+from genjax.run.config import Change, as_json, differences, load, parse
 
 logger = logging.getLogger(__name__)
 
+_IMAGES = "the images"  # where no setting says how they differ
 WHERE = {"data": ("dir", "folder", "download")}  # settings that say little of what the images are
 
 
@@ -35,8 +36,13 @@ def run_directory(name: str, given: str | None) -> Path:
 
     Returns:
       The absolute path: the one given, else runs/ and the name.
+
+    Raises:
+      ConfigError: where it has characters that cannot be encoded.
     """
-    return files.user_path(given or f"runs/{name}")
+    path = files.user_path(given or f"runs/{name}")
+    limits.check_text("the path of the run", str(path))
+    return path
 
 
 def destination(run: Path, is_export: bool, to: str | None, names: Sequence[str]) -> Path:
@@ -125,8 +131,13 @@ def claimed(
     spec: ImageSpec,
     fingerprint: str,
     dataset: dict[str, Any],
+    resume_at: Callable[[], tuple[str, int]],
+    first_weights: dict[str, Any] | None = None,
 ) -> Iterator[None]:
     """Locks the run directory and writes config.json; another thing there is left as it is.
+
+    Settings that differ from the run's are refused, or recorded in config.json as "changes" where
+    the settings allow them: [{"setting", "before", "after", "stage", "step"}].
 
     Args:
       directory: the run's.
@@ -135,6 +146,9 @@ def claimed(
       spec: of the images.
       fingerprint: of the images.
       dataset: what was understood of the data set, to be read by people.
+      resume_at: returns the stage ("" for the last) and the step at which a run with changed
+        settings resumes, or raises where its state does not fit them.
+      first_weights: what the run starts from, recorded as "init_from"; None for nothing.
 
     Yields:
       Nothing; the lock is held until the end.
@@ -154,13 +168,18 @@ def claimed(
     values = as_json(values)
     path, fresh = directory / "config.json", config.run.fresh
     with ExitStack() as stack:
-        _check(path, values, type(config), fresh)  # before anything is written
+        _check(path, values, config)  # before anything is written
         try:
             directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(lock.locked(directory))
-            old = _check(path, values, type(config), fresh)  # by whoever held it meanwhile
+            old, changed = _check(path, values, config)  # by whoever held it meanwhile
             if fresh:
                 _keep_earlier(directory)
+            else:
+                values |= _history(old, changed, resume_at)
+            if first_weights:
+                _check_same(first_weights, {} if fresh else values)
+                values["init_from"] = first_weights
             files.write_json(path, values)
         except OSError as error:
             raise ConfigError(
@@ -169,6 +188,21 @@ def claimed(
         if not fresh:
             _log_changes(old.get("jax"), values["jax"])
         yield
+
+
+def _history(
+    old: dict[str, Any], changed: list[Change], resume_at: Callable[[], tuple[str, int]]
+) -> dict[str, Any]:
+    """What config.json keeps of how the run came to be."""
+    found = history.kept(old)
+    if changed:
+        stage, step = resume_at()
+        where = f"step {step:,} of {stage}" if stage else f"step {step:,}"
+        for change in changed:
+            logger.warning("changed from %s on: %s", where, change)
+        each = [{**change._asdict(), "stage": stage, "step": step} for change in changed]
+        found["changes"] = [*found.get("changes", []), *each]
+    return found
 
 
 def _numerics() -> dict[str, Any]:
@@ -192,10 +226,10 @@ def _log_changes(old: Any, new: dict[str, Any]) -> None:
 def _to_keep(config: Any) -> dict[str, Any]:
     """The settings as later commands need them, wherever those are started."""
     values = dataclasses.asdict(config)
-    values["run"]["fresh"] = False  # was done
-    for name in ("dir", "folder"):
-        if values["data"][name] is not None:
-            values["data"][name] = str(files.user_path(values["data"][name]))
+    values["run"] |= {"fresh": False, "allow_changes": False}  # were done
+    for section, name in (("data", "dir"), ("data", "folder"), ("run", "init_from")):
+        if values[section][name] is not None:
+            values[section][name] = str(files.user_path(values[section][name]))
     return values
 
 
@@ -216,31 +250,75 @@ def _is_kept(name: str) -> bool:
     return name == lock.NAME or re.fullmatch(r"earlier(-\d+)?", name) is not None
 
 
-def _check(path: Path, values: dict[str, Any], kind: type, fresh: bool) -> dict[str, Any]:
-    """The contents of config.json, once they are seen to be this run's; {} where there is none."""
+def _check(path: Path, values: dict[str, Any], config: Any) -> tuple[dict[str, Any], list[Change]]:
+    """The contents of config.json, {} where there is none, and the changes that are allowed."""
     directory = path.parent
     if not path.exists():
         if directory.exists() and not all(_is_kept(p.name) for p in directory.iterdir()):
             raise ConfigError(f"{directory} is not empty and holds no run: give another --run.dir")
-        return {}
+        return {}, []
     old = load(path)
     if old.get("experiment") != values["experiment"]:
         raise ConfigError(
             f"{directory} is a run of {old.get('experiment')}: give another --run.dir"
         )
-    if fresh:
-        return old
-    before = as_json(dataclasses.asdict(parse(kind, old.get("config"), str(path))))
-    changed = difference(before, values["config"])
-    images = old.get("images")
-    # Earlier versions did not record all that is known of the images.
-    known = {k: v for k, v in values["images"].items() if isinstance(images, dict) and k in images}
-    if not changed and (not known.get("fingerprint") or images != known):
-        changed = difference(before["data"], values["config"]["data"], "data.", WHERE)
-        changed = changed or "the images are others"
-    if changed:
+    if config.run.fresh:
+        return old, []
+    before = as_json(dataclasses.asdict(parse(type(config), old.get("config"), str(path))))
+    now = values["config"]["run"]
+    now["init_from"] = now["init_from"] or before["run"]["init_from"]  # was done, or is resumed
+    changed = list(differences(before, values["config"]))
+    if start := next((c for c in changed if c.setting == "--run.init-from"), None):
         raise ConfigError(
-            f"{directory} holds a run with other settings ({changed}): "
-            "repeat those, or give another --run.dir"
+            f"{start} in {directory}: a run takes weights at its start alone; leave the flag out, "
+            "or give another --run.dir"
         )
-    return old
+    changed += _other_images(old, values, before, changed)
+    if changed and not config.run.allow_changes:
+        first = "the images are others" if changed[0].setting == _IMAGES else changed[0]
+        raise ConfigError(
+            f"{directory} holds a run with other settings ({first}): repeat those, give another "
+            "--run.dir, or go on with the changes by --run.allow-changes"
+        )
+    if changed:
+        _check_classes(old.get("images"), values["images"])
+    return old, changed
+
+
+def _other_images(
+    old: dict[str, Any], new: dict[str, Any], before: dict[str, Any], known: list[Change]
+) -> list[Change]:
+    """How the images differ from those of the run, beside the changes that are known."""
+    theirs = old["images"] if isinstance(old.get("images"), dict) else {}
+    ours = new["images"]
+    # Earlier versions did not record all that is known of the images.
+    recorded = {name: value for name, value in ours.items() if name in theirs}
+    if recorded.get("fingerprint") and theirs == recorded:
+        return []
+    found = differences(before["data"], new["config"]["data"], "data.", WHERE)
+    was, now = (f"{each.get('count')} of {each.get('fingerprint')}" for each in (theirs, ours))
+    return [*(change for change in found if change not in known), Change(_IMAGES, was, now)]
+
+
+def _check_same(first_weights: dict[str, Any], recorded: dict[str, Any]) -> None:
+    """What a run that has no checkpoint yet starts from must still be what is recorded."""
+    old = recorded.get("init_from", first_weights)
+    if old["sha256"] != first_weights["sha256"]:
+        raise ConfigError(
+            f"{first_weights['directory']} holds other weights than this run started from (step "
+            f"{old['step']:,}): put those back, or start again with --run.fresh"
+        )
+
+
+def _check_classes(old: Any, new: dict[str, Any]) -> None:
+    """A label must stay the class that it was."""
+    for what in ("names", "classes"):
+        if isinstance(old, dict) and what in old and old[what] != new[what]:
+            raise ConfigError(
+                "--run.allow-changes takes other images, but of the same classes: they were "
+                f"{_listed(old[what])}, now {_listed(new[what])}"
+            )
+
+
+def _listed(classes: Any) -> str:
+    return ", ".join(map(str, classes)) or "none" if isinstance(classes, list) else str(classes)

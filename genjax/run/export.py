@@ -17,8 +17,11 @@ import jax
 import genjax
 from genjax import files
 from genjax.errors import ConfigError
-from genjax.run import model_card
+from genjax.run import history, model_card
 from genjax.run.config import load as load_config
+from genjax.run.mixture import NAME as MIXTURE
+from genjax.run.mixture import Mixture
+from genjax.run.mixture import save as save_mixture
 from genjax.train import digests, weights
 from genjax.train.state import TrainState, Tree
 
@@ -30,6 +33,7 @@ MAX_IMAGE_BYTES = 64 << 20
 _MACHINE: dict[str, dict[str, Any]] = {
     "run": {
         "dir": None,
+        "init_from": None,
         "distributed": False,
         "coordinator": None,
         "processes": None,
@@ -144,6 +148,7 @@ def write(
     license: str,
     document: str,
     command: Command | None,
+    mixture: Mixture | None = None,
 ) -> None:
     """Writes a run's export, atomically.
 
@@ -155,6 +160,7 @@ def write(
       license: identifier of the weights' licence.
       document: what the model is, for the card.
       command: how the run is used on the command line, for the card.
+      mixture: what samples are drawn from, if not from N(0, I).
 
     Raises:
       ConfigError: where the folder cannot be written.
@@ -162,6 +168,8 @@ def write(
     half = target.parent / f".{target.name}.{secrets.token_hex(4)}.half"
     try:
         half.mkdir(parents=True)
+        if mixture:
+            save_mixture(half / MIXTURE, mixture, state)
         _fill(half, target.name, directory, values, state, license, document, command)
         half.rename(target)  # fails where a folder with anything in it appeared meanwhile
     except OSError as error:
@@ -193,6 +201,7 @@ def _fill(
         **{key: values[key] for key in ("experiment", "images")},
         "genjax": genjax.__version__,
         "config": _public(values["config"]),
+        **history.exported(values),
         "export": {
             "version": VERSION,
             "step": step,

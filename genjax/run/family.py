@@ -13,9 +13,10 @@ look at samples; the rest adds what the family can do. Nothing here knows a loss
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,7 +24,9 @@ import jax
 from genjax import keys, limits
 from genjax.data.dataset import ImageSpec
 from genjax.errors import ConfigError, GenjaxError
+from genjax.evaluate.average import OrderedJit
 from genjax.train.game import Game, compiled_initial_state
+from genjax.train.layout import CompiledSteps
 from genjax.train.state import TrainState, Tree
 
 
@@ -73,6 +76,8 @@ class Family:
       reconstruct: (state, key, images uint8) -> images in 0..1, where decoding `encode`'s latents
         by `generate` is not how this family reconstructs. None: that way, where there is `encode`.
       validate: (state, keys, batch) -> {name: [B]}, lower is better; the first ranks checkpoints.
+      mixture: whether samples come, unless asked otherwise, from a mixture of Gaussians fitted to
+        the codes of the images it was trained on, in place of N(0, I).
       measure: the scores of the command `evaluate`.
       classes: number of classes that `generate` takes labels of, None for none.
       before: the family to train first, which this one builds upon.
@@ -101,6 +106,7 @@ class Family:
     validate: Callable[[TrainState, jax.Array, Any], dict[str, jax.Array]] | None = field(
         default=None, kw_only=True
     )
+    mixture: bool = field(default=False, kw_only=True)
     measure: Measure | None = field(default=None, kw_only=True)
     classes: int | None = field(default=None, kw_only=True)
     before: Family | None = field(default=None, kw_only=True)
@@ -115,6 +121,16 @@ class Family:
     def first_state(self) -> Callable[[jax.Array, TrainState | None], TrainState]:
         """(key, trained state of `before`) -> the state before the first step; jitted."""
         return compiled_initial_state(self.game, self.init)
+
+    @cached_property
+    def compiled_validate(self) -> OrderedJit | None:
+        """`validate`, jitted; compiled once for all runs of this family."""
+        return OrderedJit(self.validate) if self.validate else None
+
+    @cached_property
+    def compiled_steps(self) -> dict[Any, CompiledSteps]:
+        """The train steps of the last run of this family, for the next, by what they depend on."""
+        return {}
 
     def latents(self, key: jax.Array, n: int, first: int = 0) -> Any:
         """Latents to generate from, latent i a function of the key and i alone.
@@ -135,6 +151,21 @@ class Family:
 
 
 Build = Callable[[Any, ImageSpec], Family]
+
+
+def stages(family: Family, directory: Path) -> Iterator[tuple[Family, Path]]:
+    """The families that are trained in turn.
+
+    Args:
+      family: the last of them.
+      directory: its place.
+
+    Yields:
+      Each family and its place, in the order of training.
+    """
+    if family.before:
+        yield from stages(family.before, directory / family.before.name)
+    yield family, directory
 
 
 def untrained_state(family: Family, key: jax.Array) -> TrainState:

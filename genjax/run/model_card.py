@@ -12,6 +12,8 @@ from typing import Any
 
 from genjax import files
 from genjax.data.settings import ARRAYS
+from genjax.run import history
+from genjax.train.window import TIMINGS
 
 LIMITS = """\
 - It knows what its data show and nothing else. What is rare there is rare in its samples, what is
@@ -72,7 +74,7 @@ What starts with `test/` below was measured on its split `test`.
 {results}
 ## Training
 
-{train}
+{train}{history}
 
 Settings, complete:
 
@@ -116,7 +118,7 @@ def train_flags(config: Any, default: Any, prefix: str = "") -> str:
 
 
 def latest(path: Path, step: int) -> dict[str, tuple[int, float]]:
-    """The last value of each metric up to a step.
+    """The last value of each metric up to a step, but for learning rates and timings.
 
     Args:
       path: of metrics.jsonl.
@@ -128,8 +130,12 @@ def latest(path: Path, step: int) -> dict[str, tuple[int, float]]:
     found: dict[str, tuple[int, float]] = {}
     for row in files.read_rows(path, keep=is_number):
         if row["step"] <= step:
-            found |= {k: (row["step"], v) for k, v in row.items() if k != "step"}
+            found |= {k: (row["step"], v) for k, v in row.items() if _is_result(k)}
     return found
+
+
+def _is_result(name: str) -> bool:
+    return name not in ("step", *TIMINGS) and not name.endswith("/learning_rate")
 
 
 def write(
@@ -187,6 +193,7 @@ def write(
         shown="".join(f"![{IMAGES[name]}]({name})\n\n" for name in shown),
         results=_scored(evaluation) + _table(rows) if evaluation else _table(rows),
         train=f"```\n{program} {train_flags}".rstrip() + "\n```" if program else "From Python.",
+        history=history.in_words(values),
         settings=json.dumps(values["config"], indent=2),
         limits=LIMITS
         + (EVALUATED.format(n=f"{evaluation['n']:,}") if evaluation else NOT_EVALUATED),

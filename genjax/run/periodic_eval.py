@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 
 from genjax.data.images import Images
-from genjax.evaluate.average import OrderedJit, average
+from genjax.evaluate.average import average
 from genjax.report import grids
 from genjax.run.family import Family
 from genjax.run.sampling import Sampler, labels
@@ -20,6 +21,8 @@ from genjax.train import processes
 from genjax.train.layout import Layout
 from genjax.train.metrics import MetricsWriter
 from genjax.train.state import TrainState
+
+logger = logging.getLogger(__name__)
 
 MOST_VALIDATED = 1000  # images of the test split scored each time
 
@@ -47,7 +50,7 @@ class PeriodicEval:
     ):
         self.family, self.layout, self.directory = family, layout, directory
         self.sampler = Sampler(family)
-        self.validate = OrderedJit(family.validate) if family.validate else None
+        self.validate = family.compiled_validate
         self.key, self.samples = key, settings.samples
         self.label = labels(family, settings.samples)
         size = min(settings.batch, len(held_out), MOST_VALIDATED)
@@ -78,10 +81,29 @@ class PeriodicEval:
         if self.validate is not None:
             found = average(partial(self.validate, state), self.batches(), self.key)
             numbers = {f"test/{name}": score.mean for name, score in found.items()}
-        for name, file, image in self._drawn(step, state):
+        self._draw(step, state, metrics)
+        return numbers, next(iter(numbers.values()), None)
+
+    def first_images(self, step: int, state: TrainState, metrics: MetricsWriter) -> None:
+        """Draws images of a state without evaluating it, and logs where they are.
+
+        Args:
+          step: its step.
+          state: laid out over the devices.
+          metrics: where the images go besides the files.
+        """
+        state = self.layout.gather(state)
+        if processes.is_main_process():
+            path = self._draw(step, state, metrics)
+            logger.info("first images, of step %s: %s", f"{step:,}", path)
+
+    def _draw(self, step: int, state: TrainState, metrics: MetricsWriter) -> Path:
+        """Returns the file of the first image."""
+        found = list(self._drawn(step, state))
+        for name, file, image in found:
             grids.save(self.directory / file, image)
             metrics.image(step, name, image)
-        return numbers, next(iter(numbers.values()), None)
+        return self.directory / found[0][1]
 
     def _drawn(self, step: int, state: TrainState) -> Iterator[tuple[str, str, np.ndarray]]:
         images = self.sampler.images(state, self.key, self.latents, self.label)

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from genjax.data.images import Images
 from genjax.errors import ConfigError, shortened
+from genjax.run import history
 from genjax.run.nonfinite import recorded_faults
 from genjax.run.settings import Settings
 from genjax.train.game import Game
@@ -55,6 +56,24 @@ def recorded_fault(directory: Path, step: int | None) -> dict[str, Any]:
             return row
     known = shortened(sorted({row["step"] for row in rows}))
     raise ConfigError(f"--step {step} is not recorded in {directory}; there are: {known}")
+
+
+def check_unchanged(values: dict[str, Any], start: int) -> None:
+    """Checks that the settings are those of the steps to replay.
+
+    Args:
+      values: the contents of the run's config.json.
+      start: the step to start from.
+
+    Raises:
+      ConfigError: where a setting was changed after it.
+    """
+    for change in history.changes(values):
+        if change["step"] > start and not change["stage"]:  # a stage was over before
+            raise ConfigError(
+                f"{change['setting']} was changed at step {change['step']:,}, after the checkpoint "
+                f"of step {start:,}: the step cannot be run again as it was"
+            )
 
 
 def replay(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from genjax.data.dataset import Dataset, ImageSpec
 from genjax.data.settings import DataSettings
 from genjax.errors import ConfigError, shortened
 from genjax.run import export
+from genjax.run import mixture as mixtures
 from genjax.run.config import load as load_config
 from genjax.run.config import parse
 from genjax.run.evaluation import Evaluation, evaluate
@@ -26,6 +28,8 @@ from genjax.run.sampling import Sampler, labels, linear, spherical
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.keys import init_key
 from genjax.train.state import TrainState, not_finite
+
+Prior = Literal["gaussian", "mixture"]
 
 
 class RestoredRun:
@@ -87,8 +91,15 @@ class RestoredRun:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl: {"step": …, name: number, …}."""
-        return files.read_rows(self.directory / "metrics.jsonl")
+        """The rows of metrics.jsonl, one per step: {"step": …, name: number, …}.
+
+        The metrics of train steps and the scores "test/…" of the same step are one row.
+        `pandas.DataFrame(run.metrics).set_index("step")` is a table of them.
+        """
+        found: dict[int, dict[str, Any]] = {}
+        for row in files.read_rows(self.directory / "metrics.jsonl"):
+            found.setdefault(row["step"], {}).update(row)
+        return [found[step] for step in sorted(found)]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -118,7 +129,43 @@ class RestoredRun:
             known = "none: it has no classes"
         raise ConfigError(f"--label {label} is not a class of this run: {known}")
 
-    def sample(self, n: int = 64, seed: int = 0, label: int | str | None = None) -> np.ndarray:
+    @cached_property
+    def mixture(self) -> mixtures.Mixture:
+        """The mixture of Gaussians fitted to the codes of training images; kept in the directory.
+
+        Raises:
+          ConfigError: where the family has no encoder to vectors, or an export has no mixture.
+        """
+        state, exported = self.usable_state, self.is_export
+        return mixtures.kept(
+            self.directory, exported, self.family, state, lambda: self.images.train
+        )
+
+    def drawing(self, prior: Prior | None = None) -> Sampler:
+        """What draws images by a distribution of latents.
+
+        Args:
+          prior: "gaussian" for N(0, I), "mixture" for `mixture`; None for what the family prefers.
+
+        Returns:
+          The sampler.
+
+        Raises:
+          ConfigError: where the family has no such prior.
+        """
+        if prior == "gaussian" and self.family.latent is None:
+            raise ConfigError("--prior gaussian is not for this family: it draws its own latents")
+        if prior == "gaussian" or not (prior or self.family.mixture):
+            return self.sampler
+        return Sampler(dataclasses.replace(self.family, latent=None, draw=self.mixture.draw))
+
+    def sample(
+        self,
+        n: int = 64,
+        seed: int = 0,
+        label: int | str | None = None,
+        prior: Prior | None = None,
+    ) -> np.ndarray:
         """Draws new images, with a progress bar.
 
         Args:
@@ -126,17 +173,22 @@ class RestoredRun:
           seed: of the noise: image i of a seed is the same for every n.
           label: the class of all images, by number or name; None for every class in turn, where
             there are classes.
+          prior: what latents are drawn from, as for `drawing`.
 
         Returns:
           uint8 [n, H, W, C].
 
         Raises:
-          ConfigError: where the family has no such class, or n is below 1.
+          ConfigError: where the family has no such class or prior, or n is below 1.
         """
-        return np.concatenate([batch["image"] for batch in self.samples(n, seed, label)])
+        return np.concatenate([batch["image"] for batch in self.samples(n, seed, label, prior)])
 
     def samples(
-        self, n: int, seed: int = 0, label: int | str | None = None
+        self,
+        n: int,
+        seed: int = 0,
+        label: int | str | None = None,
+        prior: Prior | None = None,
     ) -> Iterator[dict[str, np.ndarray]]:
         """The images of `sample` a batch at a time, so that memory does not depend on n.
 
@@ -144,18 +196,20 @@ class RestoredRun:
           n: how many.
           seed: as for `sample`.
           label: as for `sample`.
+          prior: as for `sample`.
 
         Yields:
           {"image": uint8 [m, H, W, C]}, with "label": int32 [m] where there are classes.
 
         Raises:
-          ConfigError: where the family has no such class, or n is below 1.
+          ConfigError: where the family has no such class or prior, or n is below 1.
         """
         if n < 1:
             raise ConfigError(f"--n must be at least 1, not {n}")
+        sampler = self.drawing(prior)
         key, number, first = jax.random.key(seed), self.class_number(label), 0
         labels(self.family, 0, number)  # before anything is computed
-        for images in self.sampler.drawn(self.usable_state, key, n, number, progress=True):
+        for images in sampler.drawn(self.usable_state, key, n, number, progress=True):
             batch = {"image": images}
             each = labels(self.family, len(images), number, first)
             yield batch if each is None else {**batch, "label": np.asarray(each)}
@@ -289,7 +343,16 @@ class RestoredRun:
         if self.is_export:
             raise ConfigError(f"{self.directory} is an export itself: copy it")
         export.write(
-            target, self.directory, self.values, self.usable_state, license, document, command
+            target,
+            self.directory,
+            self.values,
+            self.usable_state,
+            license,
+            document,
+            command,
+            mixtures.to_export(
+                self.directory, self.family, self.usable_state, lambda: self.mixture
+            ),
         )
         return target
 

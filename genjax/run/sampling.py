@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -55,11 +55,11 @@ class Sampler:
 
     def __init__(self, family: Family):
         self.family = family
-        self._generate = host_memory.freeing(jax.jit(family.generate))
-        self._trajectory = jax.jit(family.trajectory) if family.trajectory else None
-        self._encode = jax.jit(family.encode) if family.encode else None
-        self._invert = jax.jit(family.invert) if family.invert else None
-        self._reconstruct = jax.jit(family.reconstruct) if family.reconstruct else None
+        self._generate = _compiled(family.generate, "the sampler")
+        self._trajectory = family.trajectory and _compiled(family.trajectory, "the sampler")
+        self._encode = family.encode and _compiled(family.encode, "the encoder")
+        self._invert = family.invert and _compiled(family.invert, "the sampler")
+        self._reconstruct = family.reconstruct and _compiled(family.reconstruct, "reconstruction")
 
     @property
     def reconstructs(self) -> bool:
@@ -228,6 +228,10 @@ class Sampler:
             return self._generate(state, keys, z, known if self.family.classes else None)
 
         return np.concatenate([*_in_chunks(again, key, n, progress)])
+
+
+def _compiled(function: Callable[..., Any], what: str) -> Callable[..., Any]:
+    return host_memory.ahead(jax.jit(function), what)
 
 
 def _in_chunks(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from genjax import limits
 from genjax.data.settings import DataSettings
 from genjax.errors import ConfigError
-from genjax.limits import Count, Natural, Seed
+from genjax.limits import Count, Limits, Natural, Seed
 
 # Marks a setting that acts on nothing but sampling: `Annotated[float, SAMPLING]`. The commands that
 # make images take it as a flag, and where that is not given, the run's own value.
@@ -45,8 +45,13 @@ class Settings:
     """The run's directory. None: runs/ and the name of the experiment."""
     seed: Seed = 0
     """Of the parameters, the noise and the order of the images."""
+    seeds: Annotated[int, Limits(2, 10_000)] | None = None
+    """Train as many runs, with --run.seed and the numbers after it, each in its folder seed_N of
+    the directory. seeds.json has mean and deviation of their scores."""
     every: Count | None = None
     """Steps between periodic evaluations: scores, sample images, checkpoint. None: an epoch."""
+    log: Count = 50
+    """Steps between rows of metrics.jsonl, each the means over those steps."""
     scan_steps: Count | None = None
     """The most train steps compiled into one program. None: 50, but 1 for convolutions on a CPU. A
     convolutional run that resumes with 1 after more, or the reverse, rounds differently."""
@@ -63,6 +68,11 @@ class Settings:
     back to the last checkpoint with other noise. Each is recorded in faults.jsonl."""
     fresh: bool = False
     """Start again from step 0. What is in the directory is kept in a folder "earlier" in it."""
+    init_from: str | None = None
+    """A run or an export whose weights to start with: of the players of the same names, which must
+    have the same arrays. The optimizer starts anew."""
+    allow_changes: bool = False
+    """Resume although settings or images differ from the run's. Each change is recorded."""
     distributed: bool = False
     """Join the run's other processes first (jax.distributed.initialize)."""
     coordinator: str | None = None

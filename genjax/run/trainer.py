@@ -6,7 +6,8 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,19 @@ import numpy as np
 
 from genjax.data.images import Images
 from genjax.run.family import Family
+from genjax.run.first_weights import FirstWeights
 from genjax.run.nonfinite import NonFinitePolicy
 from genjax.run.periodic_eval import PeriodicEval
 from genjax.run.settings import Settings
-from genjax.train import host_memory, loop, processes
+from genjax.train import host_memory, loop, processes, waiting
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.convolutions import convolves
 from genjax.train.keys import eval_key, init_key
 from genjax.train.layout import CompiledSteps, Layout
 from genjax.train.metrics import MetricsWriter
+from genjax.train.plan import Plan, first_images, largest_scan_steps
 from genjax.train.state import TrainState
+from genjax.train.window import Window
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +46,7 @@ class Trainer:
       images: to train on.
       held_out: for the periodic evaluation.
       layout: of the state over the devices.
+      first: the weights to start with; None on processes but the main one, too.
     """
 
     def __init__(
@@ -53,15 +58,17 @@ class Trainer:
         images: Images,
         held_out: Images,
         layout: Layout,
+        first: FirstWeights | None = None,
     ):
         self.family, self.before, self.directory = family, before, directory
         self.settings, self.images, self.layout = settings, images, layout
+        self.first = first
         self.key = jax.random.key(settings.seed)
         every = settings.every or max(1, round(len(images) / settings.batch))
-        self.plan = loop.Plan(
+        self.plan = Plan(
             family.steps or settings.steps,
             every,
-            max(1, every // 10),
+            settings.log,
             settings.batch,
             len(images),
         )
@@ -113,12 +120,24 @@ class Trainer:
     def _first_state(self) -> TrainState:
         key = init_key(self.key)
         # What draws the state is compiled on one core, the step on the others.
-        with host_memory.uncollected(), ThreadPoolExecutor(1) as pool:
+        with (
+            waiting.announced("compiling the train steps"),
+            host_memory.uncollected(),
+            ThreadPoolExecutor(1) as pool,
+        ):
             drawn = pool.submit(self.family.first_state, key, self.before)
             if self.plan.steps and not processes.is_multi_process():  # there pmap takes arrays only
                 batches = self.layout.feed(next(self._stream(0)))
                 self.train_steps.prepare(self._like, self.key, batches)
-            return self.layout.place(drawn.result())
+            return self._with_first_weights(drawn.result())
+
+    def _with_first_weights(self, state: TrainState) -> TrainState:
+        """The state before the first step, placed."""
+        if self.first is not None:
+            state = self.first.put_into(self.family, state)
+        if processes.is_multi_process() and int(processes.maximum(self.first is not None)):
+            return processes.broadcast_from_main(jax.tree.map(np.asarray, state), self._like)
+        return self.layout.place(state)
 
     def _resume(self, state: TrainState) -> TrainState:
         start, steps = int(state.step), self.plan.steps
@@ -129,11 +148,12 @@ class Trainer:
                 f"{steps:,}",
             )
             return state
+        window = Window.from_dict(self.checkpoints.window(start), start)
         writer = MetricsWriter(
             self.directory,
             start,
             processes.is_main_process(),
-            self._keep,
+            partial(self._keep, start, window.start),
             self.checkpoints.last_row(start),
         )
         began = time.monotonic()
@@ -144,10 +164,12 @@ class Trainer:
                 state,
                 self.policy.start(self.key, start),
                 self._stream(start),
-                self.plan,
+                replace(self.plan, first_images=first_images(steps, self.plan.every, self._grid)),
                 checkpoints=self.checkpoints,
                 writer=writer,
+                window=window,
                 periodic_eval=lambda step, state: self.periodic_eval(step, state, writer),
+                draw=lambda step, state: self.periodic_eval.first_images(step, state, writer),
                 on_nonfinite=self.policy,
             )
         finally:
@@ -171,14 +193,24 @@ class Trainer:
         return 1 if convolves(self.family.game, self._like, batch) else 50
 
     @cached_property
+    def _grid(self) -> int:
+        """Calls of the train steps end at its multiples."""
+        return largest_scan_steps(self.plan.every, self.scan_steps)
+
+    @cached_property
     def train_steps(self) -> CompiledSteps:
-        """The compiled train steps."""
-        return self.layout.compile(
-            self.family.game,
-            scan_steps=self.scan_steps,
-            skip_nonfinite=self.settings.non_finite == "skip",
-            dataset=self._dataset(),
-        )
+        """The compiled train steps, those of this family's last run where they are the same."""
+        skip = self.settings.non_finite == "skip"
+        key, known = (self.layout, self.scan_steps, skip, self.images), self.family.compiled_steps
+        if key not in known:
+            known.clear()  # it may hold a data set on the devices
+            known[key] = self.layout.compile(
+                self.family.game,
+                scan_steps=self.scan_steps,
+                skip_nonfinite=skip,
+                dataset=self._dataset(),
+            )
+        return known[key]
 
     def _dataset(self) -> dict[str, np.ndarray] | None:
         """The data set, where it is to lie on the devices: gathers cost less than transfers."""
@@ -187,15 +219,16 @@ class Trainer:
             return None
         return arrays if sum(x.nbytes for x in arrays.values()) <= MOST_ON_DEVICE else None
 
-    def _keep(self, row: dict[str, Any]) -> bool:
-        """Not the last evaluation of a run that ended between two, and is resumed."""
-        evaluated = any(name.startswith("test/") for name in row)
-        return row["step"] % self.plan.every == 0 or not evaluated
+    def _keep(self, start: int, last: int, row: dict[str, Any]) -> bool:
+        """Not the last evaluation, nor the last row of metrics, of a run that ended between two."""
+        if any(name.startswith("test/") for name in row):
+            return row["step"] != start or start % self.plan.every == 0
+        return row["step"] <= last
 
     def _stream(self, start: int) -> Iterator[Any]:
         indices = self.train_steps.dataset is not None
         read = self.images.index_batches if indices else self.images.batches
-        scan_steps = loop.largest_scan_steps(self.plan.every, self.scan_steps)
+        scan_steps = self._grid
         # A run resumed between two multiples of scan_steps returns to those of one uninterrupted.
         grid = min(self.plan.steps, -(-start // scan_steps) * scan_steps)
         for first, last in ((start, grid), (grid, self.plan.steps)):

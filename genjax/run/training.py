@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from genjax.report import grids
 from genjax.run.checks import check_family
 from genjax.run.config import load
 from genjax.run.directory import claimed, run_directory, with_recorded_keep
-from genjax.run.family import Family
+from genjax.run.family import Family, stages, state_shapes
+from genjax.run.first_weights import FirstWeights, first_weights
 from genjax.run.restored import RestoredRun
 from genjax.run.settings import Config, Settings
 from genjax.run.trainer import Trainer
 from genjax.train import processes
+from genjax.train.checkpoint import Checkpoints
 from genjax.train.layout import DataParallel, FullySharded, Layout, check
 from genjax.train.state import TrainState
 
@@ -58,6 +61,8 @@ def train(family: Family, images: Dataset, settings: Settings, *, name: str = ""
     """
     if not (name or settings.dir):
         raise ConfigError("give the run a directory, Settings(dir=…), or a name")
+    if settings.seeds is not None:
+        raise ConfigError("with several seeds: run.train_seeds in place of run.train")
     join_processes(settings)
     directory = run_directory(name, settings.dir)
     summary = log_images(images)
@@ -162,24 +167,41 @@ def _train_in(
             f"--run.devices {settings.devices}: there are {jax.local_device_count()} here"
         )
     layout: Layout = (FullySharded if settings.sharded else DataParallel)(settings.devices)
-    each: Family | None = family
-    while each:
-        check(each.game, settings.batch, layout.devices_in_all)
-        each = each.before
+    for stage, _ in stages(family, directory):
+        check(stage.game, settings.batch, layout.devices_in_all)
     check_family(family, settings, images.train.batch(settings.seed, 0, 1), len(images.test))
     fingerprint = images.train.fingerprint
+    main = processes.is_main_process()
+    first = first_weights(family, directory, settings) if main else None
+    resume_at = partial(_resume_at, family, directory, settings.steps)
+    record = first.record if first else None
     with (
-        claimed(directory, name, config, images.spec, fingerprint, summary)
-        if processes.is_main_process()
+        claimed(directory, name, config, images.spec, fingerprint, summary, resume_at, record)
+        if main
         else nullcontext()
     ):
-        if processes.is_main_process():
+        if main:
             shown = images.train.batch(settings.seed, 0, min(SHOWN, len(images.train)))["image"]
             grids.save(directory / "samples" / "data.png", grids.grid(shown))
         if processes.is_multi_process():
             processes.agree("their settings", repr(_shared_settings(config)))
             processes.agree("their images", fingerprint)
-        return _train_each(family, directory, settings, images, layout)
+        return _train_each(family, directory, settings, images, layout, first)
+
+
+def _resume_at(family: Family, directory: Path, steps: int) -> tuple[str, int]:
+    """Stage and step where a run resumes, once the arrays of each checkpoint are seen to fit."""
+    name, step, ended = "", 0, True
+    for stage, place in stages(family, directory):
+        checkpoints = Checkpoints(place / "checkpoints", read_only=True)
+        try:
+            found = checkpoints.newest_step(state_shapes(stage))
+        finally:
+            checkpoints.close()
+        if ended:
+            name, step = stage.name, found
+            ended = found >= (steps if stage.steps is None else stage.steps)
+    return name, step
 
 
 def _shared_settings(config: Any) -> Any:
@@ -192,13 +214,18 @@ def _shared_settings(config: Any) -> Any:
 
 
 def _train_each(
-    family: Family, directory: Path, settings: Settings, images: Dataset, layout: Layout
+    family: Family,
+    directory: Path,
+    settings: Settings,
+    images: Dataset,
+    layout: Layout,
+    first: FirstWeights | None,
 ) -> TrainState:
     """Trains a family after the one it builds upon, each in its own directory."""
     before = None
     if family.before:
         name = family.before.name
-        before = _train_each(family.before, directory / name, settings, images, layout)
+        before = _train_each(family.before, directory / name, settings, images, layout, first)
         logger.info("%s: done; its weights stay frozen from here on", name)
     train = images.train
     logger.info(
@@ -210,4 +237,4 @@ def _train_each(
         layout.devices_in_all,
         jax.devices()[0].device_kind,
     )
-    return Trainer(family, before, directory, settings, train, images.test, layout).train()
+    return Trainer(family, before, directory, settings, train, images.test, layout, first).train()

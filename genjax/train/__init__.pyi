@@ -8,9 +8,14 @@ from . import keys as keys
 from . import layout as layout
 from . import loop as loop
 from . import metrics as metrics
+from . import optimizers as optimizers
+from . import plan as plan
 from . import processes as processes
+from . import progress as progress
 from . import rates as rates
 from . import signals as signals
 from . import state as state
 from . import step as step
+from . import waiting as waiting
 from . import weights as weights
+from . import window as window

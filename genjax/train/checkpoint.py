@@ -7,8 +7,10 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ import orbax.checkpoint as ocp
 
 from genjax import files
 from genjax.errors import GenjaxError, first_line
-from genjax.train import digests, processes
-from genjax.train.state import TrainState
+from genjax.train import digests, processes, weights
+from genjax.train.state import TrainState, Tree
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +93,7 @@ class Checkpoints:
         score: float | None = None,
         *,
         last_row: int | None = None,
+        window: dict[str, Any] | None = None,
     ) -> None:
         """Starts an asynchronous save; all processes call it together.
 
@@ -99,6 +102,7 @@ class Checkpoints:
           state: what to save; copied before this returns, so that it can be donated.
           score: to rank it by, lower is better. One that is not finite counts as None.
           last_row: step of the last row of metrics that was written.
+          window: what is known of the steps since, of plain values.
 
         Raises:
           SaveError: when this save, or the one before it, failed.
@@ -115,16 +119,14 @@ class Checkpoints:
             self._orbax.save(folder / "state", state)
         except Exception as error:
             raise self._failed(error) from error
-        self._finishing = self._pool.submit(self._finish, step, folder, score, last_row)
+        complete = partial(digests.write, folder, step, score, last_row, window)
+        self._finishing = self._pool.submit(self._finish, step, folder, complete)
 
-    def _finish(self, step: int, folder: Path, score: float | None, last_row: int | None) -> None:
+    def _finish(self, step: int, folder: Path, complete: Callable[[], None]) -> None:
         assert self._orbax is not None
         self._orbax.wait_until_finished()
         self._orbax.check_for_errors()
-        if score is not None and math.isfinite(score):
-            (folder / digests.SCORE).parent.mkdir()
-            files.write_json(folder / digests.SCORE, {"score": float(score)})
-        digests.write(folder, step, last_row)
+        complete()
         if os.path.lexists(self.directory / str(step)):
             self._set_aside(step)
         folder.rename(self.directory / str(step))
@@ -236,6 +238,18 @@ class Checkpoints:
         known = self.is_main and step in self.steps()
         return digests.last_row(self.directory / str(step)) if known else 0
 
+    def window(self, step: int) -> Any:
+        """What was known of the steps since the last row of metrics, at a checkpoint.
+
+        Args:
+          step: of the checkpoint, intact.
+
+        Returns:
+          What was saved; None where that is not known, as before the first step.
+        """
+        known = self.is_main and step in self.steps()
+        return digests.window(self.directory / str(step)) if known else None
+
     def restore(
         self, like: TrainState, step: int | None = None, *, before: int | None = None
     ) -> TrainState | None:
@@ -267,6 +281,24 @@ class Checkpoints:
         if int(processes.maximum(-1 if found is None else 0)) < 0:
             return None
         return processes.broadcast_from_main(blank if found is None else found, like)
+
+    def newest_step(self, like: TrainState | None = None) -> int:
+        """The step that `restore` would resume at, without reading arrays.
+
+        Args:
+          like: a state with the expected shapes and types; None for any.
+
+        Returns:
+          The step of the newest intact checkpoint; 0 where there is none.
+
+        Raises:
+          CheckpointError: where its arrays have other names or shapes than expected.
+          ReadError: where files cannot be read at the moment.
+        """
+        step = next((s for s in reversed(self.steps()) if self.damage(s) is None), 0)
+        if step and like is not None:
+            self._compare(step, like)
+        return step
 
     def _newest(self, like: TrainState, steps: list[int]) -> TrainState | None:
         for candidate in reversed(steps):
@@ -343,24 +375,29 @@ class Checkpoints:
         )
 
     def _compare(self, step: int, like: TrainState) -> None:
+        saved = {leaf.name: leaf for leaf in jax.tree.leaves(self._outlines(step))}
+        if different := weights.first_difference(saved, weights.named(like)):
+            raise CheckpointError(
+                f"{self.directory / str(step)} holds another architecture: {different}"
+            )
+
+    def _outlines(self, step: int) -> Tree:
         assert self._orbax is not None
         about: Any = self._orbax.metadata(self.directory / str(step) / "state")
-        saved = {
-            leaf.name: f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
-            for leaf in jax.tree.leaves(about.item_metadata.tree)
-        }
-        expected = {
-            jax.tree_util.keystr(
-                path, simple=True, separator="."
-            ): f"{leaf.dtype}{list(leaf.shape)}"
-            for path, leaf in jax.tree_util.tree_leaves_with_path(like)
-        }
-        for name in sorted(saved.keys() | expected.keys()):
-            if saved.get(name) != expected.get(name):
-                raise CheckpointError(
-                    f"{self.directory / str(step)} holds another architecture: {name} is "
-                    f"{saved.get(name, 'absent')} there and {expected.get(name, 'absent')} here"
-                )
+        return about.item_metadata.tree
+
+    def arrays(self, step: int) -> dict[str, np.ndarray]:
+        """The arrays of a checkpoint of any architecture.
+
+        Args:
+          step: its number; intact.
+
+        Returns:
+          {name: array}, named like "params.vae.decoder.params.Dense_0.kernel".
+        """
+        assert self._orbax is not None
+        blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self._outlines(step))
+        return weights.named(self._orbax.restore(self.directory / str(step) / "state", blank))
 
     def _failed(self, error: Exception) -> SaveError:
         if self._saving is not None:

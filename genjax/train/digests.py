@@ -12,6 +12,7 @@ from genjax import files
 
 NAME = "digests.json"
 SCORE = "metrics/metrics"  # where a checkpoint's score lies, as Orbax would write it
+WINDOW = "window.json"  # the metrics of steps that were not in a row yet
 
 _STEP = re.compile("0|[1-9][0-9]{0,18}")
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -44,14 +45,27 @@ def _listed(folder: Path) -> set[str]:
         return set()
 
 
-def write(folder: Path, step: int, last_row: int | None = None) -> None:
-    """Adds the digests to a folder, atomically.
+def write(
+    folder: Path,
+    step: int,
+    score: float | None = None,
+    last_row: int | None = None,
+    window: dict[str, Any] | None = None,
+) -> None:
+    """Adds to a folder what belongs to its state, and then the digests, atomically.
 
     Args:
-      folder: of a checkpoint that is complete but for them.
+      folder: of a checkpoint, with its state.
       step: the checkpoint's.
+      score: the number that it is ranked by; one that is not finite counts as None.
       last_row: step of the last row of metrics.jsonl that belongs to it.
+      window: what is known of the train steps since, of plain values.
     """
+    if score is not None and math.isfinite(score):
+        (folder / SCORE).parent.mkdir()
+        files.write_json(folder / SCORE, {"score": float(score)})
+    if window is not None:
+        files.write_json(folder / WINDOW, window)
     found = {
         name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
         for name in sorted(_names(folder))
@@ -70,6 +84,24 @@ def last_row(folder: Path) -> int:
     """
     step: Any = files.read_json(folder / NAME).get("last_row")
     return int(step) if files.is_count(step) else 0
+
+
+def window(folder: Path) -> Any:
+    """What was known of the train steps since the last row of metrics.
+
+    Args:
+      folder: the checkpoint's, intact.
+
+    Returns:
+      What was saved; None in those of earlier versions.
+
+    Raises:
+      OSError: where it is there and cannot be read.
+    """
+    try:
+        return files.read_json(folder / WINDOW, files.MAX_LINE_BYTES)
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def damage(folder: Path, most_bytes: float = math.inf) -> str | None:

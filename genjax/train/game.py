@@ -42,6 +42,8 @@ class Player:
         `averages.constant`: ema ← d ema + (1 − d) params, with d lowered to (1 + n) / (10 + n) in
         the first steps n. A function step -> d is a decay of another kind, such as
         `averages.power_function(0.1)`. A mapping {name: either} keeps several. None for no average.
+      learning_rate: the optimizer's, or its schedule: update -> rate. Only recorded in the
+        metrics; None for no record.
 
     Raises:
       ValueError: where turns or microbatches are less than 1, or a decay lies outside [0, 1).
@@ -52,6 +54,7 @@ class Player:
     turns: int = 1
     microbatches: int = 1
     ema: averages.Averages | None = None
+    learning_rate: float | optax.Schedule | None = None
 
     def __post_init__(self) -> None:
         if self.turns < 1 or self.microbatches < 1:

@@ -4,8 +4,10 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
+
+from genjax.train import waiting
 
 
 @contextmanager
@@ -46,11 +48,12 @@ def compiling() -> Iterator[None]:
             trim(0)
 
 
-def freeing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function whose first call, the one that compiles it, is made in `compiling`.
+def ahead(function: Any, what: str) -> Callable[..., Any]:
+    """A function that is compiled before its first call, in `compiling`, and announced.
 
     Args:
       function: jitted.
+      what: it does, such as "the sampler".
 
     Returns:
       A function of the same arguments.
@@ -59,8 +62,10 @@ def freeing(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*arguments: Any) -> Any:
         nonlocal called
-        with nullcontext() if called else compiling():
+        if not called:
             called = True
-            return function(*arguments)
+            with waiting.announced(f"compiling {what}"), compiling():
+                function.lower(*arguments).compile()  # the call does not compile again
+        return function(*arguments)
 
     return call

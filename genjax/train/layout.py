@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genjax.errors import GenjaxError
 from genjax.over_batch import DATA_AXIS
-from genjax.train.game import Game
+from genjax.train.game import Game, Player
 from genjax.train.state import TrainState
 from genjax.train.step import Step, StepMetrics, make_step
 
@@ -172,13 +172,21 @@ def check(game: Game, batch: int, devices: int) -> None:
       LayoutError: where it does not; the message suggests a batch that does.
     """
     for name, player in game.items():
-        unit = devices * player.turns * player.microbatches
+        slices = player.turns * player.microbatches
+        unit = devices * slices
         if batch < 1 or batch % unit:
-            cut = f" and into {unit // devices} slices for {name!r}" if unit > devices else ""
+            cut = (
+                f" and, by {_cuts(player)}, into {slices} slices for {name!r}" if slices > 1 else ""
+            )
             raise LayoutError(
-                f"a batch of {batch} does not divide over {devices} devices{cut}: "
+                f"--run.batch {batch} does not divide over {devices} devices{cut}: "
                 f"take a multiple of {unit}, such as {max(unit, batch // unit * unit)}"
             )
+
+
+def _cuts(player: Player) -> str:
+    counts = {"--turns": player.turns, "--optimizer.microbatches": player.microbatches}
+    return ", ".join(f"{flag} {count}" for flag, count in counts.items() if count > 1)
 
 
 def _first_of_each_process(count: int | None) -> list[jax.Device]:

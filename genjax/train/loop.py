@@ -1,33 +1,25 @@
 """The loop: runs train steps, reads their metrics, evaluates, saves, and stops when asked."""
 
 import logging
-import math
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import jax
-import numpy as np
-from tqdm.auto import tqdm
-from tqdm.notebook import tqdm_notebook
 
 from genjax.errors import GenjaxError
-from genjax.train import host_memory, processes, signals
+from genjax.train import host_memory, processes, signals, waiting
 from genjax.train.checkpoint import Checkpoints
-from genjax.train.layout import Layout
+from genjax.train.layout import CompiledSteps, Layout
 from genjax.train.metrics import MetricsWriter
+from genjax.train.plan import Plan
+from genjax.train.progress import Progress
 from genjax.train.state import TrainState
-from genjax.train.step import StepMetrics
+from genjax.train.window import Window
 
 logger = logging.getLogger(__name__)
-
-# Short enough that 80 columns leave room for the bar.
-BAR = "{n_fmt}/{total_fmt} |{bar}| {remaining} left{postfix}"
-LOG_SECONDS = 20  # between lines of progress where there is no progress bar
 
 
 class NonFiniteError(GenjaxError):
@@ -60,26 +52,6 @@ class Stopped(GenjaxError):  # noqa: N818, a request, not an error
         self.at_once = name == "SIGHUP"  # a last flush to the terminal that is gone would fail
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How long to train, and what happens when.
-
-    Attributes:
-      steps: where training ends.
-      every: steps between periodic evaluations, each followed by a checkpoint.
-      log: steps between rows of metrics, each of one step, so that no stop changes a row.
-      batch: images per step, over all processes.
-      epoch: images per epoch.
-    """
-
-    steps: int
-    every: int
-    log: int
-    batch: int
-    epoch: int
-
-
-TrainSteps = Callable[[TrainState, jax.Array, Any], tuple[TrainState, StepMetrics]]
 PeriodicEval = Callable[[int, TrainState], tuple[dict[str, float], float | None]]
 
 
@@ -96,7 +68,7 @@ def raise_nonfinite(error: NonFiniteError) -> None:
 
 
 def fit(
-    train_steps: TrainSteps,
+    train_steps: CompiledSteps,
     layout: Layout,
     state: TrainState,
     key: jax.Array,
@@ -105,7 +77,9 @@ def fit(
     *,
     checkpoints: Checkpoints,
     writer: MetricsWriter,
+    window: Window,
     periodic_eval: PeriodicEval,
+    draw: Callable[[int, TrainState], None] = lambda step, state: None,
     on_nonfinite: Callable[[NonFiniteError], None] = raise_nonfinite,
 ) -> TrainState:
     """Trains from state.step to plan.steps.
@@ -123,8 +97,10 @@ def fit(
       plan: how long, and what happens when.
       checkpoints: where the state is saved after each periodic evaluation.
       writer: where metrics and scores go.
+      window: the steps since the last row of metrics, kept with each checkpoint.
       periodic_eval: (step, state) -> (scores to log, the score to rank the checkpoint by), called
         every plan.every steps and at the end.
+      draw: (step, state), called at plan.first_images.
       on_nonfinite: called for each step that is not finite, before anything after it is saved; it
         raises, or returns to continue where the train steps skip such updates.
 
@@ -135,146 +111,50 @@ def fit(
       Stopped: after saving, on SIGINT, SIGTERM or SIGHUP.
       NonFiniteError: where `on_nonfinite` raises it.
     """
-    train_steps = host_memory.freeing(train_steps)
     step = saved = int(state.step)
-    progress = _Progress(plan, step, writer, on_nonfinite)
+    compiled: set[int] = set()  # numbers of steps in a call
+
+    def save(score: float | None = None) -> None:  # with all rows up to its step
+        checkpoints.save(step, state, score, last_row=writer.last_row, window=window.as_dict())
+
+    def nonfinite(step: int, metrics: list[str]) -> None:
+        on_nonfinite(NonFiniteError(step, metrics))
+
+    progress = Progress(plan, step, writer, window, nonfinite)
     with _signals() as stop_signal, progress:
         while step < plan.steps:
             batch = next(batches)
             n = len(jax.tree.leaves(batch)[0])
-            began = time.monotonic()
-            state, metrics = train_steps(state, key, layout.feed(batch))
+            batch = layout.feed(batch)
+            if n not in compiled:
+                compiled.add(n)
+                progress.settle()
+                with waiting.announced("compiling the train steps"), host_memory.compiling():
+                    train_steps.prepare(state, key, batch)
+            progress.resume()
+            state, metrics = train_steps(state, key, batch)
             step += n
-            progress.enqueue(step, n, metrics, began)
+            progress.enqueue(step, n, metrics)
             evaluating = step % plan.every == 0 or step == plan.steps
             stopping = stop_signal()
-            if evaluating or stopping:
+            if evaluating or stopping or step == plan.first_images:
                 progress.settle()
+            if step == plan.first_images:
+                with waiting.announced("drawing images", logged=False):
+                    draw(step, state)
             if evaluating:
-                scores, score = periodic_eval(step, state)
-                progress.summary(step, scores)  # a checkpoint has all rows up to its step
-                checkpoints.save(step, state, score, last_row=writer.last_row)
+                with waiting.announced("evaluating", logged=False):
+                    scores, score = periodic_eval(step, state)
+                progress.summary(step, scores)
+                save(score)
                 saved = step
             elif stopping and saved != step:
-                checkpoints.save(step, state, last_row=writer.last_row)
+                save()
             if stopping:
                 checkpoints.wait()
                 raise Stopped(stopping, step)
     checkpoints.wait()
     return state
-
-
-class _Progress:
-    """Reads the metrics of each call one call late, so that the device never waits for the host."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        step: int,
-        writer: MetricsWriter,
-        on_nonfinite: Callable[[NonFiniteError], None],
-    ):
-        self.plan, self.writer, self.on_nonfinite = plan, writer, on_nonfinite
-        self.pending: tuple[int, int, StepMetrics] | None = None
-        self.recent: list[dict[str, float]] = []
-        self.images = self.seconds = self.timed_from = 0.0
-        self.calls = self.reads = 0  # since the last pause
-        self.is_main = processes.is_main_process()
-        # None: tqdm looks whether it writes to a terminal. A notebook is none, and has its own bar.
-        disable = not self.is_main or (False if issubclass(tqdm, tqdm_notebook) else None)
-        self.bar = tqdm(
-            total=plan.steps,
-            initial=step,
-            unit="step",
-            disable=disable,
-            dynamic_ncols=True,
-            bar_format=BAR,
-        )
-        self.last_line = time.monotonic()
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def enqueue(self, step: int, n: int, metrics: StepMetrics, began: float) -> None:
-        if self.calls == 1:  # the first call after a pause may compile, and is not timed
-            self.timed_from = began
-        self.calls += 1
-        previous, self.pending = self.pending, (step, n, metrics)
-        if previous:
-            self._read(*previous)
-
-    def settle(self) -> None:
-        """Reads what is pending, and pauses the clock for the evaluation that follows."""
-        if self.pending:
-            self._read(*self.pending)
-        self.pending = None
-        self.calls = self.reads = 0
-
-    def _read(self, step: int, n: int, metrics: StepMetrics) -> None:
-        values = {name: np.asarray(value) for name, value in metrics.items()}
-        for i in range(n):
-            this = step - n + i + 1
-            finite = {name: float(v[i]) for name, v in values.items() if np.isfinite(v[i])}
-            if bad := sorted(values.keys() - finite.keys()):
-                self.on_nonfinite(NonFiniteError(this, bad))
-            if this % self.plan.log == 0:
-                self.writer.write(this, finite)
-        row = _finite_means(values)
-        self.recent.append(row)
-        now = time.monotonic()
-        if self.reads:
-            self.images += n * self.plan.batch
-            self.seconds = now - self.timed_from
-        self.reads += 1
-        self.bar.update(n)
-        if not self.bar.disable:
-            self.bar.set_postfix_str(f"{_short_losses(row)} {self._speed()}".rstrip())
-        elif self.is_main and now - self.last_line > LOG_SECONDS:
-            line = f"step {step:,} of {self.plan.steps:,}  {_losses(row)}  {self._speed()}"
-            logger.info("%s", line)
-            self.last_line = now
-
-    def summary(self, step: int, scores: dict[str, float]) -> None:
-        """Logs one line on what happened since the last, and starts the next stretch."""
-        names = dict.fromkeys(name for row in self.recent for name in row)
-        means = _finite_means(
-            {k: np.array([row.get(k, np.nan) for row in self.recent]) for k in names}
-        )
-        if scores:
-            self.writer.write(step, scores)
-        if self.is_main:
-            epoch = step * self.plan.batch / self.plan.epoch
-            parts = [f"step {step:>6,} of {self.plan.steps:,}", f"epoch {epoch:.1f}"]
-            parts.append(_losses(means))
-            parts += [f"{name} {value:.4g}" for name, value in scores.items()]
-            self.bar.clear()
-            logger.info("%s", "  ".join([*parts, self._speed()]).rstrip())
-        self.recent = []
-        self.images = self.seconds = 0.0
-        self.last_line = time.monotonic()
-
-    def _speed(self) -> str:
-        return f"{self.images / self.seconds:,.0f} images/s" if self.seconds else ""
-
-
-def _losses(row: dict[str, float]) -> str:
-    return "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k.endswith("/loss"))
-
-
-def _short_losses(row: dict[str, float]) -> str:
-    losses = {k.removesuffix("/loss"): v for k, v in row.items() if k.endswith("/loss")}
-    if len(losses) == 1:
-        return _losses(row)
-    return " ".join(f"{player} {value:.3g}" for player, value in losses.items())
-
-
-def _finite_means(values: dict[str, np.ndarray]) -> dict[str, float]:
-    """Over the steps that were finite: `on_nonfinite` hears of the others."""
-    finite = {name: value[np.isfinite(value)] for name, value in values.items()}
-    return {name: float(value.mean()) for name, value in finite.items() if len(value)}
 
 
 @contextmanager
@@ -305,17 +185,3 @@ def _signals() -> Iterator[Callable[[], int]]:
 
     with signals.handled(receive, notice):
         yield agreed
-
-
-def largest_scan_steps(every: int, most: int) -> int:
-    """How many train steps to compile together so that no call crosses an evaluation.
-
-    Args:
-      every: steps between periodic evaluations.
-      most: the most train steps in one call.
-
-    Returns:
-      The largest number up to `most` that divides `every`.
-    """
-    small = (n for n in range(1, math.isqrt(every) + 1) if every % n == 0)
-    return max(n for divisor in small for n in (divisor, every // divisor) if n <= most)

@@ -76,17 +76,19 @@ class MetricsWriter:
         # Not before the first row: where torch is installed this imports it.
         return _Board(self._directory / "tensorboard", self._start + 1)
 
-    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+    def write(self, step: int, numbers: Mapping[str, float], *, ended: bool = True) -> None:
         """Adds a row.
 
         Args:
           step: the row's.
           numbers: {name: number}; one that is not finite becomes null.
+          ended: False for the last row of a run, where it would be another one in a longer run.
         """
         if self._file is None:
             return
         self._file.write(files.row_line({"step": step, **numbers}))
-        self._note(step, numbers)
+        if ended:
+            self._note(step, numbers)
         self._board.scalars(step, numbers)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:

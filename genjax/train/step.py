@@ -21,7 +21,8 @@ def make_step(game: Game, axis: str | None, *, skip_nonfinite: bool = False) -> 
     """The train step of a game: one turn of every player, in order of play.
 
     The step's metrics are means over the complete batch: what each loss reports, its value as
-    "loss", and its gradient's norm as "grad_norm".
+    "loss", and its gradient's norm as "grad_norm". "learning_rate" is that of the first of the
+    player's turns, as if no update had been skipped.
 
     Args:
       game: the players.
@@ -52,6 +53,10 @@ def make_step(game: Game, axis: str | None, *, skip_nonfinite: bool = False) -> 
 
             state, metrics = _scan(turn, state, turns, player.turns)
             all_metrics |= {f"{name}/{k}": jnp.mean(v, axis=0) for k, v in metrics.items()}
+            if player.learning_rate is not None:
+                rate = player.learning_rate
+                rate = rate(state.step * player.turns) if callable(rate) else rate
+                all_metrics[f"{name}/learning_rate"] = jnp.asarray(rate, jnp.float32)
         return replace(state, step=state.step + 1), all_metrics
 
     return step

@@ -42,7 +42,7 @@ def save(path: Path, tree: Tree, metadata: Mapping[str, str]) -> None:
       WeightsError: where the file cannot be written.
     """
     # The writer takes the bytes of an array as they lie, in whatever order.
-    arrays = {name: np.asarray(leaf, order="C") for name, leaf in _named(tree).items()}
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in named(tree).items()}
     try:
         with atomic_path(path) as temporary:
             temporary.touch()
@@ -69,7 +69,7 @@ def load(path: Path, like: Tree) -> tuple[Tree, dict[str, str]]:
       WeightsError: where the file is damaged, or holds another architecture; the message names the
         first array that differs.
     """
-    expected = _named(like)
+    expected = named(like)
     with _opened(path) as file:
         there = set(file.keys())
         for name in sorted(there | expected.keys()):
@@ -113,13 +113,44 @@ def load_nested(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         return tree, dict(file.metadata() or {})
 
 
-def _named(tree: Tree) -> dict[str, Any]:
-    """{path: leaf} in the order of the leaves."""
+def named(tree: Tree) -> dict[str, Any]:
+    """The leaves of a tree by their paths, joined by dots.
+
+    Args:
+      tree: of anything.
+
+    Returns:
+      {path: leaf} in the order of the leaves.
+
+    Raises:
+      ValueError: where two would have one name.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
     if len(named) < len(leaves):
         raise ValueError("two arrays have the same name once their paths are joined by dots")
     return named
+
+
+def first_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+    """The first array that differs between two architectures.
+
+    Args:
+      there: {name: anything with shape and dtype}.
+      here: the same of the other.
+
+    Returns:
+      In words, with its name, type and shape; None where they are equal.
+    """
+
+    def outline(array: Any) -> str:
+        return "absent" if array is None else f"{np.dtype(array.dtype)}{list(array.shape)}"
+
+    for name in sorted(there.keys() | here.keys()):
+        ours, theirs = outline(here.get(name)), outline(there.get(name))
+        if ours != theirs:
+            return f"{name} is {theirs} there and {ours} here"
+    return None
 
 
 def _outline(file: Any, name: str) -> str:

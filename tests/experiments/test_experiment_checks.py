@@ -113,7 +113,8 @@ def difference(old, new):
     before = run_config.parse(ddpm_fashion.Config, old, "x")
     as_json = run_config.as_json
     asdict = run_config.dataclasses.asdict
-    return run_config.difference(as_json(asdict(before)), as_json(asdict(new)))
+    found = run_config.differences(as_json(asdict(before)), as_json(asdict(new)))
+    return next(map(str, found), None)
 
 
 def test_an_earlier_run_resumes_by_the_same_command():

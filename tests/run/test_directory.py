@@ -24,7 +24,7 @@ from genjax.cli import list_runs
 from genjax.errors import ConfigError
 from genjax.run import export as exports
 from genjax.run import lock
-from genjax.run.config import difference
+from genjax.run.config import differences
 from genjax.train import weights
 from genjax.train.checkpoint import CheckpointError, Checkpoints
 from genjax.train.digests import sha256
@@ -230,6 +230,10 @@ def test_a_folder_is_known_by_its_images_not_by_its_path(tmp_path, monkeypatch):
     larger = data.folder("images", size=3, channels=1)
     with pytest.raises(ConfigError, match=r"--data\.size was 2, now 3"):
         trained(tmp_path / "run", images=larger, made=family(3))
+
+
+def difference(old, new):
+    return next(map(str, differences(old, new)), None)
 
 
 def test_nan_is_nan_and_a_number_is_a_number():

@@ -174,6 +174,8 @@ def test_the_card_states_data_scores_command_and_licence(run, export):
     for name, value in last.items():
         assert name == "step" or f"| `{name}` | {value:.5g} | 4 |" in body
     assert f"sample {export.name} --n 16" in body
+    assert "| `vae/loss` | " in body
+    assert "seconds" not in body.split("## Results")[1].split("## Training")[0]
 
 
 def test_the_card_has_the_error_bars_of_the_weights_that_it_is_of(run, tmp_path, command, own_sets):

@@ -44,7 +44,8 @@ def run(tmp_path, own_sets, monkeypatch, capsys):
         directory = tmp_path / "run"
         flags = (
             f"--run.dir {directory} --run.steps {steps} --run.every 3 --run.batch 8 "
-            f"--run.samples 4 --run.scan-steps 1 --run.devices 1 --hidden 8 --data.dir {own_sets}"
+            f"--run.samples 4 --run.scan-steps 1 --run.log 1 --run.devices 1 --hidden 8 "
+            f"--data.dir {own_sets}"
         )
         arguments = [*command, directory] if command else [*flags.split(), *extra]
         monkeypatch.setattr(sys, "argv", ["vae_fashion", *map(str, arguments)])

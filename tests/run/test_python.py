@@ -15,7 +15,9 @@ from genjax import data, run
 from genjax.cli import list_runs
 from genjax.cli.main import main
 from genjax.errors import ConfigError
+from genjax.run import trainer
 from genjax.train.game import Aux, Player
+from tests.logged import untimed
 
 LAYER = nn.Dense(2)
 
@@ -48,7 +50,14 @@ def images():
 @pytest.fixture
 def settings(tmp_path):
     return run.Settings(
-        steps=4, batch=8, every=2, samples=4, devices=1, scan_steps=1, dir=str(tmp_path / "mine")
+        steps=4,
+        batch=8,
+        every=2,
+        log=1,
+        samples=4,
+        devices=1,
+        scan_steps=1,
+        dir=str(tmp_path / "mine"),
     )
 
 
@@ -65,7 +74,45 @@ def test_training_prints_nothing_and_resumes_exactly(images, settings, tmp_path,
     assert (uninterrupted.step, again.step) == (4, 4)
     jax.tree.map(np.testing.assert_array_equal, uninterrupted.state, again.state)
     assert [row["step"] for row in again.metrics] == [1, 2, 3, 4]
-    assert again.metrics == uninterrupted.metrics
+    assert untimed(again.metrics) == untimed(uninterrupted.metrics)
+
+
+def test_rows_depend_neither_on_stops_nor_on_the_evaluations(images, settings, tmp_path):
+    """Train rows at 3 and at the end, 4; evaluations after every second step, or at the end."""
+    uninterrupted = run.train(family(), images, replaced(settings, log=3))
+    parts = replaced(settings, log=3, every=4, dir=str(tmp_path / "parts"))
+    run.train(family(), images, replaced(parts, steps=2))
+    again = run.train(family(), images, parts)
+    assert [row["step"] for row in again.metrics] == [3, 4]
+    assert untimed(again.metrics) == untimed(uninterrupted.metrics)
+
+
+def test_the_first_images_come_early_and_change_no_bit(
+    images, settings, tmp_path, caplog, monkeypatch
+):
+    early = replaced(settings, steps=20, every=20)
+    with caplog.at_level(logging.INFO, "genjax"):
+        result = run.train(family(), images, early)
+    path = tmp_path / "mine" / "samples" / "step_2.png"
+    assert f"first images, of step 2: {path}" in caplog.messages
+    parts = replaced(early, dir=str(tmp_path / "parts"))
+    run.train(family(), images, replaced(parts, steps=1))
+    assert untimed(run.train(family(), images, parts).metrics) == untimed(result.metrics)
+    assert (tmp_path / "parts" / "samples" / "step_2.png").read_bytes() == path.read_bytes()
+    monkeypatch.setattr(trainer, "first_images", lambda *_: None)
+    plain = run.train(family(), images, replaced(early, dir=str(tmp_path / "plain")))
+    assert not (tmp_path / "plain" / "samples" / "step_2.png").exists()
+    jax.tree.map(np.testing.assert_array_equal, plain.state, result.state)
+
+
+def test_train_and_test_of_a_step_are_one_row_of_a_table(images, settings):
+    def validate(state, keys, batch):
+        return {"error": jnp.full(len(keys), 2.0)}
+
+    rows = run.train(family(validate=validate), images, settings).metrics
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert [row.get("test/error") for row in rows] == [None, 2.0, None, 2.0]
+    assert all(row["net/loss"] > 0 and row["seconds"] > 0 for row in rows)
 
 
 def test_training_in_a_thread_does_not_change_signal_handlers(images, settings):

@@ -16,12 +16,16 @@ import pytest
 from tqdm.notebook import tqdm_notebook
 
 from genjax.files import read_rows
-from genjax.train import loop
+from genjax.train import digests, progress
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.game import Aux, Player, initial_state
 from genjax.train.layout import DataParallel
-from genjax.train.loop import NonFiniteError, Plan, Stopped, fit, largest_scan_steps
+from genjax.train.loop import NonFiniteError, Stopped, fit
 from genjax.train.metrics import MetricsWriter
+from genjax.train.plan import Plan, first_images, largest_scan_steps
+from genjax.train.progress import Progress
+from genjax.train.window import Window
+from tests.logged import metrics
 
 
 def loss(params, state, keys, batch):
@@ -44,9 +48,9 @@ def batches(start, steps, scan_steps=1, poison=None, signal_at=(None, None)):
 
 
 class Run:
-    def __init__(self, directory, steps=10, every=5, scan_steps=1):
+    def __init__(self, directory, steps=10, every=5, scan_steps=1, log=1):
         self.directory, self.scan_steps = directory, scan_steps
-        self.plan = Plan(steps, every, log=1, batch=4, epoch=20)
+        self.plan = Plan(steps, every, log, batch=4, epoch=20)
         self.evaluated = []
 
     def go(self, stream=None, **faults):
@@ -55,7 +59,14 @@ class Run:
         state = layout.place(initial_state(GAME, {"p": jnp.zeros(())}, {}))
         state = checkpoints.restore(state) or state
         start = int(state.step)
-        writer = MetricsWriter(self.directory, start, enabled=True)
+        window = Window.from_dict(checkpoints.window(start), start)
+        writer = MetricsWriter(
+            self.directory,
+            start,
+            enabled=True,
+            keep_row=lambda row: "test/p" in row or row["step"] <= window.start,
+            last_row=checkpoints.last_row(start),
+        )
 
         def periodic_eval(step, state):
             self.evaluated.append(step)
@@ -71,6 +82,7 @@ class Run:
                 self.plan,
                 checkpoints=checkpoints,
                 writer=writer,
+                window=window,
                 periodic_eval=periodic_eval,
             )
         finally:
@@ -91,6 +103,78 @@ def test_it_evaluates_saves_and_logs_at_its_intervals(tmp_path, scan_steps):
     rows = [row for row in read_rows(tmp_path / "metrics.jsonl") if "p/x" in row]
     # A row is of one step, whatever the length of a dispatch.
     assert [(row["step"], row["p/x"]) for row in rows] == [(s, s - 1.0) for s in range(1, 13)]
+
+
+def rows_of(directory, name="p/x"):
+    return [(row["step"], row[name]) for row in metrics(directory) if name in row]
+
+
+@pytest.mark.parametrize(("every", "scan_steps"), [(5, 1), (5, 5), (12, 4), (7, 7)])
+def test_rows_are_means_at_a_spacing_of_their_own(tmp_path, every, scan_steps):
+    Run(tmp_path, steps=14, every=every, scan_steps=scan_steps, log=4).go()
+    # Step s sees the number s - 1. The last row is of what was left at the end.
+    assert rows_of(tmp_path) == [(4, 1.5), (8, 5.5), (12, 9.5), (14, 12.5)]
+
+
+@pytest.mark.parametrize("stop", [5, 6, 8, 13])
+def test_a_run_stopped_between_two_rows_has_the_rows_of_one_uninterrupted(tmp_path, stop, caplog):
+    folders = [tmp_path / name for name in ("uninterrupted", "by a signal", "at its end")]
+    for folder in folders:
+        folder.mkdir()
+    Run(folders[0], steps=14, every=7, log=4).go()
+    with pytest.raises(Stopped):
+        Run(folders[1], steps=14, every=7, log=4).go(signal_at=(stop - 1, signal.SIGTERM))
+    Run(folders[2], steps=stop, every=7, log=4).go()
+    assert rows_of(folders[2])[-1][0] == stop
+    caplog.clear()
+    for folder in folders[1:]:
+        Run(folder, steps=14, every=7, log=4).go()
+        assert rows_of(folder) == rows_of(folders[0])
+        assert rows_of(folder, "p/loss") == rows_of(folders[0], "p/loss")
+    assert "rows are missing" not in caplog.text
+
+
+def test_a_changed_spacing_keeps_the_rows_before_and_leaves_out_no_step(tmp_path):
+    Run(tmp_path, steps=6, every=6, log=4).go()
+    Run(tmp_path, steps=9, every=6, log=3).go()
+    assert rows_of(tmp_path) == [(4, 1.5), (9, 6.0)]
+
+
+def test_the_first_row_after_a_checkpoint_of_an_earlier_version_begins_there(tmp_path):
+    Run(tmp_path, steps=6, every=6, log=1).go()
+    folder = tmp_path / "checkpoints" / "6"
+    (folder / digests.WINDOW).unlink()
+    digests.write(folder, 6)
+    Run(tmp_path, steps=10, every=6, log=4).go()
+    assert rows_of(tmp_path) == [*((s, s - 1.0) for s in range(1, 7)), (8, 6.5), (10, 8.5)]
+
+
+def test_a_row_counts_the_time_of_training_alone(tmp_path):
+    now = [0.0]
+    plan = Plan(steps=6, every=4, log=2, batch=8, epoch=20)
+    writer = MetricsWriter(tmp_path, 0, enabled=True)
+    progress = Progress(plan, 0, writer, Window(0), print, clock=lambda: now[0])
+
+    def call(step, seconds, n=1):
+        progress.resume()
+        progress.enqueue(step, n, {"p/loss": np.ones(n)})
+        now[0] += seconds
+
+    call(1, 1.0)
+    call(2, 2.0)
+    call(4, 4.0, n=2)
+    progress.settle()
+    now[0] += 100.0  # an evaluation
+    call(6, 8.0, n=2)
+    progress.settle()
+    writer.close()
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    # A call is read after the next one has started: what a step takes is what lies in between.
+    assert [(row["seconds"], row["images_per_second"]) for row in rows] == [
+        (3.0, 16 / 3),
+        (4.0, 4.0),
+        (8.0, 2.0),
+    ]
 
 
 def test_a_non_finite_loss_stops_the_run_and_the_last_finite_checkpoint_remains(tmp_path):
@@ -122,8 +206,7 @@ def test_a_signal_saves_and_stops_and_the_run_resumes_from_there(tmp_path, numbe
     assert signal.getsignal(number) is handler
     resumed = Run(tmp_path / "cut").go()
     jax.tree.map(np.testing.assert_array_equal, resumed, uninterrupted)
-    rows = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("uninterrupted", "cut")]
-    assert rows[0] == rows[1]
+    assert metrics(tmp_path / "uninterrupted") == metrics(tmp_path / "cut")
 
 
 def test_a_second_signal_has_its_default_effect(tmp_path):
@@ -180,7 +263,7 @@ def test_it_trains_in_another_thread_and_leaves_the_signals_alone(tmp_path):
 
 
 def test_a_line_is_logged_at_each_evaluation_and_nothing_is_printed(tmp_path, caplog, capsys):
-    with caplog.at_level(logging.INFO, "genjax.train.loop"):
+    with caplog.at_level(logging.INFO, "genjax.train.progress"):
         Run(tmp_path, steps=10, every=5).go()
     first, last = [record.getMessage() for record in caplog.records]
     measured = r"p/loss [\d.]+  test/p [\d.]+(  [\d,]+ images/s)?"
@@ -190,8 +273,8 @@ def test_a_line_is_logged_at_each_evaluation_and_nothing_is_printed(tmp_path, ca
 
 
 def test_progress_is_logged_between_evaluations(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(loop, "LOG_SECONDS", -1)
-    with caplog.at_level(logging.INFO, "genjax.train.loop"):
+    monkeypatch.setattr(progress, "LOG_SECONDS", -1)
+    with caplog.at_level(logging.INFO, "genjax.train.progress"):
         Run(tmp_path, steps=3, every=3).go()
     lines = [record.getMessage() for record in caplog.records]
     assert [line.split("  ")[0] for line in lines[:3]] == [f"step {n} of 3" for n in (1, 2, 3)]
@@ -220,7 +303,7 @@ class Bar(tqdm_notebook):
 
 
 def test_a_notebook_shows_its_progress_bar(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "tqdm", Bar)
+    monkeypatch.setattr(progress, "tqdm", Bar)
     Run(tmp_path, steps=3, every=3).go()
     (bar,) = Bar.made
     assert bar.requested is False
@@ -235,13 +318,31 @@ def test_scan_steps_is_the_largest_divisor_of_the_evaluation_interval():
     assert largest_scan_steps(97, 50) == 1
 
 
+@pytest.mark.parametrize(
+    ("steps", "every", "scan_steps", "first"),
+    [
+        (300, 94, 1, 30),
+        (300, 94, 2, 30),
+        (300, 100, 20, 20),
+        (300, 94, 47, 47),  # no call ends earlier
+        (300, 47, 47, None),  # nor before the first evaluation
+        (20, 100, 4, 4),
+        (20, 100, 20, None),
+        (300, 30, 1, None),
+        (9, 9, 1, None),
+    ],
+)
+def test_the_first_images_come_within_a_tenth_of_the_run(steps, every, scan_steps, first):
+    assert first_images(steps, every, scan_steps) == first
+
+
 def test_the_bar_leaves_room_for_itself_in_80_columns():
     losses = {"critic/loss": 1.23456, "generator/loss": 0.69314}
-    assert loop._short_losses(losses) == "critic 1.23 generator 0.693"
-    assert loop._short_losses({"vae/loss": 245.678, "vae/kl": 1.0}) == "vae/loss 245.7"
+    assert progress._short_losses(losses) == "critic 1.23 generator 0.693"
+    assert progress._short_losses({"vae/loss": 245.678, "vae/kl": 1.0}) == "vae/loss 245.7"
     shown = {"n_fmt": "4500", "total_fmt": "10000", "remaining": "01:26"}
-    postfix = f", {loop._short_losses(losses)} 48,123 images/s"
-    assert len(loop.BAR.format(**shown, bar="", postfix=postfix)) <= 80 - 10
+    postfix = f", {progress._short_losses(losses)} 48,123 images/s"
+    assert len(progress.BAR.format(**shown, bar="", postfix=postfix)) <= 80 - 10
 
 
 def test_a_stop_says_that_the_same_command_goes_on():

@@ -13,10 +13,10 @@ import jax
 import numpy as np
 import pytest
 
-from genjax.files import read_rows
 from genjax.train import processes
 from genjax.train.checkpoint import Checkpoints
 from tests.checkpointed import arrays
+from tests.logged import metrics
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -90,7 +90,7 @@ def test_processes_train_save_and_resume_with_the_numbers_of_one(count, alone, t
             assert code == 0, err
             assert ("step " in out) == (out is first[1])
     assert "resumed at step 3 of 6" in first[1]
-    rows = [read_rows(path / "metrics.jsonl") for path in (alone, directory)]
+    rows = [metrics(path) for path in (alone, directory)]
     assert [row.keys() for row in rows[0]] == [row.keys() for row in rows[1]]
     for one, two in zip(*rows, strict=True):
         np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=1e-6)

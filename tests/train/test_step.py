@@ -43,6 +43,18 @@ def test_a_step_is_one_optax_update_of_the_players_own_gradient():
     assert state.step == 1
 
 
+@pytest.mark.parametrize(
+    ("rate", "recorded"),
+    [(0.25, 0.25), (optax.schedules.linear_schedule(0.0, 1.0, 8), 0.5), (None, None)],
+)
+def test_the_learning_rate_is_recorded_and_changes_nothing(rate, recorded):
+    """Of the third step; with two turns a step its first update is the fifth."""
+    state, metrics = play(fit(turns=2, learning_rate=rate), START, steps=3)
+    plain, _ = play(fit(turns=2), START, steps=3)
+    assert metrics.get("fit/learning_rate") == (None if rate is None else np.float32(recorded))
+    jax.tree.map(np.testing.assert_array_equal, state, plain)
+
+
 def test_microbatches_give_the_update_of_the_full_batch():
     full, _ = play(fit(), START, steps=3)
     cut, metrics = play(fit(microbatches=4), START, steps=3)

@@ -1,0 +1,99 @@
+"""Optimizers as settings: optax's, with clipping, weight decay and gradient accumulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optax
+
+from genjax import limits
+from genjax.errors import ConfigError
+from genjax.limits import Count, NonNegative, Positive, Share
+from genjax.train import averages
+from genjax.train.game import Player
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How players follow their gradients, apart from the learning rate.
+
+    Raises:
+      ConfigError: where a number is out of its limits, or has no effect.
+    """
+
+    name: Literal["adam", "adamw", "sgd", "rmsprop", "lion"] = "adam"
+    """The rule, one of optax."""
+    clip: Positive | None = None
+    """The greatest global norm of a gradient: a longer one is scaled down to it. None: any."""
+    weight_decay: NonNegative | None = None
+    """Of adamw and lion, times the learning rate. None: that of optax, 1e-4 and 1e-3."""
+    momentum: Share = 0.0
+    """Of sgd and rmsprop."""
+    microbatches: Count = 1
+    """Slices of a batch whose gradients are averaged into one update (gradient accumulation), to
+    save memory. What couples the examples of a batch, such as BatchNorm, sees one slice."""
+
+    def __post_init__(self) -> None:
+        limits.check(self, "optimizer.")
+        for given, flag, those in (
+            (self.weight_decay is not None, "weight-decay", ("adamw", "lion")),
+            (self.momentum != 0, "momentum", ("sgd", "rmsprop")),
+        ):
+            if given and self.name not in those:
+                raise ConfigError(
+                    f"--optimizer.{flag} has no effect with --optimizer.name {self.name}: leave it "
+                    f"out, or take {' or '.join(those)}"
+                )
+
+    def transformation(
+        self, rate: optax.ScalarOrSchedule, **adam: float
+    ) -> optax.GradientTransformation:
+        """The transformation of optax.
+
+        Args:
+          rate: the learning rate, a number or a function of the step.
+          adam: further arguments of adam and adamw, such as b1.
+
+        Returns:
+          The transformation; with the default settings it is optax.adam(rate, **adam).
+        """
+        decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
+        momentum = self.momentum or None
+        rules: dict[str, Callable[[], optax.GradientTransformation]] = {
+            "adam": lambda: optax.adam(rate, **adam),
+            "adamw": lambda: optax.adamw(rate, **adam, **decay),
+            "sgd": lambda: optax.sgd(rate, momentum),
+            "rmsprop": lambda: optax.rmsprop(rate, momentum=momentum),
+            "lion": lambda: optax.lion(rate, **decay),
+        }
+        rule = rules[self.name]()
+        if self.clip is None:
+            return rule
+        return optax.chain(optax.clip_by_global_norm(self.clip), rule)
+
+    def player(
+        self,
+        loss: Callable[..., Any],
+        rate: optax.ScalarOrSchedule,
+        *,
+        turns: int = 1,
+        ema: averages.Averages | None = None,
+        **adam: float,
+    ) -> Player:
+        """A player that is trained so.
+
+        Args:
+          loss: as in `Player`.
+          rate: the learning rate, a number or a function of the step.
+          turns: as in `Player`.
+          ema: as in `Player`.
+          adam: further arguments of adam and adamw, such as b1.
+
+        Returns:
+          The player.
+        """
+        rule = self.transformation(rate, **adam)
+        cuts = {"turns": turns, "microbatches": self.microbatches}
+        return Player(loss, rule, **cuts, ema=ema, learning_rate=rate)
