@@ -100,6 +100,7 @@ class Progress:
         if self.pending:
             self._read(*self.pending)
         self.pending = self.timed_to = None
+        self.bar.clear()  # what is printed next has a line of its own
 
     def _read(self, step: int, n: int, metrics: StepMetrics) -> None:
         values = {name: np.asarray(value).astype(np.float64) for name, value in metrics.items()}
@@ -124,6 +125,7 @@ class Progress:
     def _add(self, step: int, values: Mapping[str, float], seconds: float) -> None:
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         if bad := sorted(values.keys() - finite.keys()):
+            self.bar.clear()
             self.on_nonfinite(step, bad)
         self.window.add(finite, self.plan.batch, seconds)
         ended = step % self.plan.log == 0
@@ -150,7 +152,6 @@ class Progress:
             parts = [f"step {step:>6,} of {self.plan.steps:,}", f"epoch {epoch:.1f}"]
             parts.append(_losses(means))
             parts += [f"{name} {value:.4g}" for name, value in scores.items()]
-            self.bar.clear()
             logger.info("%s", "  ".join([*parts, self._speed()]).rstrip())
         self.recent = []
         self.images = self.seconds = 0.0

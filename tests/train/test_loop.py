@@ -296,7 +296,7 @@ class Bar(tqdm_notebook):
         self.text = text
 
     def clear(self):
-        pass
+        self.cleared = self.steps
 
     def close(self):
         pass
@@ -309,6 +309,7 @@ def test_a_notebook_shows_its_progress_bar(tmp_path, monkeypatch):
     assert bar.requested is False
     assert bar.steps == 3
     assert bar.text.startswith("p/loss ")
+    assert bar.cleared == 3  # before the evaluation prints its line
 
 
 def test_scan_steps_is_the_largest_divisor_of_the_evaluation_interval():
