@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from genjax.cli import list_runs
+from genjax.run.listing import FRESH
 from genjax.train import digests
 
 ROOT = Path(__file__).parent.parent.parent
@@ -97,7 +98,7 @@ def test_a_checkpoint_being_written_is_no_damage_but_an_old_incomplete_one_is(ru
     (half / "state").mkdir(parents=True)
     code, out, _ = listing(capsys, run)
     assert (code, "3,000" in out[1]) == (0, False)
-    before = time.time() - list_runs.FRESH - 1
+    before = time.time() - FRESH - 1
     os.utime(half, (before, before))
     code, out, _ = listing(capsys, run)
     assert code == 1
