@@ -3,6 +3,7 @@
 Read them with the module's name in front: `steps.linear`, `steps.karras`.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -146,4 +147,10 @@ def linear_log_snr(
 
 def _and_data(times: Array) -> Array:
     # Rounding in `time` may step outside.
-    return jnp.append(jnp.clip(times, _NEAREST, 1.0), 0.0)
+    times = jnp.clip(times, _NEAREST, 1.0)
+    # Near 1 the numbers of a dtype are too few for many steps: equal ones move apart by one each.
+    kind = jnp.dtype(f"int{8 * times.dtype.itemsize}")
+    place = jnp.arange(len(times), dtype=kind)
+    bits = jax.lax.bitcast_convert_type(times, kind)
+    apart = jax.lax.bitcast_convert_type(jax.lax.cummin(bits + place) - place, times.dtype)
+    return jnp.append(apart, 0.0)

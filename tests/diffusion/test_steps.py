@@ -41,9 +41,10 @@ def test_karras_steps_are_equal_in_the_root_of_the_noise_ratio(schedule):
 
 @every_schedule
 @pytest.mark.parametrize("grid", [steps.karras, steps.linear_log_snr])
-def test_grids_decrease_to_the_data_within_the_schedule(schedule, grid):
-    times = grid(10, schedule=schedule)
-    assert times.shape == (11,)
+@pytest.mark.parametrize("n", [10, 1000])
+def test_grids_decrease_to_the_data_within_the_schedule(schedule, grid, n):
+    times = grid(n, schedule=schedule)
+    assert times.shape == (n + 1,)
     assert bool((times <= 1).all())
     assert times[-1] == 0
     # EDM's own lowest level is its time 0: the last step is then from there to clean data.
