@@ -272,6 +272,7 @@ def faults(tree: ast.Module, *others: ast.Module) -> list[str]:
     return found
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings_match_the_signatures(name):
     path = MODULES[name]

@@ -77,7 +77,7 @@ def test_the_notebook_cells_run_and_resume(folder):
     assert printed == []
     assert float(notebook.cells[-1].outputs[0].data["text/plain"].split("(")[-1].rstrip(")")) > 0
     rows = (folder / "runs" / "discs" / "metrics.jsonl").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows] == ['{"step": 2']
+    assert [row.split(",")[0] for row in rows] == ['{"step": 3']
 
 
 def test_the_loop_without_the_engine_learns(folder):

@@ -31,6 +31,7 @@ def test_blocks_hold_each_level_once(levels, terms):
     assert (np.diff(ends)[1:] >= np.diff(ends)[:-1] - 1).all()  # they grow, but for rounding
 
 
+@pytest.mark.slow
 def test_a_transition_of_each_block_stands_for_all_of_them():
     x = 0.5 * jax.random.normal(jax.random.key(1), (1, 4, 4, 1))
     many = jnp.repeat(x, 4000, 0)

@@ -263,6 +263,7 @@ def _all_of(schedule):
     ]  # fmt: skip
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", TRACED)
 def test_a_traced_option_has_the_value_of_the_python_number(name):
     value, call = TRACED[name]
@@ -392,6 +393,7 @@ def test_a_sampler_refuses_in_one_line(name, sampler):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.__name__)
 def test_traced_steps_of_0_to_1000_are_nan_and_integer_ends_are_right(sampler):
     run = jax.jit(lambda grid: sampler(net, KEY, SHAPE, steps=grid, **NOISE))

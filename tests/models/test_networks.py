@@ -169,6 +169,7 @@ def far(a, b):
     return np.linalg.norm(a - b) / np.linalg.norm(b)
 
 
+@pytest.mark.slow
 def test_remat_stores_fewer_activations_and_changes_no_gradient():
     y, slopes, stored = unet_gradient()
     y_again, slopes_again, stored_with_remat = unet_gradient(remat=True)

@@ -137,6 +137,7 @@ def test_changes_add_up_and_the_card_of_an_export_shows_them(directory, tmp_path
     assert config(trained(directory, 6, seed=4).directory)["changes"] == result.values["changes"]
 
 
+@pytest.mark.slow
 def test_a_change_names_the_stage_that_is_under_way(tmp_path, caplog):
     directory = tmp_path / "run"
     first = replace(FAMILY, name="first", steps=4)

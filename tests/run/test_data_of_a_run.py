@@ -99,8 +99,9 @@ def test_classes_are_drawn_by_name_from_a_run_and_its_export(folder, tmp_path, c
     for place in (where, export):
         # "9" is the name of class 0, so that the name counts and not the number.
         for label, level in (("red rose", 77), ("Tür", 26), ("9", 0), ("2", 51)):
-            command("sample", place, "--n", 2, "--label", label)
-            images = np.load(place / "sample_0.npz")
+            to = tmp_path / f"{place.name} {label}"
+            command("sample", place, "--n", 2, "--label", label, "--to", to)
+            images = np.load(to / "sample_0.npz")
             assert images["images"].max() in (level, level - 1)
             assert len({*images["labels"].tolist()}) == 1
     for label, message in (

@@ -148,6 +148,7 @@ def first_key(key, step):
     return example_keys(step_key(key, step - 1), 0, 8, None)[0]
 
 
+@pytest.mark.slow
 def test_rollbacks_end_where_other_noise_does_not_help(run):
     code, output = run(at(5), "--run.non-finite", "rollback")
     assert code == 1

@@ -145,6 +145,7 @@ def test_the_grid_has_a_labelled_row_per_seed(original):
         assert (sheet[row * height : (row + 1) * height, :margin] < 128).any()
 
 
+@pytest.mark.slow
 def test_a_signal_stops_all_and_the_same_command_goes_on(original, tmp_path, caplog):
     directory = tmp_path / "all"
 

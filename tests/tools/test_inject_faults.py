@@ -77,11 +77,11 @@ def injected(runs, kind, plant=""):
         runs.plant = ""
 
 
-LIKE_TERMINATIONS = pytest.param("closed_terminals", marks=pytest.mark.slow)
+LONG = {"closed_terminals", "disks", "pairs"}  # other tests have signals, full disks, the lock
 
 
 @pytest.mark.parametrize(
-    "kind", [k if k != "closed_terminals" else LIKE_TERMINATIONS for k in PLANTED]
+    "kind", [pytest.param(k, marks=pytest.mark.slow if k in LONG else ()) for k in PLANTED]
 )
 def test_a_harmed_run_ends_with_the_bits_of_an_unharmed_one(runs, kind):
     row = injected(runs, kind)

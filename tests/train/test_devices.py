@@ -32,7 +32,9 @@ def trial(family):
     return Trial(FAMILIES[family], STEPS)
 
 
-@pytest.mark.parametrize("family", SHORT)
+@pytest.mark.parametrize(
+    "family", [pytest.param(f, marks=pytest.mark.slow if f == "ddpm" else ()) for f in SHORT]
+)
 def test_the_losses_do_not_depend_on_the_devices_or_the_layout(family):
     _, one = trial(family).run(copied(1))
     assert np.ptp(one, axis=0).min() > 1e-4  # it trains
