@@ -113,7 +113,7 @@ def test_classes_are_drawn_by_name_from_a_run_and_its_export(folder, tmp_path, c
     ):
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
-            command("sample", export, f"--label={label}")
+            command("sample", export, f"--label={label}", "--to", tmp_path / "none")
         assert stop.value.code == 2
         assert message in capsys.readouterr().err
     family = build(Config(classes=True), data.ImageSpec((2, 2, 1), 4, 24))
