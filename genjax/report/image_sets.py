@@ -108,7 +108,7 @@ def write_pngs(
     half = _hidden(folder)
     half.mkdir()
     try:
-        with (half / "labels.csv").open("w", newline="") as table:
+        with (half / "labels.csv").open("w", newline="", encoding="utf-8") as table:
             rows = csv.writer(table)
             rows.writerow(["file", "label", "name"])
             place = 0
