@@ -27,10 +27,7 @@ SAMPLERS = {
 WITH_ETA, WITH_CHURN = ("ddim", "dpm_solver_2m"), ("euler", "heun")
 FIRST_ORDER = ("ddim", "euler")  # the others that draw no noise are inverted by Heun's method
 
-Sampler = Annotated[
-    Literal["ddim", "ancestral", "euler", "heun", "dpm_solver_2m", "unipc", "predictor_corrector"],
-    SAMPLING,
-]
+Sampler = Annotated[Literal[*SAMPLERS], SAMPLING]
 Steps = Annotated[Count, SAMPLING]
 Threshold = Annotated[Literal["off", "static", "dynamic"], SAMPLING]
 Portion = Annotated[float, Limits(0, 1), SAMPLING]
@@ -65,14 +62,18 @@ class SamplerSettings:
         decode = decode or (lambda state, key, x: (x + 1) / 2)
         encode = encode or (lambda state, image: image / 127.5 - 1)
 
+        def options():
+            grid = self.grid(schedule)
+            return {"schedule": schedule, "target": target, "steps": grid, "clip": self.clip}
+
         def run(state, key, z, label, **more):
-            how = {"schedule": schedule, "target": target, "steps": self.grid(schedule), **more}
+            how = options() | more
             if self.sampler in WITH_ETA:
                 how["eta"] = self.eta
             if self.sampler in WITH_CHURN and self.churn:
                 how["churn"] = samplers.Churn(self.churn)
             sampler, model = SAMPLERS[self.sampler], predict(state, label)
-            return sampler(model, key, z.shape, start=z, clip=self.clip, **how)
+            return sampler(model, key, z.shape, start=z, **how)
 
         def generate(state, key, z, label):
             return decode(state, key, run(state, key, z, label))
@@ -83,9 +84,8 @@ class SamplerSettings:
 
         def invert(state, key, image, label):
             solver = samplers.ddim if self.sampler in FIRST_ORDER else samplers.heun
-            how = {"schedule": schedule, "target": target, "steps": self.grid(schedule)}
             x = encode(state, image)
-            return samplers.encode(predict(state, label), x, sampler=solver, clip=self.clip, **how)
+            return samplers.encode(predict(state, label), x, sampler=solver, **options())
 
         found = {"generate": generate, "trajectory": trajectory}
         return found if self.draws_noise else {**found, "invert": invert}

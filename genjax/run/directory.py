@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import logging
 import os
 import re
@@ -66,12 +65,7 @@ def destination(run: Path, is_export: bool, to: str | None, names: Sequence[str]
     folder = files.user_path(to) if to is not None else own or Path.cwd()
     if to is None and is_export and folder.resolve() == run.resolve():
         raise ConfigError(f"{folder} is an export, which stays as it is: give --to")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        reason = "" if os.access(folder, os.W_OK) else os.strerror(errno.EACCES)
-    except OSError as error:
-        reason = error.strerror or str(error)
-    if reason:
+    if reason := files.unwritable(folder):
         raise ConfigError(f"cannot write to {folder} ({reason}): give another --to")
     for name in names:
         if folder != own and os.path.lexists(folder / name):

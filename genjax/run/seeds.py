@@ -20,12 +20,11 @@ from genjax.errors import ConfigError, GenjaxError
 from genjax.report import grids
 from genjax.run import lock
 from genjax.run.config import load
-from genjax.run.directory import run_directory
 from genjax.run.evaluation import Evaluation
 from genjax.run.family import Family
 from genjax.run.restored import RestoredRun
-from genjax.run.settings import Config, Settings
-from genjax.run.training import join_processes, log_images, train_in
+from genjax.run.settings import Settings
+from genjax.run.training import arguments, train_in
 from genjax.train import processes
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.loop import NonFiniteError
@@ -210,14 +209,7 @@ def train_seeds(family: Family, images: Dataset, settings: Settings, *, name: st
       ConfigError: where settings, family and directory do not fit each other.
       WriteError: where a directory cannot be written to any more.
     """
-    if not (name or settings.dir):
-        raise ConfigError("give the runs a directory, Settings(dir=…), or a name")
-    join_processes(settings)
-    directory = run_directory(name, settings.dir)
-    config = Config(settings, images.settings)
-    return train_seeds_in(
-        directory, name or directory.name, config, family, images, log_images(images)
-    )
+    return train_seeds_in(*arguments(family, images, settings, name))
 
 
 def train_seeds_in(
@@ -270,8 +262,9 @@ def train_seeds_in(
             done.append(seed)
             if main:
                 run = RestoredRun(place, family, load(place / "config.json"), state, images)
-                _add(end, seed, _scores(run, run.step))
-                _add(best, seed, _scores(run, _best_step(place)))
+                rows = {row["step"]: row for row in run.metrics}
+                _add(end, seed, _scores(rows.get(run.step, {})))
+                _add(best, seed, _scores(rows.get(_best_step(place), {})))
                 drawn[seed] = run.sample(COLUMNS)
         found = Seeds(directory, _spreads(end), _spreads(best), tuple(done), failed)
         if main:
@@ -300,12 +293,8 @@ def _claim(directory: Path) -> None:
         raise ConfigError(f"{directory} is a run: give another --run.dir to --run.seeds")
     if directory.exists() and not all(_OURS.fullmatch(path.name) for path in directory.iterdir()):
         raise ConfigError(f"{directory} is not empty and holds no seeds: give another --run.dir")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write to {directory} ({error.strerror}): give another --run.dir"
-        ) from None
+    if reason := files.unwritable(directory):
+        raise ConfigError(f"cannot write to {directory} ({reason}): give another --run.dir")
 
 
 def _best_step(place: Path) -> int | None:
@@ -316,11 +305,9 @@ def _best_step(place: Path) -> int | None:
         checkpoints.close()
 
 
-def _scores(run: RestoredRun, step: int | None) -> dict[str, float]:
-    rows = [row for row in run.metrics if row["step"] == step]
+def _scores(row: dict[str, Any]) -> dict[str, float]:
     return {
         name.removeprefix("test/"): value
-        for row in rows
         for name, value in row.items()
         if name.startswith("test/") and isinstance(value, float)
     }

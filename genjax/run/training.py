@@ -59,16 +59,37 @@ def train(family: Family, images: Dataset, settings: Settings, *, name: str = ""
       ConfigError: where settings, family and directory do not fit each other.
       WriteError: where the run directory cannot be written to any more.
     """
-    if not (name or settings.dir):
-        raise ConfigError("give the run a directory, Settings(dir=…), or a name")
     if settings.seeds is not None:
         raise ConfigError("with several seeds: run.train_seeds in place of run.train")
+    what = arguments(family, images, settings, name)
+    directory, state = what[0], train_in(*what)
+    return RestoredRun(directory, family, load(directory / "config.json"), state, images)
+
+
+def arguments(
+    family: Family, images: Dataset, settings: Settings, name: str
+) -> tuple[Path, str, Config, Family, Dataset, dict[str, Any]]:
+    """What `train_in` takes, of a run that is started from Python.
+
+    Args:
+      family: the family.
+      images: to train on and to evaluate with; what was understood of them is logged.
+      settings: how long, how large, where.
+      name: of the experiment; "" for the name of the directory.
+
+    Returns:
+      Its arguments, in order.
+
+    Raises:
+      ConfigError: where there is neither a directory nor a name, or other processes cannot be
+        found.
+    """
+    if not (name or settings.dir):
+        raise ConfigError("give the run a directory, Settings(dir=…), or a name")
     join_processes(settings)
     directory = run_directory(name, settings.dir)
-    summary = log_images(images)
     config = Config(settings, images.settings)
-    state = train_in(directory, name or directory.name, config, family, images, summary)
-    return RestoredRun(directory, family, load(directory / "config.json"), state, images)
+    return directory, name or directory.name, config, family, images, log_images(images)
 
 
 def join_processes(settings: Settings) -> None:
