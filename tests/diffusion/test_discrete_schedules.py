@@ -32,6 +32,13 @@ def test_cosine_betas_are_those_of_nichol_and_dhariwal_with_their_clip():
     )
 
 
+@pytest.mark.parametrize("kind", ["DiscreteLinear", "DiscreteCosine"])
+def test_time_inverts_log_snr_within_and_at_the_steps(kind):
+    schedule = getattr(discrete_schedules, kind)(20)
+    at = np.array([0.05, 0.06, 0.31, 0.5, 0.52, 0.77, 0.9], np.float32)
+    np.testing.assert_allclose(schedule.time(schedule.log_snr(at)), at, atol=2e-6)
+
+
 def test_zero_terminal_snr_is_the_algorithm_of_lin_et_al():
     before = discrete_schedules.DiscreteLinear()
     root = np.sqrt(np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)))

@@ -57,6 +57,13 @@ def test_the_estimates_recombine_to_the_state_also_with_clipped_data():
         np.testing.assert_allclose(loop(clip=clip).data(Z, row(1)), data)
 
 
+def test_where_there_is_no_noise_the_state_is_the_scaled_data():
+    clean = row(2)._replace(alpha=jnp.float32(0.5), sigma=jnp.float32(0))
+    data, noise = loop().split(jnp.ones_like(Z), Z, clean)
+    np.testing.assert_allclose(data, 2 * Z, rtol=1e-6)
+    np.testing.assert_array_equal(noise, 0)
+
+
 def test_the_loop_returns_the_last_state_and_on_request_all():
     last, path = loop(trajectory=True).run(lambda z, row: z + row.t_next)
     np.testing.assert_allclose(last, Z + 1, rtol=1e-6)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ import pytest
 from tqdm.notebook import tqdm_notebook
 
 from genjax.files import read_rows
-from genjax.train import digests, progress
+from genjax.train import digests, loop, progress
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.game import Aux, Player, initial_state
 from genjax.train.layout import DataParallel
@@ -252,6 +253,23 @@ def test_a_signal_is_noticed_inside_a_long_computation():
     assert process.returncode == 0
     assert sorted(lines) == ["computed", "handled", "noticed"]
     assert lines.index("noticed") < lines.index("computed")
+
+
+def test_a_second_signal_inside_a_long_computation_ends_the_process(monkeypatch):
+    """Nobody runs the handlers then: `notice` does it, from the thread that waits for signals."""
+    codes = []
+
+    @contextmanager
+    def handled(_receive, notice):
+        notice(signal.SIGTERM)
+        assert codes == []
+        notice(signal.SIGTERM)
+        yield
+
+    monkeypatch.setattr(loop.signals, "handled", handled)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    with loop._signals():
+        assert codes == [143]
 
 
 def test_it_trains_in_another_thread_and_leaves_the_signals_alone(tmp_path):

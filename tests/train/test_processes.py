@@ -149,3 +149,20 @@ def test_numbers_and_arrays_of_one_process_are_its_own():
     assert all(
         x.sharding == y.sharding for x, y in zip(*map(jax.tree.leaves, (there, like)), strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("several", "message", "raised"),
+    [
+        (True, "UNAVAILABLE: connection closed", processes.ProcessError),
+        (True, "give one key per example", ValueError),
+        (False, "INTERNAL: a bug", ValueError),
+    ],
+)
+def test_only_a_broken_collective_of_several_processes_is_reworded(
+    several, message, raised, monkeypatch
+):
+    monkeypatch.setattr(processes, "is_multi_process", lambda: several)
+    with pytest.raises(raised) as error, processes.readable_collective_errors():
+        raise ValueError(message)
+    assert type(error.value) is raised
