@@ -49,6 +49,7 @@ EXPERIMENTS = {
 MEASURED = {"vae_fashion", "ddpm_fashion"}
 # Only training and evaluation of these: the commands that use a run are the same for all.
 BRIEF = {
+    "ddpm_fashion": EXPERIMENTS["ddpm_fashion"],
     "iwae_mnist": (iwae_mnist, "--data.name fashion_mnist_6k --dynamic --layers 2 --k 2"),
     "vae_cifar10": (
         vae_cifar10,
@@ -78,7 +79,7 @@ def flags(directory, own_sets, steps):
 
 
 # Those whose commands are tested with another network as well.
-LONG = {"autoencoder_fashion conv", "vae_fashion conv", "gan_fashion"}
+LONG = {"autoencoder_fashion conv", "vae_fashion conv", "gan_fashion", "ddpm_fashion"}
 
 
 @pytest.mark.parametrize(
