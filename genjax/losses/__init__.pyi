@@ -1,3 +1,4 @@
+from . import adaptive_augmentation as adaptive_augmentation
 from . import augmentation as augmentation
 from . import autoencoder as autoencoder
 from . import beta_tc as beta_tc

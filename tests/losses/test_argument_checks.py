@@ -20,6 +20,7 @@ from genjax.diffusion import (
     thresholding,
 )
 from genjax.losses import (
+    adaptive_augmentation,
     augmentation,
     autoencoder,
     beta_tc,
@@ -78,6 +79,9 @@ def shifted(images, key):
 
 # Every public function that takes images, as a function of them alone.
 TAKES_IMAGES = {
+    "adaptive": lambda x: adaptive_augmentation.augment(x, KEY, 0.5),
+    "recolour": lambda x: adaptive_augmentation.recolour(x, KEY, 0.5),
+    "warp": lambda x: adaptive_augmentation.warp(x, jnp.stack(2 * [jnp.eye(3)])),
     "brightness": lambda x: augmentation.brightness(x, KEY),
     "saturation": lambda x: augmentation.saturation(x, KEY),
     "contrast": lambda x: augmentation.contrast(x, KEY),

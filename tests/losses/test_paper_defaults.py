@@ -26,8 +26,15 @@ LOGIT = "Esser et al., Scaling Rectified Flow Transformers (2024), arXiv:2403.03
 MIN_SNR = "Hang et al., Min-SNR Weighting (2023), arXiv:2303.09556"
 P2 = "Choi et al., Perception Prioritized Training (2022), arXiv:2204.00227"
 
+ADA = "Karras et al., Training GANs with Limited Data (2020), arXiv:2006.06676, its code"
+
 # {callable: {parameter: (value, paper)}}
 PAPERS = {
+    "adaptive_augmentation.adapt": {
+        "target": (0.6, ADA),
+        "images": (500_000, ADA),
+        "interval": (4, ADA),
+    },
     "augmentation.brightness": {"strength": (0.5, AUGMENT)},
     "augmentation.saturation": {"strength": (1.0, AUGMENT)},
     "augmentation.contrast": {"strength": (0.5, AUGMENT)},
