@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 def diffusion(config, spec):
     """Of the DDPMs."""
     config.check_unet(spec.shape)
+    if config.flip:
+        mirrored("--flip")
     rise(config)
     if config.classes and not spec.classes:
         raise ConfigError("--classes: these images have none")
@@ -33,6 +35,8 @@ def diffusion(config, spec):
 def flow(config, spec):
     """Of flow matching."""
     config.check_unet(spec.shape)
+    if config.flip:
+        mirrored("--flip")
     rise(config)
     config.check_sampling(config.chosen())
 
@@ -63,8 +67,22 @@ def latent(config, spec):
     check_sides(spec.shape, len(config.widths), "--widths")
 
 
+def adversarial(config, spec):
+    """Of the GANs."""
+    if config.augment == "ada" and spec.shape[-1] not in (1, 3):
+        raise ConfigError(f"--augment ada takes grey or RGB images, not {spec.shape[-1]} channels")
+    if config.augment == "flip":
+        mirrored("--augment flip")
+
+
+def mirrored(flags):
+    """A line on what mirrored images lead to."""
+    logger.info("half of the images are mirrored (%s): so will be half of those drawn", flags)
+
+
 def dcgan(config, spec):
     """Of the DCGAN."""
+    adversarial(config, spec)
     if config.optimizer.name not in ("adam", "adamw"):
         changed(config, "b1", f"with --optimizer.name {config.optimizer.name}")
     check_sides(spec.shape, len(config.widths) - 1, "--widths")

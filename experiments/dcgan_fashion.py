@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from experiments import checks
+from experiments.adversarial import Augment, Augmentation, probabilities, sampling_family
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
-from genjax.evaluate.sliced_wasserstein import sliced_wasserstein
 from genjax.keys import normal, split
 from genjax.limits import Count, Counts, Positive, Share
 from genjax.losses import gan
@@ -46,6 +46,8 @@ class Config:
     """Divide the critic's kernels by their largest singular values."""
     minibatch_stddev: bool = False
     """Show the critic how much the images of a minibatch differ."""
+    augment: Augment = "none"
+    """What the critic sees: mirrored real images, or all of them by DiffAugment or ADA."""
     turns: Count = 1
     """Updates of the critic per step, each on its own slice of the batch."""
     optimizer: Optimizer = Optimizer()
@@ -61,14 +63,14 @@ TUTORIAL = Config(
 def build(config: Config, spec: ImageSpec) -> Family:
     generator = Generator(spec.shape, config.widths)
     options = {name: getattr(config, name) for name in ("spectral_norm", "minibatch_stddev")}
-    critic = Critic(config.widths[:0:-1], **options)
+    critic, augment = Critic(config.widths[:0:-1], **options), Augmentation(config.augment)
 
     def init(key, before):
         keys = jax.random.split(key)
         z, x = jnp.zeros((1, config.latent)), jnp.zeros((1, *spec.shape))
         judging, making = critic.init(keys[0], x), generator.init(keys[1], z)
         params = {"critic": {"params": judging.pop("params")}, "generator": making.pop("params")}
-        return params, {"critic": judging, "generator": making}
+        return params, {"critic": judging, "generator": making, **augment.variables()}
 
     def fakes(params, state, keys):
         variables = {"params": params["generator"], **state.variables["generator"]}
@@ -83,37 +85,29 @@ def build(config: Config, spec: ImageSpec) -> Family:
         noise, *layers = split(keys, 3)
         images, _ = fakes(params, state, noise)
         # Both sides start the power iteration alike, so that they meet the same kernels.
-        real, variables = judge(params, state, batch["image"] / 127.5 - 1, layers[0], train=True)
-        fake, _ = judge(params, state, images, layers[1])
-        metrics = {"real": jax.nn.sigmoid(real).mean(), "fake": jax.nn.sigmoid(fake).mean()}
+        shown = augment(batch["image"] / 127.5 - 1, layers[0], state, real=True)
+        real, variables = judge(params, state, shown, layers[0], train=True)
+        fake, _ = judge(params, state, augment(images, layers[1], state), layers[1])
+        metrics, adapted = augment.adapt(state, real)
         value = gan.non_saturating.discriminator(real, fake).mean()
-        return value, Aux(metrics, {"critic": variables})
+        metrics |= probabilities(real, fake)
+        return value, Aux(metrics, {"critic": variables, **adapted})
 
     def generator_loss(params, state, keys, batch):
         noise, layers = split(keys, 2)
         images, variables = fakes(params, state, noise)
-        fake, _ = judge(params, state, images, layers)
+        fake, _ = judge(params, state, augment(images, layers, state), layers)
         return gan.non_saturating.generator(None, fake).mean(), Aux({}, {"generator": variables})
 
     player = partial(config.optimizer.player, rate=config.learning_rate, b1=config.b1)
     critic_player = player(critic_loss, turns=config.turns)
     game = {"critic": critic_player, "generator": player(generator_loss, ema=config.ema)}
-    return sampling_family(game, init, generator, config.latent)
-
-
-def sampling_family(game, init, generator, latent: int) -> Family:
-    """The family that samples from the generator's moving average and is judged by its samples."""
 
     def generate(state, keys, z, label):
         variables = {"params": state.ema["generator"], **state.variables["generator"]}
         return (generator.apply(variables, z) + 1) / 2
 
-    def validate(state, keys, batch):
-        images = generate(state, keys, normal(keys, (len(keys), latent)), None)
-        distance = sliced_wasserstein(images, batch["image"] / 255, keys[0])
-        return {"sliced_wasserstein": jnp.full(len(images), distance)}  # one for the global batch
-
-    return Family(game, init, generate, latent=(latent,), validate=validate)
+    return sampling_family(game, init, generate, config.latent)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from experiments import checks
+from experiments.adversarial import Augment, Augmentation, probabilities, sampling_family
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
-from genjax.evaluate.sliced_wasserstein import sliced_wasserstein
-from genjax.keys import normal
+from genjax.keys import fold_in, normal
 from genjax.limits import Count, Positive
 from genjax.losses import gan
 from genjax.models.gan import Discriminator, Generator
@@ -34,45 +35,46 @@ class Config:
     """Numbers in a noise vector."""
     hidden: Count = 256
     """Width of the hidden layers."""
+    augment: Augment = "none"
+    """What the critic sees: mirrored real images, or all of them by DiffAugment or ADA."""
     turns: Count = 1
     """Updates of the critic per step, each on its own slice of the batch."""
     learning_rate: Positive = 2e-4
     optimizer: Optimizer = Optimizer()
+    check = checks.adversarial
 
 
 def build(config: Config, spec: ImageSpec) -> Family:
     generator = Generator(spec.shape, (config.hidden,))
-    critic = Discriminator((config.hidden,))
+    critic, augment = Discriminator((config.hidden,)), Augmentation(config.augment)
 
     def init(key, before):
         keys = jax.random.split(key)
         z, x = jnp.zeros((1, config.latent)), jnp.zeros((1, *spec.shape))
-        return {"critic": critic.init(keys[0], x), "generator": generator.init(keys[1], z)}, {}
+        params = {"critic": critic.init(keys[0], x), "generator": generator.init(keys[1], z)}
+        return params, augment.variables()
 
-    def logits(params, keys, batch):
+    def logits(params, state, keys, batch):
         z = normal(keys, (len(keys), config.latent))
-        real = critic.apply(params["critic"], batch["image"] / 127.5 - 1)
-        return real, critic.apply(params["critic"], generator.apply(params["generator"], z))
+        images = augment(generator.apply(params["generator"], z), fold_in(keys, 0), state)
+        shown = augment(batch["image"] / 127.5 - 1, keys, state, real=True)
+        return critic.apply(params["critic"], shown), critic.apply(params["critic"], images)
 
     def critic_loss(params, state, keys, batch):
-        real, fake = logits(params, keys, batch)
-        metrics = {"real": jax.nn.sigmoid(real).mean(), "fake": jax.nn.sigmoid(fake).mean()}
-        return gan.minimax.discriminator(real, fake).mean(), Aux(metrics)
+        real, fake = logits(params, state, keys, batch)
+        metrics, adapted = augment.adapt(state, real)
+        value = gan.minimax.discriminator(real, fake).mean()
+        return value, Aux(metrics | probabilities(real, fake), adapted)
 
     def generator_loss(params, state, keys, batch):
-        return gan.minimax.generator(*logits(params, keys, batch)).mean(), Aux()
+        return gan.minimax.generator(*logits(params, state, keys, batch)).mean(), Aux()
 
     def generate(state, keys, z, label):
         return (generator.apply(state.params["generator"], z) + 1) / 2
 
-    def validate(state, keys, batch):
-        images = generate(state, keys, normal(keys, (len(keys), config.latent)), None)
-        distance = sliced_wasserstein(images, batch["image"] / 255, keys[0])
-        return {"sliced_wasserstein": jnp.full(len(images), distance)}  # one for the global batch
-
     player = partial(config.optimizer.player, rate=config.learning_rate, b1=0.5)
     game = {"critic": player(critic_loss, turns=config.turns), "generator": player(generator_loss)}
-    return Family(game, init, generate, latent=(config.latent,), validate=validate)
+    return sampling_family(game, init, generate, config.latent)
 
 
 if __name__ == "__main__":

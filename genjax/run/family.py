@@ -80,6 +80,8 @@ class Family:
         the codes of the images it was trained on, in place of N(0, I).
       measure: the scores of the command `evaluate`.
       classes: number of classes that `generate` takes labels of, None for none.
+      few: training images below which such a family is known to overfit to them or to copy them:
+        logged at the start. None where it is not known.
       before: the family to train first, which this one builds upon.
       name: of a family that is another's `before`: the folder it is trained in.
       steps: train steps of a family that is another's `before`. None: the run's.
@@ -109,6 +111,7 @@ class Family:
     mixture: bool = field(default=False, kw_only=True)
     measure: Measure | None = field(default=None, kw_only=True)
     classes: int | None = field(default=None, kw_only=True)
+    few: int | None = field(default=None, kw_only=True)
     before: Family | None = field(default=None, kw_only=True)
     name: str = field(default="", kw_only=True)
     steps: int | None = field(default=None, kw_only=True)

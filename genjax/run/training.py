@@ -191,6 +191,7 @@ def _train_in(
     for stage, _ in stages(family, directory):
         check(stage.game, settings.batch, layout.devices_in_all)
     check_family(family, settings, images.train.batch(settings.seed, 0, 1), len(images.test))
+    _log_few(family, len(images.train))
     fingerprint = images.train.fingerprint
     main = processes.is_main_process()
     first = first_weights(family, directory, settings) if main else None
@@ -208,6 +209,16 @@ def _train_in(
             processes.agree("their settings", repr(_shared_settings(config)))
             processes.agree("their images", fingerprint)
         return _train_each(family, directory, settings, images, layout, first)
+
+
+def _log_few(family: Family, count: int) -> None:
+    if family.few is not None and count < family.few:
+        logger.warning(
+            "note: %s images are few for such a model (under %s): it may overfit to them or copy "
+            "them. After training, `audit` looks for copies",
+            f"{count:,}",
+            f"{family.few:,}",
+        )
 
 
 def _resume_at(family: Family, directory: Path, steps: int) -> tuple[str, int]:
