@@ -66,3 +66,23 @@ def test_reference_cycles_are_freed():
         alive = weakref.ref(Node())
         assert alive()
     assert alive() is None
+
+
+def test_a_function_is_compiled_ahead_once_and_before_its_first_call():
+    done = []
+
+    class Jitted:
+        def lower(self, *arguments):
+            done.append(("lower", arguments))
+            return self
+
+        def compile(self):
+            done.append("compile")
+
+        def __call__(self, *arguments):
+            done.append("call")
+            return sum(arguments)
+
+    call = host_memory.ahead(Jitted(), "a sum")
+    assert [call(1, 2), call(3, 4)] == [3, 7]
+    assert done == [("lower", (1, 2)), "compile", "call", "call"]

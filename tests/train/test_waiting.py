@@ -56,6 +56,20 @@ def test_without_a_terminal_one_line_is_logged_where_that_is_asked_for(monkeypat
     assert other.getvalue() == ""
 
 
+def test_a_wait_is_logged_unless_asked_otherwise_and_the_process_need_not_wait(monkeypatch):
+    given = []
+
+    class Thread(threading.Thread):
+        def __init__(self, **options):
+            given.append((options["args"][:2], options["daemon"]))
+            super().__init__(**options)
+
+    monkeypatch.setattr(waiting.threading, "Thread", Thread)
+    with waiting.announced("compiling"), waiting.announced("saving", logged=False):
+        pass
+    assert given == [(("compiling", True), True), (("saving", False), True)]
+
+
 def test_no_thread_is_left_even_by_an_error():
     before = threading.active_count()
     with suppress(LookupError), waiting.announced("compiling"):
