@@ -84,3 +84,34 @@ def test_reductions_cover_the_global_batch_with_and_without_a_mapped_axis():
     assert over_batch.shards() == 1
     assert not over_batch.is_mapped(None)
     assert not over_batch.is_mapped("data")
+
+
+def test_one_number_per_example_is_shaped_to_multiply_a_batch():
+    like = jnp.zeros((2, 3, 4))
+    assert numerics.expand(2.0, like).shape == (1, 1, 1)
+    assert numerics.expand(jnp.ones(2), like).shape == (2, 1, 1)
+    for wrong in (jnp.ones(3), jnp.ones(4)):
+        with pytest.raises(ValueError, match="a scalar or one per example"):
+            numerics.expand(wrong, like)
+
+
+def test_the_divergence_to_the_standard_normal_is_that_of_float64():
+    mean, std = np.array([0.0, 1.0, -2.0, 0.3]), np.array([1.0, 0.5, 3.0, 1.0001])
+    expected = (mean**2 + std**2 - 1 - np.log(std**2)) / 2
+    found = numerics.kl_to_standard_normal(jnp.float32(mean), jnp.float32(std))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_times_are_floats_that_a_schedule_can_reach():
+    for allowed in (0, 1, jnp.array([0, 1]), 0.5, -1.0, 2.0):
+        checked = keys.check_times(allowed)
+        assert checked.dtype == jnp.float32
+        np.testing.assert_array_equal(checked, allowed)
+    for wrong in (2, jnp.array([0, 3]), -1.01, 2.01, 500.0):
+        with pytest.raises(ValueError, match="divide step numbers by the number of steps"):
+            keys.check_times(wrong)
+    for wrong in (abs, "0.5", None):
+        with pytest.raises(TypeError, match=r"must be an array of floats in 0\.\.1"):
+            keys.check_times(wrong)
+    traced = jax.jit(keys.check_times)(jnp.array([-1.01, -1.0, 0.3, 2.0, 2.01]))
+    np.testing.assert_array_equal(jnp.isnan(traced), [True, False, False, False, True])
