@@ -1,2 +1,5 @@
+from . import embedding as embedding
 from . import grids as grids
 from . import image_sets as image_sets
+from . import page as page
+from . import rendering as rendering
