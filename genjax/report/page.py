@@ -64,6 +64,7 @@ class Table:
       title: above it.
       marked: indices of the rows that stand out.
       more: what is said below it.
+      folded: whether only the title shows until it is opened.
     """
 
     head: Sequence[str]
@@ -71,6 +72,7 @@ class Table:
     title: str = ""
     marked: frozenset[int] = frozenset()
     more: str = ""
+    folded: bool = False
     kind: ClassVar[str] = "table"
 
 

@@ -23,7 +23,7 @@ from markupsafe import Markup
 
 from genjax import files
 from genjax.errors import ConfigError, printable
-from genjax.report.page import Chart, Page, Series, Sheets
+from genjax.report.page import Block, Chart, Page, Series, Sheets
 
 GENERATOR = "genjax report"
 MOST_POINTS = 1000  # of a curve; of longer ones the extremes of each stretch are drawn
@@ -42,7 +42,7 @@ def render(page: Page) -> str:
     """
     sections, charts, sheets = [], {}, {}
     for section in page.sections:
-        blocks = []
+        blocks: list[tuple[str, Block]] = []
         for block in section.blocks:
             name = f"{section.id}-{len(blocks)}"
             blocks.append((name, block))

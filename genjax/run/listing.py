@@ -100,9 +100,7 @@ def find(folder: Path, depth: int = DEPTH) -> Iterator[tuple[Path, Path | None]]
             yield from find(path, depth - 1)
 
 
-def listed(
-    folder: Path, parent: Path | None, root: Path, most_read: int = MOST_READ
-) -> Listed:
+def listed(folder: Path, parent: Path | None, root: Path, most_read: int = MOST_READ) -> Listed:
     """Reads what the files of a run, or of a stage of one, record.
 
     Args:

@@ -15,8 +15,8 @@ LAST = ("grad_norm", "learning_rate", TIMINGS[0])  # of interest where something
 # What the people of a family look at first, by the last part of the metric's name.
 HINTS = {
     "loss": "What the optimizer lowers. Of a GAN neither curve says how good the images are.",
-    "margins": "The critic's belief that an image is real, for real and for drawn ones. Both at 0.5:"
-    " it cannot tell them apart. 1 and 0: it is far ahead, and the generator learns little.",
+    "margins": "The critic's belief that an image is real, for real and for drawn ones. Both at"
+    " 0.5: it cannot tell them apart. 1 and 0: it is far ahead, and the generator learns little.",
     "kl": "What the code tells about the image, in nats. Near 0: the code is ignored.",
     "nll": "The cost of the image given its code, in nats. Test above train: overfitting.",
     "negative_elbo": "Upper bound of the negative log-likelihood of held-out images, in nats.",
@@ -29,7 +29,7 @@ Marks = Sequence[tuple[float, str]]
 
 
 def of_metrics(runs: Mapping[str, Mapping[str, Column]], marks: Marks = ()) -> list[Chart]:
-    """A chart for each kind of metric: those of training and test, and of all runs, over each other.
+    """A chart for each kind of metric: training, test, and all runs over each other.
 
     Args:
       runs: {name of the run, "" where there is one: {name of the metric: values}}.
@@ -40,7 +40,7 @@ def of_metrics(runs: Mapping[str, Mapping[str, Column]], marks: Marks = ()) -> l
     """
     groups: dict[str, list[Series]] = {}
     for run, columns in runs.items():
-        for name in sorted(columns, key=_order):
+        for name in sorted(columns.keys() - {TIMINGS[1]}, key=_order):
             series = Series(_named(run, name), columns[name].steps, columns[name].values)
             groups.setdefault(_group(name), []).append(series)
     ordered = sorted(groups, key=lambda group: (_rank(group), group))[:MOST_CHARTS]
@@ -69,7 +69,7 @@ def _title(group: str) -> str:
 def _rank(group: str) -> int:
     if group in LAST:
         return 50 + LAST.index(group)
-    if group == "seconds" or group.startswith("alarm/"):
+    if group.startswith("alarm/"):
         return 90
     return {"loss": 0, "margins": 1, "negative_elbo": 2}.get(group, 10)
 
@@ -149,7 +149,7 @@ def of_profiles(rows: Iterable[Any], most: int = 4) -> list[Chart]:
         chosen = spread(sorted(steps), most)
         last = steps[chosen[-1]]
         series = [
-            Series(f"step {step:,}", *(_finite(steps[step][axis]) for axis in "xy"))
+            Series(f"step {step:,}", _finite(steps[step]["x"]), _finite(steps[step]["y"]))
             for step in reversed(chosen)
         ]
         charts.append(

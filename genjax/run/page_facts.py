@@ -131,7 +131,7 @@ def attention(
 
 
 def _program(folder: Path) -> str:
-    """"python -m experiments.vae_fashion", say, of the command that the run was started by."""
+    """ "python -m experiments.vae_fashion", say, of the command that the run was started by."""
     words = text(next(iter(reversed(rows(folder / STARTS))), {}), "command").split()
     if len(words) > 2 and words[:2] == ["python", "-m"]:
         return " ".join(words[:3])
@@ -208,7 +208,7 @@ def checkpoints(run: Listed) -> Table:
     return Table(["step", "state", "score", ""], rows[:MOST_ROWS], marked=frozenset(marked))
 
 
-def settings(values: Any, started: list[Any]) -> Iterator[Table]:
+def settings(values: Any, started: list[Any]) -> Iterator[Table | Note]:
     """The settings, those that differ from their defaults marked, and how they were changed.
 
     Args:
@@ -216,29 +216,29 @@ def settings(values: Any, started: list[Any]) -> Iterator[Table]:
       started: rows of starts.jsonl.
 
     Yields:
-      Tables.
+      Tables, the complete one folded.
     """
     flat = dict(flattened(values.get("config")))
     known = started[-1].get("changed") if started else None
     defaults = known if isinstance(known, dict) else {}
-    rows = [
-        [name, value, plain(name, defaults[name]) if name in defaults else ""]
-        for name, value in flat.items()
-    ]
-    rows.sort(key=lambda row: row[0] not in defaults)
-    marked = frozenset(i for i, row in enumerate(rows[:MOST_ROWS]) if row[0] in defaults)
+    changed = [[k, v, plain(k, defaults[k])] for k, v in flat.items() if k in defaults]
+    if changed:
+        title = "Changed from the default"
+        marked = frozenset(range(len(changed)))
+        yield Table(["setting", "value", "default"], changed[:MOST_ROWS], title, marked)
+    elif isinstance(known, dict):
+        yield Note("Defaults.", "Every setting has its default value.")
+    every = [[name, value] for name, value in flat.items()]
     more = "" if isinstance(known, dict) else "The defaults were not recorded when it was trained."
-    head = ["setting", "value", "default, where it differs"]
-    yield Table(head, rows[:MOST_ROWS], marked=marked, more=more)
-    if changes := history.changes(values):
-        yield Table(
-            ["from step", "stage", "setting", "before", "after"],
-            [
-                [f"{c['step']:,}", c["stage"], c["setting"], *(plain("", c[k]) for k in ("before", "after"))]
-                for c in changes[:MOST_ROWS]
-            ],
-            "Changed on the way",
-        )  # fmt: skip
+    title = f"All {len(every):,} settings"
+    yield Table(["setting", "value"], every[:MOST_ROWS], title, more=more, folded=True)
+    rows = [
+        [f"{c['step']:,}", c["stage"], c["setting"], plain("", c["before"]), plain("", c["after"])]
+        for c in history.changes(values)[:MOST_ROWS]
+    ]
+    if rows:
+        head = ["from step", "stage", "setting", "before", "after"]
+        yield Table(head, rows, "Changed on the way")
 
 
 def flattened(values: Any, path: str = "") -> Iterator[tuple[str, str]]:

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import genjax
-from genjax import files
 from genjax.errors import ConfigError, GenjaxError
 from genjax.report import rendering
 from genjax.report.embedding import Embedder
 from genjax.report.page import Block, Chip, Page, Section
 from genjax.run import page_curves, page_facts, page_images, records
 from genjax.run.config import load
+from genjax.run.inside import PROFILES
 from genjax.run.listing import MOST_READ, Listed, listed
 from genjax.run.records import text
+from genjax.run.starts import NAME as STARTS
 
 logger = logging.getLogger(__name__)
 
 NAME = "report.html"
-SCORES, FINDINGS, FAULTS, PROFILES = (
-    f"{stem}.jsonl" for stem in ("scores", "findings", "faults", "profiles")
-)
+SCORES, FINDINGS, FAULTS = (f"{stem}.jsonl" for stem in ("scores", "findings", "faults"))
+MOST_MARKS = 50
 READ_IN_TRAINING = 1 << 28  # bytes of a checkpoint that is read to see whether it is intact
 
 
@@ -83,40 +83,43 @@ def page(directory: Path, embedder: Embedder, most_read: int = MOST_READ) -> Pag
     if not text(values, "experiment"):
         raise ConfigError(f"{directory / 'config.json'} is not of a run")
     run = listed(directory, None, directory, most_read)
-    rows = {
-        name: records.rows(directory / name)
-        for name in (SCORES, FINDINGS, FAULTS, "starts.jsonl")
-    }
-    marks = [
-        *((row["step"], f"{text(row, 'name')} found") for row in rows[FINDINGS] if row.get("found") is True),
-        *((row["step"], "not finite") for row in rows[FAULTS]),
-    ]  # fmt: skip
+    rows = {name: records.rows(directory / name) for name in (SCORES, FINDINGS, FAULTS, STARTS)}
+    marks = _marks(rows)
     columns = records.metrics(directory)
+    faults = [page_facts.faults(rows[FAULTS])] if rows[FAULTS] else []
+    data = [*page_facts.data_card(values), *page_images.training_images(directory, embedder)]
     sections = [
         _overview(directory, run, values, columns, embedder, rows),
         Section("curves", "Curves", page_curves.of_metrics({"": columns}, marks)),
-        Section("first", "Looked at first", _looked_at(directory, values), _FIRST),
-        Section("scores", "Scores", page_curves.of_scores({"": rows[SCORES]}, marks), _SCORES),
+        Section("inside", "Inside the model", _inside(directory, values)),
+        Section("scores", "Scores", page_curves.of_scores({"": rows[SCORES]}, marks), SCORES_LEAD),
         *_stages(directory, embedder),
         Section("images", "Images", _images(directory, embedder), layout="pairs"),
         _checkpoints(run),
-        Section(
-            "data",
-            "Data",
-            [*page_facts.data_card(values), *page_images.training_images(directory, embedder)],
-        ),
-        Section("settings", "Settings", list(page_facts.settings(values, rows["starts.jsonl"])), layout="stack"),
-        Section("started", "How it was trained", list(page_facts.environment(rows["starts.jsonl"], values)), layout="stack"),
-        Section("faults", "Faults", [page_facts.faults(rows[FAULTS])] if rows[FAULTS] else [], layout="stack"),
-    ]  # fmt: skip
+        Section("faults", "Faults", faults, layout="stack"),
+        Section("data", "Data", data),
+        _stacked("settings", "Settings", page_facts.settings(values, rows[STARTS])),
+        _stacked("started", "How it was trained", page_facts.environment(rows[STARTS], values)),
+    ]
     return Page(directory.absolute().name, sections, _chips(run, rows), _footer())
 
 
-_FIRST = "What tells most about this kind of model, on held-out images."
-_SCORES = (
+SCORES_LEAD = (
     "Each with its interval, and as a dashed line its floor: the same score of held-out real images"
     " at the same n. A model cannot be told from the data once its interval reaches the floor."
 )
+
+
+def _marks(rows: Any) -> list[tuple[float, str]]:
+    found = [row for row in rows[FINDINGS] if row.get("found") is True]
+    return [
+        *((row["step"], f"{text(row, 'name')}, step {row['step']:,}") for row in found),
+        *((row["step"], f"not finite, step {row['step']:,}") for row in rows[FAULTS]),
+    ][:MOST_MARKS]
+
+
+def _stacked(name: str, title: str, blocks: Iterable[Block]) -> Section:
+    return Section(name, title, list(blocks), layout="stack")
 
 
 def _footer() -> str:
@@ -154,7 +157,7 @@ def _overview(
     return Section("overview", "Overview", [*samples[:1], facts, *notes], layout="overview")
 
 
-def _looked_at(directory: Path, values: Any) -> list[Block]:
+def _inside(directory: Path, values: Any) -> list[Block]:
     images = values.get("images")
     names = images.get("names") if isinstance(images, dict) else None
     classes = dict(enumerate(names)) if isinstance(names, list) else {}
@@ -181,7 +184,7 @@ def _stages(directory: Path, embedder: Embedder) -> Iterable[Section]:
             continue
         charts = page_curves.of_metrics({"": records.metrics(folder)})
         sheets = list(page_images.over_time(folder, embedder))
-        codes = _looked_at(folder, {})
+        codes = _inside(folder, {})
         yield Section(f"stage-{i}", f"Stage: {folder.name}", [*sheets, *charts, *codes])
 
 

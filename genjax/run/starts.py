@@ -87,9 +87,13 @@ def _defaults(kind: type) -> dict[str, Any]:
             continue
         else:
             continue
-        plain = dataclasses.asdict(default) if dataclasses.is_dataclass(default) else default
-        found[field.name] = as_json(plain)
+        found[field.name] = as_json(_plain(default))
     return found
+
+
+def _plain(value: Any) -> Any:
+    is_dataclass = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return dataclasses.asdict(value) if is_dataclass else value
 
 
 def command() -> str | None:
