@@ -86,7 +86,7 @@ const Charts = (() => {
         s.x.forEach((x, k) => {
           if (x >= x0 && x <= x1) [s.y, s.low, s.high].forEach((each) => each && reach(each[k]));
         });
-        [s.floor, s.floor_low, s.floor_high].forEach(reach);
+        reach(s.floor);
       }
       if (y0 > y1) [y0, y1] = look.log ? [1, 10] : [0, 1];
       if (y0 === y1) [y0, y1] = look.log ? [y0 / 2, y1 * 2] : [y0 - (Math.abs(y0) || 1) / 2, y1 + (Math.abs(y1) || 1) / 2];
@@ -111,10 +111,10 @@ const Charts = (() => {
         add(this.svg, "text", { x: LEFT - 6, y: py(y) + 4, class: "tick end" }, short(y));
       }
       for (const x of ticks(x0, x1, Math.max(2, width / 110)))
-        add(this.svg, "text", { x: px(x), y: HEIGHT - 6, class: "tick middle" }, x1 - x0 > 20 ? whole(x) : short(x));
+        add(this.svg, "text", { x: Math.min(px(x), px(x) > width - 24 ? width : width - 24), y: HEIGHT - 6, class: px(x) > width - 24 ? "tick end" : "tick middle" }, x1 - x0 > 20 ? whole(x) : short(x));
       const inner = add(this.svg, "g", { "clip-path": `url(#${clip})` });
       for (const s of shown) {
-        const color = `c${s.i % 8}`, dash = s.i >= 8 ? " dashed" : "";
+        const color = `c${s.color}`, dash = s.dashed ? " dashed" : "";
         const band = (low, high) => {
           const back = [...s.x.keys()].reverse();
           const d = points(s.x, low) + points(back.map((k) => s.x[k]), back.map((k) => high[k])).replace("M", "L");
@@ -143,11 +143,11 @@ const Charts = (() => {
       const x = this.view.cursor, on = x !== null && x >= this.range[0] && x <= this.range[1];
       this.cursor.setAttribute("x1", on ? this.px(x) : -9);
       this.cursor.setAttribute("x2", on ? this.px(x) : -9);
-      this.at.textContent = on ? `${this.spec.x} ${short(x).includes("e") ? short(x) : Number.isInteger(x) ? whole(x) : short(x)}` : "last";
+      this.at.textContent = on ? `${this.spec.x} ${short(x).includes("e") ? short(x) : Number.isInteger(x) ? whole(x) : short(x)}` : this.spec.x === "step" ? "last value" : "";
       this.spec.series.forEach((s, i) => {
-        const k = on ? nearest(s.x, x) : s.y.findLastIndex((v) => v !== null);
+        const k = on ? nearest(s.x, x) : this.spec.x === "step" ? s.y.findLastIndex((v) => v !== null) : -1;
         const range = s.low && k >= 0 && s.low[k] !== null ? ` (${short(s.low[k])} to ${short(s.high[k])})` : "";
-        this.buttons[i].querySelector("output").textContent = k < 0 ? "–" : short(s.y[k]) + range;
+        this.buttons[i].querySelector("output").textContent = k < 0 ? "" : short(s.y[k]) + range;
       });
     }
     where(event) {

@@ -87,6 +87,8 @@ class Series:
       low: lower ends of intervals, as many.
       high: upper ends.
       floor: a level to compare with.
+      color: 0 to 7; None for another one per curve.
+      dashed: whether its line is.
     """
 
     name: str
@@ -95,6 +97,8 @@ class Series:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     floor: float | None = None
+    color: int | None = None
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,11 @@ class Chart:
     def has_floor(self) -> bool:
         """Whether a curve has a level to compare with."""
         return any(series.floor is not None for series in self.series)
+
+    @property
+    def colors(self) -> list[int]:
+        """The color of each curve."""
+        return [(i if s.color is None else s.color) % 8 for i, s in enumerate(self.series)]
 
 
 @dataclass(frozen=True)

@@ -147,12 +147,12 @@ def _chart(name: str, chart: Chart) -> dict[str, Any]:
     return {
         "id": name,
         "x": shown(chart.x),
-        "series": [_series(series) for series in chart.series],
+        "series": [_series(*pair) for pair in zip(chart.series, chart.colors, strict=True)],
         "marks": [{"x": x, "text": shown(text)} for x, text in chart.marks],
     }
 
 
-def _series(series: Series) -> dict[str, Any]:
+def _series(series: Series, color: int) -> dict[str, Any]:
     kept = _kept(series.y)
     columns = {"x": series.x, "y": series.y, "low": series.low, "high": series.high}
     found: dict[str, Any] = {
@@ -162,7 +162,7 @@ def _series(series: Series) -> dict[str, Any]:
     }
     if series.floor is not None:
         found["floor"] = _number(series.floor)
-    return found
+    return found | {"color": color, "dashed": series.dashed}
 
 
 def _number(value: float) -> float | int | None:

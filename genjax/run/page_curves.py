@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from genjax.report.page import Chart, Series
@@ -39,13 +40,22 @@ def of_metrics(runs: Mapping[str, Mapping[str, Column]], marks: Marks = ()) -> l
       The charts, losses first.
     """
     groups: dict[str, list[Series]] = {}
-    for run, columns in runs.items():
+    for i, (run, columns) in enumerate(runs.items()):
         for name in sorted(columns.keys() - {TIMINGS[1]}, key=_order):
-            series = Series(_named(run, name), columns[name].steps, columns[name].values)
-            groups.setdefault(_group(name), []).append(series)
+            group = groups.setdefault(_group(name, comparing=bool(run)), [])
+            curve = Series(_named(run, name), columns[name].steps, columns[name].values)
+            if run:  # a run has one color everywhere
+                second = any(series.color == i for series in group)
+                curve = replace(curve, color=i, dashed=second or i >= 8)
+            group.append(curve)
     ordered = sorted(groups, key=lambda group: (_rank(group), group))[:MOST_CHARTS]
     return [
-        Chart(_title(group), groups[group][:MOST_SERIES], hint=HINTS.get(group, ""), marks=marks)
+        Chart(
+            _title(group),
+            groups[group][:MOST_SERIES],
+            hint=HINTS.get(group.rpartition("/")[2], ""),
+            marks=marks,
+        )
         for group in ordered
     ]
 
@@ -54,11 +64,13 @@ def _named(run: str, name: str) -> str:
     return f"{run}: {name}" if run else name
 
 
-def _group(name: str) -> str:
+def _group(name: str, *, comparing: bool) -> str:
     """What is drawn into one chart."""
     last = name.rpartition("/")[2]
     if last in ("real", "fake") and "/" in name:
         return "margins"
+    if comparing and last in ("loss", "grad_norm"):  # of other players they are other things
+        return name
     return name if name.startswith("alarm/") else last
 
 
@@ -66,12 +78,17 @@ def _title(group: str) -> str:
     return "D(real) and D(fake)" if group == "margins" else group.replace("_", " ")
 
 
+def _hint(group: str) -> str:
+    return HINTS.get(group.rpartition("/")[2], "")
+
+
 def _rank(group: str) -> int:
-    if group in LAST:
-        return 50 + LAST.index(group)
+    last = group.rpartition("/")[2]
+    if last in LAST:
+        return 50 + LAST.index(last)
     if group.startswith("alarm/"):
         return 90
-    return {"loss": 0, "margins": 1, "negative_elbo": 2}.get(group, 10)
+    return {"loss": 0, "margins": 1, "negative_elbo": 2}.get(last, 10)
 
 
 def _order(name: str) -> tuple[bool, str]:
