@@ -17,8 +17,8 @@ from genjax.report.page import Page, Section, Sheets, Table
 from genjax.run import page_curves, page_facts, page_images, records
 from genjax.run.config import load
 from genjax.run.listing import Listed, find, listed
-from genjax.run.records import number, text
-from genjax.run.run_page import SCORES, SCORES_LEAD
+from genjax.run.records import SCORES, number, text
+from genjax.run.run_page import SCORES_LEAD
 
 MOST_RUNS = 16
 NOT_SETTINGS = {"--run.dir", "--run.fresh", "--run.allow-changes"}

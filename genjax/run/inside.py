@@ -9,8 +9,8 @@ import numpy as np
 
 from genjax import files
 from genjax.evaluate.profiles import Profile, projection
+from genjax.run.records import CODES, PROFILES
 
-PROFILES, CODES = "profiles.jsonl", "codes.json"
 MOST_CODES, MOST_LENGTH = 512, 4096  # images, and numbers in a code
 
 

@@ -13,8 +13,7 @@ from genjax.limits import flag
 from genjax.report.page import Bars, Facts, Note, Table
 from genjax.run import history, records
 from genjax.run.listing import Listed
-from genjax.run.records import Column, number, rows, text
-from genjax.run.starts import NAME as STARTS
+from genjax.run.records import STARTS, Column, number, rows, text
 from genjax.train.window import TIMINGS
 
 MOST_ROWS = 200  # of a table

@@ -10,9 +10,8 @@ from pathlib import Path
 from genjax import files
 from genjax.report.embedding import Embedder
 from genjax.report.page import Points, Sheets
-from genjax.run.inside import CODES
 from genjax.run.page_curves import spread
-from genjax.run.records import number
+from genjax.run.records import CODES, number
 
 MOST_SHEETS = 100  # over time; of more, evenly spread ones are shown
 MOST_FOUND = 20  # files of one kind that commands drew

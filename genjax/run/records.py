@@ -12,6 +12,11 @@ from genjax import files
 from genjax.errors import printable
 from genjax.train import window
 
+# Files of a run directory, each of JSON lines with a step; the last one is an object.
+SCORES, FINDINGS, FAULTS, PROFILES, STARTS = (
+    f"{stem}.jsonl" for stem in ("scores", "findings", "faults", "profiles", "starts")
+)
+CODES = "codes.json"
 MOST_NAMES = 200  # metrics of one run
 MOST_TEXT = 600  # characters
 

@@ -15,15 +15,12 @@ from genjax.report.embedding import Embedder
 from genjax.report.page import Block, Chip, Page, Section
 from genjax.run import page_curves, page_facts, page_images, records
 from genjax.run.config import load
-from genjax.run.inside import PROFILES
 from genjax.run.listing import MOST_READ, Listed, listed
-from genjax.run.records import text
-from genjax.run.starts import NAME as STARTS
+from genjax.run.records import FAULTS, FINDINGS, PROFILES, SCORES, STARTS, text
 
 logger = logging.getLogger(__name__)
 
 NAME = "report.html"
-SCORES, FINDINGS, FAULTS = (f"{stem}.jsonl" for stem in ("scores", "findings", "faults"))
 MOST_MARKS = 50
 READ_IN_TRAINING = 1 << 28  # bytes of a checkpoint that is read to see whether it is intact
 

@@ -19,11 +19,11 @@ import genjax
 from genjax import files
 from genjax.limits import flag
 from genjax.run.config import as_json
+from genjax.run.records import STARTS
 from genjax.train import digests
 
 logger = logging.getLogger(__name__)
 
-NAME = "starts.jsonl"
 GIT_SECONDS = 5
 
 
@@ -51,7 +51,7 @@ def record(directory: Path, config: Any) -> None:
         },
         "changed": changed(config),
     }
-    with files.open_to_append(directory / NAME) as file:
+    with files.open_to_append(directory / STARTS) as file:
         file.write(files.row_line(row))
 
 
