@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from genjax.errors import first_line
 from genjax.report.page import Frame
 
 MOST_FILE = 64 << 20  # bytes of an image that is read
@@ -65,21 +66,39 @@ def encoded(path: Path) -> tuple[str, int, int] | None:
       (URI, width, height), the size that of the file; None where it cannot be decoded.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=["PNG"]) as file:
-                width, height = file.size
-                image = _flat(file)
-    except Exception:  # a damaged file: decoders raise much
+        pixels = read(path)
+    except ValueError:
         return None
-    pixels = _shrunk(np.asarray(image))
-    uri = _png(pixels)
+    height, width = pixels.shape[:2]
+    uri = _png(_shrunk(pixels))
     if len(uri) * 3 // 4 > MOST_EXACT:
+        image = Image.fromarray(pixels)
         image.thumbnail((MOST_SIDE, MOST_SIDE))
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=QUALITY)
         uri = _uri("webp", buffer.getvalue())
     return uri, width, height
+
+
+def read(path: Path) -> np.ndarray:
+    """An image file as a page shows it: without opacity, on white.
+
+    Args:
+      path: of a PNG.
+
+    Returns:
+      uint8 [H, W, 3].
+
+    Raises:
+      ValueError: where it cannot be decoded, or has more pixels than Pillow takes for an image.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=["PNG"]) as file:
+                return np.asarray(_flat(file))
+    except Exception as error:  # a damaged file: decoders raise much
+        raise ValueError(f"it is no PNG that can be decoded: {first_line(error)}") from None
 
 
 def array_uri(image: np.ndarray) -> str:
@@ -95,9 +114,7 @@ def array_uri(image: np.ndarray) -> str:
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    """The image in grey or RGB, on white where it is transparent."""
-    if image.mode in ("1", "L"):
-        return image.convert("L")
+    """The image in RGB, on white where it is transparent."""
     if "A" in image.mode or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from genjax import files
 from genjax.data.dataset import Dataset
 from genjax.errors import ConfigError
 from genjax.evaluate.judgement import Judgement
-from genjax.report import grids, image_sets, judging, rendering
+from genjax.report import embedding, grids, image_sets, judging, rendering
 from genjax.report.judging import Mode
 from genjax.run.config import load
 from genjax.run.listing import listed
@@ -137,10 +136,9 @@ def _drawn(run: Path, values: Any, shape: tuple[int, int, int]) -> tuple[np.ndar
     settings = values.get("config", {}).get("run")
     n = settings.get("samples") if isinstance(settings, dict) else None
     try:
-        with Image.open(path, formats=["PNG"]) as file:
-            sheet = np.asarray(file.convert("RGB"))
-        return grids.tiles(sheet, n if isinstance(n, int) else 64, shape), f"samples/{path.name}"
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        n = n if isinstance(n, int) and 0 < n < 1 << 16 else 64
+        return grids.tiles(embedding.read(path), n, shape), f"samples/{path.name}"
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be used ({error}): {how}") from None
 
 

@@ -77,7 +77,7 @@ def page(directory: Path, embedder: Embedder, most_read: int = MOST_READ) -> Pag
       ConfigError: where config.json cannot be used.
     """
     values = load(directory / "config.json")
-    if not text(values, "experiment"):
+    if not isinstance(values.get("experiment"), str):
         raise ConfigError(f"{directory / 'config.json'} is not of a run")
     run = listed(directory, None, directory, most_read)
     rows = {name: records.rows(directory / name) for name in (SCORES, FINDINGS, FAULTS, STARTS)}
