@@ -23,6 +23,7 @@ from genjax.data import DataSettings, ImageSpec
 from genjax.diffusion import guidance, predictions
 from genjax.diffusion.discrete_schedules import DiscreteLinear
 from genjax.evaluate.likelihood_scores import DIFFUSION_UNITS, diffusion_scores
+from genjax.evaluate.profiles import per_noise_level
 from genjax.limits import Count, Natural, Positive, Share
 from genjax.losses import augmentation, times
 from genjax.losses.diffusion import denoising
@@ -69,7 +70,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
     classes = spec.classes_for("--classes") if config.classes else None
     network, output = config.unet(classes), OUTPUTS[config.output]
     schedule = (DiscreteLinear.scaled if config.scaled_betas else DiscreteLinear)(config.levels)
-    noise = {"schedule": schedule, "target": predictions.noise}
+    noise, chain = {"schedule": schedule, "target": predictions.noise}, times.Steps(config.levels)
 
     def init(key, before):
         return {"unet": network.init(key, jnp.zeros((1, *spec.shape)), jnp.zeros(1))}, {}
@@ -78,7 +79,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
         value = network.apply(params, z, t, label, keys=keys)
         return output.to_noise(value, z, schedule.alpha(t), schedule.sigma(t))
 
-    def error(params, key, batch, train):
+    def error(params, key, batch, train, when=chain):
         key, dropout, drop = keys.split(key, 3)
         x, label = batch["image"] / 127.5 - 1, batch["label"] if classes else None
         if config.flip and train:
@@ -86,7 +87,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
         if classes and train:
             label = guidance.drop_labels(label, drop, classes=classes)
         predict = partial(predict_noise, params, label=label, keys=dropout if train else None)
-        return denoising(predict, x, key, times=times.Steps(config.levels), **noise) / x[0].size
+        return denoising(predict, x, key, times=when, **noise) / x[0].size
 
     def loss(params, state, key, batch):
         return error(params["unet"], key, batch, True).mean(), Aux()
@@ -98,8 +99,8 @@ def build(config: Config, spec: ImageSpec) -> Family:
         unconditional = partial(predict_noise, state.ema["unet"])
         return guidance.classifier_free(predict, unconditional, scale=config.guidance)
 
-    def validate(state, key, batch):
-        return {"mse": error(state.ema["unet"], key, batch, False)}
+    def validate(state, key, batch, *when):
+        return {"mse": error(state.ema["unet"], key, batch, False, *when)}
 
     def measure(state, key, batch):
         label, how = batch["label"] if classes else None, {"schedule": schedule, "target": output}
@@ -109,9 +110,10 @@ def build(config: Config, spec: ImageSpec) -> Family:
     decay = decay_step(config.decay, config.run.steps, config.warm_up)
     rate = warm_up(config.learning_rate, config.warm_up, decay, config.learning_rate / 20)
     expensive = Measure(measure, DIFFUSION_UNITS, 50, scored(config.channels))
-    how = {"validate": validate, "measure": expensive, **config.drawing(guided, **noise)}
+    how = {"validate": validate, "measure": expensive, "profile": per_noise_level(validate)}
     game = {"unet": config.optimizer.player(loss, rate, ema=config.ema)}
-    return Family(game, init, latent=spec.shape, classes=classes, **how)
+    drawing = config.drawing(guided, **noise)
+    return Family(game, init, latent=spec.shape, classes=classes, **how, **drawing)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.diffusion import predictions, schedules, steps
 from genjax.evaluate.likelihood_scores import ode_bits_per_dim
+from genjax.evaluate.profiles import per_noise_level
 from genjax.limits import Count, Counts, Natural, Positive, Share
 from genjax.losses import couplings
 from genjax.losses.augmentation import horizontal_flip
@@ -72,19 +73,20 @@ def build(config: Config, spec: ImageSpec) -> Family:
     def init(key, before):
         return {"unet": network.init(key, jnp.zeros((1, *spec.shape)), jnp.zeros(1))}, {}
 
-    def error(params, key, batch, train):
+    def error(params, key, batch, train, when=keys.uniform_times):
         key, drop, mirror = keys.split(key, 3)
         x = batch["image"] / 127.5 - 1
         if config.flip and train:
             x = horizontal_flip(x, mirror)
         predict = partial(network.apply, params, keys=drop if train else None)
-        return flow_matching(predict, x, key, couple=COUPLINGS[config.coupling]) / x[0].size
+        couple = COUPLINGS[config.coupling]
+        return flow_matching(predict, x, key, times=when, couple=couple) / x[0].size
 
     def loss(params, state, key, batch):
         return error(params["unet"], key, batch, True).mean(), Aux()
 
-    def validate(state, key, batch):
-        return {"mse": error(state.ema["unet"], key, batch, False)}
+    def validate(state, key, batch, *when):
+        return {"mse": error(state.ema["unet"], key, batch, False, *when)}
 
     def measure(state, key, batch):
         shift, probe = keys.split(key, 2)
@@ -98,6 +100,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
         init,
         latent=spec.shape,
         validate=validate,
+        profile=per_noise_level(validate),
         measure=Measure(measure, UNITS, chunk=50, n=scored(config.channels)),
         **config.drawing(lambda state, label: partial(network.apply, state.ema["unet"]), **flow),
     )

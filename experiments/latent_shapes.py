@@ -22,6 +22,8 @@ from experiments.sampling import SamplerSettings
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.diffusion import predictions, schedules
+from genjax.evaluate.profiles import per_noise_level
+from genjax.keys import uniform_times
 from genjax.limits import Count, Counts, Natural, NonNegative, Positive, Share
 from genjax.losses.autoencoder import regularized_autoencoder
 from genjax.losses.diffusion import denoising
@@ -65,9 +67,9 @@ def build(config: Config, spec: ImageSpec) -> Family:
         prior = network.init(key, jnp.zeros((1, config.latent)), jnp.zeros(1))
         return {**before.params, "prior": prior}, before.variables
 
-    def error(params, state, keys, batch):
+    def error(params, state, keys, batch, when=uniform_times):
         predict, codes = partial(network.apply, params), first.encode(state, batch["image"])
-        return denoising(predict, codes, keys, **noise)
+        return denoising(predict, codes, keys, times=when, **noise)
 
     def loss(params, state, keys, batch):  # the game's only player is the prior
         return error(params["prior"], state, keys, batch).mean() / config.latent, Aux()
@@ -78,12 +80,12 @@ def build(config: Config, spec: ImageSpec) -> Family:
     def decode(state, keys, code):
         return first.generate(state, keys, code, None)
 
-    def validate(state, keys, batch):
-        return {"mse": error(state.ema["prior"], state, keys, batch) / config.latent}
+    def validate(state, keys, batch, *when):
+        return {"mse": error(state.ema["prior"], state, keys, batch, *when) / config.latent}
 
     game = {"prior": config.optimizer.player(loss, config.learning_rate, ema=config.ema)}
     drawing = config.drawing(predict, decode=decode, encode=first.encode, **noise)
-    how = {"validate": validate, "before": first, **drawing}
+    how = {"validate": validate, "profile": per_noise_level(validate), "before": first, **drawing}
     return Family(game, init, latent=(config.latent,), **how)
 
 

@@ -19,6 +19,7 @@ from experiments import checks
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.evaluate.likelihood_scores import elbo_scores, vae_scores, vae_units
+from genjax.evaluate.profiles import kl_per_dimension
 from genjax.limits import Count, Natural, NonNegative, Positive
 from genjax.losses import vae
 from genjax.losses.likelihoods import bernoulli_nll
@@ -76,8 +77,11 @@ def build(config: Config, spec: ImageSpec) -> Family:
     def generate(state, keys, z, label):
         return jax.nn.sigmoid(decoder.apply(state.params["vae"]["decoder"], z))
 
+    def posterior(state, batch):
+        return encoder.apply(state.params["vae"]["encoder"], batch["image"] / 255)
+
     def encode(state, image):
-        return encoder.apply(state.params["vae"]["encoder"], image / 255)[0]
+        return posterior(state, {"image": image})[0]
 
     def validate(state, keys, batch):
         return apply(elbo_scores, state.params["vae"], keys, batch)
@@ -92,6 +96,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
         latent=(config.latent,),
         encode=encode,
         validate=validate,
+        profile=kl_per_dimension(posterior),
         measure=Measure(measure, vae_units(5000), alarms={"effective_samples": 10}),
     )
 

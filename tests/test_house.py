@@ -23,8 +23,8 @@ ROOMS = {
         {"numpy", "tensorflow_datasets", "grain", "PIL", "tqdm", "etils", "array_record"},
         set(),
     ),
-    "evaluate": ({"jax", "numpy"}, {"losses", "diffusion"}),
-    "report": ({"numpy", "PIL"}, set()),
+    "evaluate": ({"jax", "numpy", "scipy"}, {"losses", "diffusion"}),
+    "report": ({"numpy", "PIL", "jinja2", "markupsafe"}, set()),
     "train": (
         {"jax", "numpy", "flax", "optax", "orbax", "safetensors", "tensorboardX", "tqdm"},
         set(),

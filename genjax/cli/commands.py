@@ -70,6 +70,7 @@ class Experiment:
             training.train_in(*what)
         else:
             seeds.raise_failed(seeds.train_seeds_in(*what))
+        logger.info("page: %s", directory / "report.html")
         curves = shlex.quote(str(directory / ("" if config.run.seeds else "tensorboard")))
         logger.info("curves: pip install tensorboard && tensorboard --logdir %s", curves)
 

@@ -57,6 +57,34 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.nda
     return sheet
 
 
+def tiles(sheet: np.ndarray, n: int, shape: tuple[int, int, int]) -> np.ndarray:
+    """The images of a sheet that `grid` made with its own number of columns and gap.
+
+    Args:
+      sheet: uint8 [H', W', 3].
+      n: images in it.
+      shape: (H, W, C) of one, C of 1 or 3.
+
+    Returns:
+      uint8 [n, H, W, C].
+
+    Raises:
+      ValueError: where the sheet is not of such images.
+    """
+    height, width, channels = shape
+    zoom = max(1, 64 // max(height, width))
+    blank = np.zeros((n, height, width, 1), np.uint8)
+    if channels not in (1, 3) or grid(blank).shape != sheet.shape:
+        raise ValueError(f"it is no sheet of {n} images {height}x{width}x{channels}")
+    columns, gap = math.ceil(math.sqrt(n)), 2
+    found = []
+    for i in range(n):
+        y = gap + i // columns * (height * zoom + gap)
+        x = gap + i % columns * (width * zoom + gap)
+        found.append(sheet[y : y + height * zoom : zoom, x : x + width * zoom : zoom, :channels])
+    return np.stack(found)
+
+
 def rows(labelled: Mapping[str, np.ndarray]) -> np.ndarray:
     """Tiles sets of images, a row each, with their labels on the left.
 

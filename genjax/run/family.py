@@ -25,6 +25,7 @@ from genjax import keys, limits
 from genjax.data.dataset import ImageSpec
 from genjax.errors import ConfigError, GenjaxError
 from genjax.evaluate.average import OrderedJit
+from genjax.evaluate.profiles import Profile
 from genjax.train.game import Game, compiled_initial_state
 from genjax.train.layout import CompiledSteps
 from genjax.train.state import TrainState, Tree
@@ -76,6 +77,7 @@ class Family:
       reconstruct: (state, key, images uint8) -> images in 0..1, where decoding `encode`'s latents
         by `generate` is not how this family reconstructs. None: that way, where there is `encode`.
       validate: (state, keys, batch) -> {name: [B]}, lower is better; the first ranks checkpoints.
+      profile: a curve that says most about this kind of model, drawn at each periodic evaluation.
       mixture: whether samples come, unless asked otherwise, from a mixture of Gaussians fitted to
         the codes of the images it was trained on, in place of N(0, I).
       measure: the scores of the command `evaluate`.
@@ -108,6 +110,7 @@ class Family:
     validate: Callable[[TrainState, jax.Array, Any], dict[str, jax.Array]] | None = field(
         default=None, kw_only=True
     )
+    profile: Profile | None = field(default=None, kw_only=True)
     mixture: bool = field(default=False, kw_only=True)
     measure: Measure | None = field(default=None, kw_only=True)
     classes: int | None = field(default=None, kw_only=True)
@@ -129,6 +132,11 @@ class Family:
     def compiled_validate(self) -> OrderedJit | None:
         """`validate`, jitted; compiled once for all runs of this family."""
         return OrderedJit(self.validate) if self.validate else None
+
+    @cached_property
+    def compiled_profile(self) -> Any:
+        """The values of `profile`, jitted; None where there is none."""
+        return jax.jit(self.profile.values) if self.profile else None
 
     @cached_property
     def compiled_steps(self) -> dict[Any, CompiledSteps]:

@@ -100,13 +100,14 @@ def find(folder: Path, depth: int = DEPTH) -> Iterator[tuple[Path, Path | None]]
             yield from find(path, depth - 1)
 
 
-def listed(folder: Path, parent: Path | None, root: Path) -> Listed:
+def listed(folder: Path, parent: Path | None, root: Path, most_read: int = MOST_READ) -> Listed:
     """Reads what the files of a run, or of a stage of one, record.
 
     Args:
       folder: of the run or stage.
       parent: the run's folder, for a stage; None for a run.
       root: the folder that was listed.
+      most_read: bytes of a checkpoint to read; of larger ones the names and sizes are compared.
 
     Returns:
       The run; its `trouble` says so where config.json cannot be used.
@@ -129,7 +130,7 @@ def listed(folder: Path, parent: Path | None, root: Path) -> Listed:
     last = last if files.is_count(last) else None
     try:
         rows, lines = files.read_lines(folder / "metrics.jsonl")
-        checkpoints = tuple(_checkpoints(folder / "checkpoints"))
+        checkpoints = tuple(_checkpoints(folder / "checkpoints", most_read))
     except OSError as error:
         return Listed(name, trouble=f"it cannot be read at the moment: {error.strerror}")
     for row, _ in rows:
@@ -150,13 +151,13 @@ def listed(folder: Path, parent: Path | None, root: Path) -> Listed:
     )
 
 
-def _checkpoints(folder: Path) -> Iterator[Checkpoint]:
+def _checkpoints(folder: Path, most_read: int) -> Iterator[Checkpoint]:
     for step in digests.steps(folder):
         path = folder / str(step)
         try:
-            damage = digests.damage(path, MOST_READ)
+            damage = digests.damage(path, most_read)
             score = digests.score(path)
-            large = sum(file.stat().st_size for file in path.rglob("*")) > MOST_READ
+            large = sum(file.stat().st_size for file in path.rglob("*")) > most_read
         except OSError as error:
             damage = f"it cannot be read at the moment: {error.strerror}"
             score, large = None, False

@@ -13,7 +13,9 @@ import numpy as np
 
 from genjax.data.images import Images
 from genjax.evaluate.average import average
+from genjax.keys import per_example
 from genjax.report import grids
+from genjax.run import inside
 from genjax.run.family import Family
 from genjax.run.sampling import Sampler, labels
 from genjax.run.settings import Settings
@@ -25,6 +27,7 @@ from genjax.train.state import TrainState
 logger = logging.getLogger(__name__)
 
 MOST_VALIDATED = 1000  # images of the test split scored each time
+RECONSTRUCTED = 32
 
 
 class PeriodicEval:
@@ -82,6 +85,7 @@ class PeriodicEval:
             found = average(partial(self.validate, state), self.batches(), self.key)
             numbers = {f"test/{name}": score.mean for name, score in found.items()}
         self._draw(step, state, metrics)
+        self._look_inside(step, state)
         return numbers, next(iter(numbers.values()), None)
 
     def first_images(self, step: int, state: TrainState, metrics: MetricsWriter) -> None:
@@ -109,6 +113,26 @@ class PeriodicEval:
         images = self.sampler.images(state, self.key, self.latents, self.label)
         yield "samples", f"step_{step}.png", grids.grid(images)
         if self.sampler.reconstructs:
-            originals = next(self.batches())["image"][:32]
+            originals = next(self.batches())["image"][:RECONSTRUCTED]
             again = self.sampler.reconstructions(state, self.key, originals)
             yield "reconstructions", f"reconstructions_{step}.png", grids.pairs(originals, again)
+
+    def _look_inside(self, step: int, state: TrainState) -> None:
+        """Records the family's profile, and the codes of some held-out images."""
+        folder = self.directory.parent
+        if self.family.profile is not None:
+            batch = {k: v for k, v in next(self.batches()).items() if k != "mask"}
+            keys = per_example(self.key, len(batch["image"]))
+            x, y = self.family.compiled_profile(state, keys, batch)
+            inside.add_profile(folder, step, self.family.profile, np.asarray(x), np.asarray(y))
+        if self.family.encode is not None:
+            inside.write_codes(folder, step, self._codes(state))
+
+    def _codes(self, state: TrainState) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Codes and labels of held-out images, by the program that reconstructs them."""
+        for batch in self.batches():
+            images, label = batch["image"], batch.get("label")
+            for first in range(0, len(images) - RECONSTRUCTED + 1, RECONSTRUCTED):
+                some = slice(first, first + RECONSTRUCTED)
+                codes = self.sampler.latents_of(state, self.key, images[some])
+                yield codes, None if label is None else label[some]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
@@ -47,6 +47,7 @@ class Trainer:
       held_out: for the periodic evaluation.
       layout: of the state over the devices.
       first: the weights to start with; None on processes but the main one, too.
+      write_page: writes the page of the run; called after each evaluation and at the end.
     """
 
     def __init__(
@@ -59,10 +60,11 @@ class Trainer:
         held_out: Images,
         layout: Layout,
         first: FirstWeights | None = None,
+        write_page: Callable[[], None] = lambda: None,
     ):
         self.family, self.before, self.directory = family, before, directory
         self.settings, self.images, self.layout = settings, images, layout
-        self.first = first
+        self.first, self.write_page = first, write_page
         self.key = jax.random.key(settings.seed)
         every = settings.every or max(1, round(len(images) / settings.batch))
         self.plan = Plan(
@@ -170,10 +172,12 @@ class Trainer:
                 window=window,
                 periodic_eval=lambda step, state: self.periodic_eval(step, state, writer),
                 draw=lambda step, state: self.periodic_eval.first_images(step, state, writer),
+                after_eval=self.write_page,
                 on_nonfinite=self.policy,
             )
         finally:
             writer.close()
+            self.write_page()
         logger.info("%s steps in %.0f s", f"{steps - start:,}", time.monotonic() - began)
         logger.info("samples: %s", self.directory / "samples")
         return state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,14 @@ from genjax.data.dataset import Dataset
 from genjax.data.summary import describe, lines
 from genjax.errors import ConfigError, GenjaxError
 from genjax.report import grids
+from genjax.run import starts
 from genjax.run.checks import check_family
 from genjax.run.config import load
 from genjax.run.directory import claimed, run_directory, with_recorded_keep
 from genjax.run.family import Family, stages, state_shapes
 from genjax.run.first_weights import FirstWeights, first_weights
 from genjax.run.restored import RestoredRun
+from genjax.run.run_page import RunPage
 from genjax.run.settings import Config, Settings
 from genjax.run.trainer import Trainer
 from genjax.train import processes
@@ -205,10 +208,16 @@ def _train_in(
         if main:
             shown = images.train.batch(settings.seed, 0, min(SHOWN, len(images.train)))["image"]
             grids.save(directory / "samples" / "data.png", grids.grid(shown))
+            starts.record(directory, config)
         if processes.is_multi_process():
             processes.agree("their settings", repr(_shared_settings(config)))
             processes.agree("their images", fingerprint)
-        return _train_each(family, directory, settings, images, layout, first)
+        write_page = RunPage(directory) if main else _no_page
+        return _train_each(family, directory, settings, images, layout, first, write_page)
+
+
+def _no_page() -> None:
+    """Of several processes the main one writes the page."""
 
 
 def _log_few(family: Family, count: int) -> None:
@@ -252,12 +261,14 @@ def _train_each(
     images: Dataset,
     layout: Layout,
     first: FirstWeights | None,
+    write_page: Callable[[], None],
 ) -> TrainState:
     """Trains a family after the one it builds upon, each in its own directory."""
     before = None
     if family.before:
         name = family.before.name
-        before = _train_each(family.before, directory / name, settings, images, layout, first)
+        place = directory / name
+        before = _train_each(family.before, place, settings, images, layout, first, write_page)
         logger.info("%s: done; its weights stay frozen from here on", name)
     train = images.train
     logger.info(
@@ -269,4 +280,7 @@ def _train_each(
         layout.devices_in_all,
         jax.devices()[0].device_kind,
     )
-    return Trainer(family, before, directory, settings, train, images.test, layout, first).train()
+    held_out = images.test
+    return Trainer(
+        family, before, directory, settings, train, held_out, layout, first, write_page
+    ).train()

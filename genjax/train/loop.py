@@ -80,6 +80,7 @@ def fit(
     window: Window,
     periodic_eval: PeriodicEval,
     draw: Callable[[int, TrainState], None] = lambda step, state: None,
+    after_eval: Callable[[], None] = lambda: None,
     on_nonfinite: Callable[[NonFiniteError], None] = raise_nonfinite,
 ) -> TrainState:
     """Trains from state.step to plan.steps.
@@ -101,6 +102,7 @@ def fit(
       periodic_eval: (step, state) -> (scores to log, the score to rank the checkpoint by), called
         every plan.every steps and at the end.
       draw: (step, state), called at plan.first_images.
+      after_eval: called after each periodic evaluation, once its scores are written.
       on_nonfinite: called for each step that is not finite, before anything after it is saved; it
         raises, or returns to continue where the train steps skip such updates.
 
@@ -148,6 +150,7 @@ def fit(
                 progress.summary(step, scores)
                 save(score)
                 saved = step
+                after_eval()
             elif stopping and saved != step:
                 save()
             if stopping:
