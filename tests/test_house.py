@@ -23,7 +23,7 @@ ROOMS = {
         {"numpy", "tensorflow_datasets", "grain", "PIL", "tqdm", "etils", "array_record"},
         set(),
     ),
-    "evaluate": ({"jax", "numpy"}, {"losses", "diffusion"}),
+    "evaluate": ({"jax", "numpy", "scipy"}, {"losses", "diffusion"}),
     "report": ({"numpy", "PIL"}, set()),
     "train": (
         {"jax", "numpy", "flax", "optax", "orbax", "safetensors", "tensorboardX", "tqdm"},
