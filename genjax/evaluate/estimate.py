@@ -38,19 +38,24 @@ class Estimate:
       value: the score.
       replicates: per independent set, the score without fold j of it, [k]: of the samples, and of
         the reference where there is one.
+      share_of: where the score is the share of some examples, how many; else 0. The interval then
+        holds Wilson's: a share of 0 or 1 has no variance among the folds, and is not certain.
 
     References:
       Efron & Stein, "The Jackknife Estimate of Variance" (Annals of Statistics, 1981).
       Arvesen, "Jackknifing U-Statistics" (Annals of Mathematical Statistics, 1969).
+      Wilson, "Probable Inference, the Law of Succession, and Statistical Inference" (JASA 1927).
     """
 
     value: float
     replicates: tuple[np.ndarray, ...]
+    share_of: int = 0
 
     @property
     def method(self) -> str:
         """How the interval comes about, in words."""
-        return f"jackknife over {len(self.replicates[0])} folds"
+        wilson = " and Wilson's" if self.share_of else ""
+        return f"jackknife over {len(self.replicates[0])} folds{wilson}"
 
     @property
     def _variances(self) -> np.ndarray:
@@ -73,10 +78,14 @@ class Estimate:
         parts = self._variances
         free = np.array([len(r) - 1 for r in self.replicates])
         below = (parts**2 / free).sum()
-        if not below > 0:  # no variation at all, or not a number
-            return self.value - self.error, self.value + self.error
-        half = float(special.stdtrit(parts.sum() ** 2 / below, (1 + level) / 2)) * self.error
-        return self.value - half, self.value + half
+        half = 0.0  # without any variation
+        if below > 0:
+            half = float(special.stdtrit(parts.sum() ** 2 / below, (1 + level) / 2)) * self.error
+        low, high = self.value - half, self.value + half
+        if self.share_of:
+            least, most = _wilson(self.value, self.share_of, level)
+            low, high = max(0.0, min(low, least)), min(1.0, max(high, most))
+        return low, high
 
     def minus(self, other: Estimate) -> Estimate:
         """The difference of two scores against one reference: a paired jackknife.
@@ -94,6 +103,13 @@ class Estimate:
         others, *same = other.replicates
         paired = [a - b for a, b in zip(reference, same, strict=True)]
         return Estimate(self.value - other.value, (samples, others, *paired))
+
+
+def _wilson(share: float, n: int, level: float) -> tuple[float, float]:
+    z = float(special.ndtri((1 + level) / 2))
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    return centre - half, centre + half
 
 
 def linearized(influence: np.ndarray) -> np.ndarray:
