@@ -111,8 +111,11 @@ def gaussian_distance(
       Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash
       Equilibrium" (2017), arXiv:1706.08500.
     """
-    root = _root(covariance)[0]
-    shared = np.linalg.eigvalsh(root @ covariance_2 @ root)
+    try:  # any root serves: the eigenvalues are the same
+        root = np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:  # singular
+        root = _root(covariance)[0]
+    shared = np.linalg.eigvalsh(root.T @ covariance_2 @ root)
     return _distance(mean, covariance, mean_2, covariance_2, shared)
 
 
@@ -148,16 +151,17 @@ def frechet_limit(samples: np.ndarray, reference: np.ndarray) -> Estimate:
     r"""The Fréchet distance extrapolated to infinitely many examples on both sides, FID-infinity.
 
     $$
-    d(n) \approx d(\infty) + \frac{c}{n}
+    d(n) \approx d(\infty) + \frac{c}{n} \quad\Rightarrow\quad
+    d(\infty) \approx 2\,d(n) - \tfrac12\bigl(d_1(n/2) + d_2(n/2)\bigr)
     $$
 
-    The distance is computed of all examples, of both halves and of all four quarters of both sets,
-    and a line in 1/n is fitted to the three means by least squares. Disjoint parts take the place
-    of the paper's random subsets: each example counts equally. Chong & Forsyth extrapolate the
-    samples alone, with a reference of fixed size, whose own bias stays; here both shrink together.
+    with d₁ and d₂ of the two halves of both sets: the line in 1/n through n and n/2, where Chong &
+    Forsyth fit one to random subsets. Disjoint halves use each example equally and vary no more.
+    They extrapolate the samples alone, against a reference of fixed size whose own bias stays; here
+    both shrink together.
 
-    The line is one where a quarter of each set has several times as many examples as features.
-    With fewer, the value is too low or too high by a bias that the interval does not cover.
+    The next term, in 1/n², is small where n is many times the number of features; with fewer
+    examples a bias remains that the interval does not cover.
 
     Args:
       samples: in random order, [n, d].
@@ -167,34 +171,27 @@ def frechet_limit(samples: np.ndarray, reference: np.ndarray) -> Estimate:
       The distance; below 0 by chance where the two distributions are equal.
 
     Raises:
-      ValueError: where the sets do not fit each other, a quarter of one has not more examples than
+      ValueError: where the sets do not fit each other, half of one has not more examples than
         features, or they hold NaN.
 
     References:
       Chong & Forsyth, "Effectively Unbiased FID and Inception Score and where to find them" (2020),
       arXiv:1911.07023.
+      Quenouille, "Notes on Bias in Estimation" (Biometrika, 1956).
     """
     x, y = _pair(samples, reference)
-    least, d = min(len(x), len(y)) // 4, x.shape[1]
-    if least <= d:
+    least, d = min(len(x), len(y)), x.shape[1]
+    if least // 2 <= d:
         raise ValueError(
-            f"extrapolating the Fréchet distance of {d:,} features needs over {4 * d:,} images on "
-            f"both sides, there are {min(len(x), len(y)):,}: take more, or the kernel distance, "
-            "which has no bias"
+            f"extrapolating the Fréchet distance of {d:,} features needs over {2 * d + 1:,} images "
+            f"on both sides, there are {least:,}: take more, or the kernel distance, which has no "
+            "bias"
         )
-    parts = [[_part(z, j) for j in range(4)] for z in (x, y)]
-    halves = [[z[0] + z[1], z[2] + z[3]] for z in parts]
-    every = [z[0] + z[1] for z in halves]
-    means = [
-        float(np.mean([_moments_distance(a, b) for a, b in zip(*level, strict=True)]))
-        for level in ([[e] for e in every], halves, parts)
-    ]
-    value = float(np.polyfit([1.0, 2.0, 4.0], means, 1)[1])
-    _, to_reference, to_samples = _with_maps(*every)
-    changes = (
-        _changes(x, every[0], every[1], to_reference),
-        _changes(y, every[1], every[0], to_samples),
-    )
+    halves = [[moments_of(half) for half in (z[: len(z) // 2], z[len(z) // 2 :])] for z in (x, y)]
+    a, b = (first + second for first, second in halves)
+    value, to_reference, to_samples = _with_maps(a, b)
+    value = 2 * value - sum(_moments_distance(*pair) for pair in zip(*halves, strict=True)) / 2
+    changes = (_changes(x, a, b, to_reference), _changes(y, b, a, to_samples))
     return Estimate(value, (value + changes[0], value + changes[1]))
 
 
@@ -205,11 +202,6 @@ def _pair(samples: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.nd
             f"samples have {x.shape[1]} features, the reference {y.shape[1]}: take one network"
         )
     return x, y
-
-
-def _part(x: np.ndarray, j: int) -> Moments:
-    first, end = (len(x) * i // 4 for i in (j, j + 1))
-    return moments_of(x[first:end])
 
 
 def _moments_distance(a: Moments, b: Moments) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from genjax.evaluate.estimate import Estimate, blocks, checked, fold_bounds
+from genjax.evaluate.estimate import Estimate, blocks, checked, fold_bounds, linearized
 
 
 def vendi(samples: np.ndarray) -> Estimate:
@@ -22,8 +22,9 @@ def vendi(samples: np.ndarray) -> Estimate:
     data set of this kind has is the same score of as many real images.
 
     The eigenvalues are those of X̂ᵀX̂/n, [d, d], where that is the smaller matrix: memory does not
-    grow with n. The jackknife recomputes them without each fold, as a first-order one is too
-    narrow for fewer examples than features.
+    grow with n. The jackknife recomputes them without each fold, but for over ten times as many
+    examples as features, where the derivative −(1 + log) of the entropy does as well at a fraction
+    of the time; with fewer that would be too narrow.
 
     Args:
       samples: in random order, [n, d].
@@ -47,6 +48,8 @@ def vendi(samples: np.ndarray) -> Estimate:
         parts = (similar[np.ix_(rows, rows)] / len(rows) for rows in rest)
         return _estimate(similar / len(x), parts)
     total = _gram(x)
+    if len(x) > 10 * x.shape[1]:
+        return _first_order(x, total / len(x))
     without = ((total - _gram(x[a:b])) / (len(x) - (b - a)) for a, b in folds)
     return _estimate(total / len(x), without)
 
@@ -54,6 +57,17 @@ def vendi(samples: np.ndarray) -> Estimate:
 def _estimate(everything: np.ndarray, without: Iterable[np.ndarray]) -> Estimate:
     replicates = np.array([_exponential_entropy(each) for each in without])
     return Estimate(_exponential_entropy(everything), (replicates,))
+
+
+def _first_order(x: np.ndarray, mean: np.ndarray) -> Estimate:
+    values, vectors = np.linalg.eigh(mean)
+    inside = values > 1e-12 * values[-1]
+    values, vectors = values[inside], vectors[:, inside]
+    entropy = -(values * np.log(values)).sum()
+    influence = np.empty(len(x))
+    for a, b in blocks(len(x)):
+        influence[a:b] = -((_unit(x[a:b]) @ vectors) ** 2) @ np.log(values)
+    return Estimate(float(np.exp(entropy)), (np.exp(entropy + linearized(influence)),))
 
 
 def _exponential_entropy(matrix: np.ndarray) -> float:
