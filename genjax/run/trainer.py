@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from genjax.data.images import Images
+from genjax.run.checkpoint_score import CheckpointScorer
 from genjax.run.family import Family
 from genjax.run.first_weights import FirstWeights
 from genjax.run.nonfinite import NonFinitePolicy
@@ -47,6 +48,7 @@ class Trainer:
       held_out: for the periodic evaluation.
       layout: of the state over the devices.
       first: the weights to start with; None on processes but the main one, too.
+      scorer: of samples, whose score ranks the checkpoints; None for the family's own score.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Trainer:
         held_out: Images,
         layout: Layout,
         first: FirstWeights | None = None,
+        scorer: CheckpointScorer | None = None,
     ):
         self.family, self.before, self.directory = family, before, directory
         self.settings, self.images, self.layout = settings, images, layout
@@ -73,7 +76,7 @@ class Trainer:
             len(images),
         )
         self.periodic_eval = PeriodicEval(
-            family, layout, held_out, settings, eval_key(self.key), directory / "samples"
+            family, layout, held_out, settings, eval_key(self.key), directory / "samples", scorer
         )
         keep = None if settings.keep == "all" else settings.keep or 2
         self.checkpoints = Checkpoints(directory / "checkpoints", keep)

@@ -15,12 +15,15 @@ from genjax.data.dataset import Dataset
 from genjax.data.summary import describe, lines
 from genjax.errors import ConfigError, GenjaxError
 from genjax.report import grids
+from genjax.run import score_rows
+from genjax.run.checkpoint_score import CheckpointScorer
 from genjax.run.checks import check_family
 from genjax.run.config import load
 from genjax.run.directory import claimed, run_directory, with_recorded_keep
 from genjax.run.family import Family, stages, state_shapes
 from genjax.run.first_weights import FirstWeights, first_weights
 from genjax.run.restored import RestoredRun
+from genjax.run.scoring import RealImages
 from genjax.run.settings import Config, Settings
 from genjax.run.trainer import Trainer
 from genjax.train import processes
@@ -191,6 +194,7 @@ def _train_in(
     for stage, _ in stages(family, directory):
         check(stage.game, settings.batch, layout.devices_in_all)
     check_family(family, settings, images.train.batch(settings.seed, 0, 1), len(images.test))
+    scorer = None if settings.score is None else _scorer(family, directory, settings, images)
     fingerprint = images.train.fingerprint
     main = processes.is_main_process()
     first = first_weights(family, directory, settings) if main else None
@@ -207,7 +211,16 @@ def _train_in(
         if processes.is_multi_process():
             processes.agree("their settings", repr(_shared_settings(config)))
             processes.agree("their images", fingerprint)
-        return _train_each(family, directory, settings, images, layout, first)
+        return _train_each(family, directory, settings, images, layout, first, scorer)
+
+
+def _scorer(
+    family: Family, directory: Path, settings: Settings, images: Dataset
+) -> CheckpointScorer:
+    assert settings.score is not None
+    real = RealImages(images.test, images.train, settings.seed)
+    path = directory / score_rows.NAME
+    return CheckpointScorer(settings.score, family, real, settings.score_images, path)
 
 
 def _resume_at(family: Family, directory: Path, steps: int) -> tuple[str, int]:
@@ -241,6 +254,7 @@ def _train_each(
     images: Dataset,
     layout: Layout,
     first: FirstWeights | None,
+    scorer: CheckpointScorer | None = None,
 ) -> TrainState:
     """Trains a family after the one it builds upon, each in its own directory."""
     before = None
@@ -258,4 +272,6 @@ def _train_each(
         layout.devices_in_all,
         jax.devices()[0].device_kind,
     )
-    return Trainer(family, before, directory, settings, train, images.test, layout, first).train()
+    return Trainer(
+        family, before, directory, settings, train, images.test, layout, first, scorer
+    ).train()
