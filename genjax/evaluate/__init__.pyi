@@ -6,6 +6,7 @@ from . import features as features
 from . import frechet as frechet
 from . import kernel_distance as kernel_distance
 from . import likelihood_scores as likelihood_scores
+from . import lpips as lpips
 from . import neighbours as neighbours
 from . import per_class as per_class
 from . import score as score
