@@ -1,11 +1,17 @@
-"""`python -m genjax`: what the runs in a folder have come to; `report`: the page of a run."""
+"""`python -m genjax`: what runs have come to, their pages, and scores of images."""
 
 import sys
 
 match sys.argv[1:]:
     case ["report", *words]:
         from genjax.cli.report import main
-    case words:
-        from genjax.cli.list_runs import main
 
-main(words)
+        main(words)
+    case ["score" | "compare" as command, *words]:
+        from genjax.cli import score
+
+        score.main(command, words)
+    case words:
+        from genjax.cli import list_runs
+
+        list_runs.main(words)

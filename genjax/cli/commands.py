@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import files
 from genjax.cli import options
 from genjax.data.dataset import Dataset
 from genjax.errors import ConfigError, shortened
@@ -23,9 +22,10 @@ from genjax.run import export as exports
 from genjax.run import model_card, replay, restored, seeds, training
 from genjax.run.config import load, parse
 from genjax.run.directory import destination, run_directory, with_recorded_rules
-from genjax.run.evaluation import Evaluation
 from genjax.run.family import Build, build_family
+from genjax.run.image_scores import score_run
 from genjax.run.sampling import FEW
+from genjax.run.score_rows import save, save_evaluation
 
 logger = logging.getLogger(__name__)
 MOST_SHOWN = 400  # images in a grid
@@ -238,7 +238,7 @@ class Experiment:
         if each := seeds.finished(directory):
             folder = destination(directory, False, given.to, ["evaluation.json"])
 
-            def score(place: str) -> Evaluation:
+            def score(place: str) -> dict[str, float]:
                 return self._evaluate(dataclasses.replace(given, dir=place, to=None))
 
             path = folder / "evaluation.json"
@@ -246,16 +246,20 @@ class Experiment:
         else:
             self._evaluate(given)
 
-    def _evaluate(self, given: options.Evaluate) -> Evaluation:
+    def _evaluate(self, given: options.Evaluate) -> dict[str, float]:
         run, _ = self._opened(given)
         folder = destination(run.directory, run.is_export, given.to, ["evaluation.json"])
-        evaluation = run.evaluate(given.n, given.split, given.seed)
-        print(evaluation)
-        path = folder / "evaluation.json"
-        which = {"experiment": self.name, "checkpoint": _checkpoint(given)}
-        files.write_json(path, {**which, **evaluation.as_dict()})
-        print(path)
-        return evaluation
+        which = {"experiment": self.name, "checkpoint": _checkpoint(given), "step": run.step}
+        how = (given.n, given.split, given.seed)
+        if given.scores:
+            scores = score_run(run, given.scores, *how, weights=given.weights)
+            print(*scores, sep="\n")
+            found = save(folder, which, scores)
+        else:
+            print(evaluation := run.evaluate(*how))
+            found = save_evaluation(folder, which, evaluation)
+        print(folder / "evaluation.json")
+        return found
 
     def export(self, given: options.Export) -> None:
         """Writes an export.

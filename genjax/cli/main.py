@@ -37,11 +37,20 @@ def main(
       presets: further default settings, by the name that --preset takes.
       arguments: the words of the command; None for those the program was started with.
     """
-    open_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    guarded(lambda: _run(name, document, config, build, presets or {}, words))
+
+
+def guarded(command: Callable[[], None]) -> None:
+    """Runs a command; one that fails ends with one line and an exit code.
+
+    Args:
+      command: to run.
+    """
+    open_streams()
     with startup.interruptible():
         try:
-            _run(name, document, config, build, presets or {}, words)
+            command()
         except KeyboardInterrupt as stop:  # of a run, before its first step: from there on it saves
             startup.report(f"stopped: {stop or 'interrupted'}")
             sys.exit(getattr(stop, "exit_code", 130))
@@ -112,7 +121,6 @@ def _lacking(build: Callable, config: Any) -> list[str]:
     lacking = {
         # What has a trajectory can be inverted by some --sampler.
         "reconstruct": not (family.encode or family.reconstruct or family.trajectory),
-        "evaluate": family.measure is None,
         "trajectory": family.trajectory is None,
         "noises": not (family.encode or family.trajectory),
     }

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from genjax.limits import Count, Limits, Natural, Seed
+from genjax.run.score_names import ScoreName
 from genjax.run.settings import sampling_settings
 
 Dir = Annotated[str | None, tyro.conf.Positional]
@@ -105,22 +106,37 @@ class Interpolate:
     found them."""
 
 
-@dataclass(frozen=True)
-class Evaluate:
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """What the commands that score images have in common."""
+
+    scores: Annotated[tuple[ScoreName, ...], tyro.conf.arg(metavar="NAME...")] = ()
+    """Scores of samples, DISTANCE_NETWORK. Distances: fd (Fréchet), fd_limit (of infinitely many),
+    kd, kd_gaussian (kernel), swd (sliced Wasserstein), precision, recall, density, coverage, vendi;
+    is (classifier score) of efficientnet and inception. Networks: pixels, alexnet, vgg16,
+    efficientnet, inception."""
+    n: Natural | None = None
+    """Number of images, chosen at random by the seed. 0: all. None: what takes a few minutes on two
+    CPU cores; with scores of samples no more than there are real images for the floor."""
+    split: str = "test"
+    """Of which part of the data set the real images are."""
+    seed: Seed = 0
+    """Of the choice of images and of the noise."""
+    weights: str | None = None
+    """The file of Inception's weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Scoring):
     """Expensive scores on held-out images, with standard errors: evaluation.json.
 
-    Log-likelihoods, bounds by their parts, bits per dimension: what the run's family has.
+    Log-likelihoods, bounds by their parts, bits per dimension: what the run's family has. With
+    --scores those of samples by a network's features in their place, each with its interval and the
+    same score of real images, in scores.jsonl as well.
     """
 
     dir: Dir = None
     """The run's directory. None: runs/ and the name of the experiment."""
-    n: Natural | None = None
-    """Number of images, chosen at random by the seed. 0: all. None: what takes a few minutes on two
-    CPU cores."""
-    split: str = "test"
-    """Of which part of the data set."""
-    seed: Seed = 0
-    """Of the choice of images and of the noise."""
     to: str | None = None
     """The folder to write to, where nothing is replaced. None: the run's directory, but for an
     export the working directory."""

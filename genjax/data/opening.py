@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from genjax.data.errors import DataError
 from genjax.data.images import Images
 from genjax.data.report import Report
 from genjax.data.settings import MAX_SIDE, DataSettings
+from genjax.errors import shortened
 
 MEMORY = 2 << 30  # bytes of pixels up to which a set is held in RAM
 
@@ -102,6 +104,36 @@ def find(settings: DataSettings) -> Collection:
 
     where = default_data_dir(settings.name) if settings.dir is None else settings.dir
     return TfdsSet(files.user_path(where), settings)
+
+
+def find_at_own_size(settings: DataSettings) -> Collection:
+    """Finds a data set whose images keep their size, in a folder too, unless settings give one.
+
+    Args:
+      settings: which.
+
+    Returns:
+      The data set.
+
+    Raises:
+      DataError: where it is unavailable, settings do not fit it, or a folder's images have several
+        sizes.
+    """
+    found = find(settings)
+    if settings.folder is None or settings.size is not None:
+        return found
+    from genjax.data.image_folder import ImageFolder
+
+    if isinstance(found, ImageFolder):
+        sizes = sorted({header.size[::-1] for header in found.headers.values()})
+        if len(sizes) > 1:
+            shown = shortened([f"{height}x{width}" for height, width in sizes])
+            raise DataError(
+                f"the images of {found.path} have {len(sizes)} sizes ({shown}): bring them to one "
+                "by --data.size HEIGHT WIDTH"
+            )
+        found.form = dataclasses.replace(found.form, size=sizes[0])
+    return found
 
 
 def _check(settings: DataSettings) -> None:

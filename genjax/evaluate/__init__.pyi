@@ -1,6 +1,16 @@
 from . import average as average
+from . import classifier_score as classifier_score
 from . import dequantization as dequantization
+from . import estimate as estimate
+from . import features as features
+from . import frechet as frechet
 from . import judgement as judgement
+from . import kernel_distance as kernel_distance
 from . import likelihood_scores as likelihood_scores
+from . import lpips as lpips
+from . import neighbours as neighbours
+from . import per_class as per_class
 from . import profiles as profiles
+from . import score as score
 from . import sliced_wasserstein as sliced_wasserstein
+from . import vendi as vendi

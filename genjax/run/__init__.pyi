@@ -1,6 +1,8 @@
 from .export import load_weights as load_weights
 from .family import Family as Family
 from .family import Measure as Measure
+from .image_scores import score_images as score_images
+from .image_scores import score_run as score_run
 from .restored import RestoredRun as RestoredRun
 from .restored import load as load
 from .restored import open as open

@@ -267,6 +267,11 @@ def _check(path: Path, values: dict[str, Any], config: Any) -> tuple[dict[str, A
             f"{start} in {directory}: a run takes weights at its start alone; leave the flag out, "
             "or give another --run.dir"
         )
+    if rank := next((c for c in changed if c.setting == "--run.score"), None):
+        raise ConfigError(
+            f"{rank} in {directory}: its checkpoints are ranked by one score; repeat it, or give "
+            "another --run.dir"
+        )
     changed += _other_images(old, values, before, changed)
     if changed and not config.run.allow_changes:
         first = "the images are others" if changed[0].setting == _IMAGES else changed[0]

@@ -16,6 +16,7 @@ from genjax.evaluate.average import average
 from genjax.keys import per_example
 from genjax.report import grids
 from genjax.run import inside
+from genjax.run.checkpoint_score import CheckpointScorer
 from genjax.run.family import Family
 from genjax.run.sampling import Sampler, labels
 from genjax.run.settings import Settings
@@ -40,6 +41,7 @@ class PeriodicEval:
       settings: the run's.
       key: of the scores' noise and of the latents, the same every time: what changes is the model.
       directory: where the images go.
+      scorer: of samples, whose score ranks the checkpoints; None for the family's own score.
     """
 
     def __init__(
@@ -50,9 +52,10 @@ class PeriodicEval:
         settings: Settings,
         key: jax.Array,
         directory: Path,
+        scorer: CheckpointScorer | None = None,
     ):
         self.family, self.layout, self.directory = family, layout, directory
-        self.sampler = Sampler(family)
+        self.sampler, self.scorer = Sampler(family), scorer
         self.validate = family.compiled_validate
         self.key, self.samples = key, settings.samples
         self.label = labels(family, settings.samples)
@@ -86,7 +89,10 @@ class PeriodicEval:
             numbers = {f"test/{name}": score.mean for name, score in found.items()}
         self._draw(step, state, metrics)
         self._look_inside(step, state)
-        return numbers, next(iter(numbers.values()), None)
+        if self.scorer is None:
+            return numbers, next(iter(numbers.values()), None)
+        score = self.scorer(step, self.sampler, state, self.key)
+        return {**numbers, f"test/{self.scorer.name}": score.value}, score.value
 
     def first_images(self, step: int, state: TrainState, metrics: MetricsWriter) -> None:
         """Draws images of a state without evaluating it, and logs where they are.

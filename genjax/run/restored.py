@@ -313,7 +313,10 @@ class RestoredRun:
         """
         if self.family.measure is None:
             name = self.values["experiment"]
-            raise ConfigError(f"{name} has no scores beyond those of metrics.jsonl")
+            raise ConfigError(
+                f"{name} has no scores beyond those of metrics.jsonl: --scores kd_vgg16 compares "
+                "samples with images"
+            )
         images = self.images.split(split)
         return evaluate(self.family.measure, self.usable_state, images, n=n, seed=seed)
 

@@ -20,7 +20,6 @@ from genjax.errors import ConfigError, GenjaxError
 from genjax.report import grids
 from genjax.run import lock
 from genjax.run.config import load
-from genjax.run.evaluation import Evaluation
 from genjax.run.family import Family
 from genjax.run.restored import RestoredRun
 from genjax.run.settings import Settings
@@ -167,7 +166,10 @@ def finished(directory: Path) -> dict[int, Path]:
 
 
 def evaluate(
-    each: Mapping[int, Path], path: Path, name: str, score: Callable[[str], Evaluation]
+    each: Mapping[int, Path],
+    path: Path,
+    name: str,
+    score: Callable[[str], Mapping[str, float]],
 ) -> str:
     """Scores every seed, and writes how their means spread.
 
@@ -175,15 +177,14 @@ def evaluate(
       each: {seed: the directory of its run}.
       path: of the JSON file to write.
       name: of the experiment.
-      score: (directory of a run) -> its scores.
+      score: (directory of a run) -> {score: its value or mean}.
 
     Returns:
       A table of mean ± standard deviation.
     """
     means: dict[str, dict[int, float]] = {}
     for seed, place in each.items():
-        found = score(str(place)).scores
-        _add(means, seed, {scored: average.mean for scored, average in found.items()})
+        _add(means, seed, dict(score(str(place))))
     spreads = _spreads(means)
     files.write_json(path, {"experiment": name, "scores": as_dict(spreads)})
     return table({"evaluate": spreads})

@@ -10,6 +10,7 @@ from genjax import limits
 from genjax.data.settings import DataSettings
 from genjax.errors import ConfigError
 from genjax.limits import Count, Limits, Natural, Seed
+from genjax.run.score_names import CheckpointScore
 
 # Marks a setting that acts on nothing but sampling: `Annotated[float, SAMPLING]`. The commands that
 # make images take it as a flag, and where that is not given, the run's own value.
@@ -57,6 +58,11 @@ class Settings:
     convolutional run that resumes with 1 after more, or the reverse, rounds differently."""
     samples: Count = 64
     """Images in samples/step_N.png."""
+    score: CheckpointScore | None = None
+    """Score samples against held-out images at each periodic evaluation, and rank checkpoints by
+    it: kd_vgg16 is the kernel distance of VGG16's features. None: by the family's own score."""
+    score_images: Annotated[int, Limits(40, 100_000)] = 500
+    """Samples to draw for --run.score each time."""
     keep: Count | Literal["all"] | None = None
     """Latest checkpoints to keep, beside the best. None: 2, or as many as the run kept before."""
     sharded: bool = False

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from genjax.data.images import Images
+from genjax.run.checkpoint_score import CheckpointScorer
 from genjax.run.family import Family
 from genjax.run.first_weights import FirstWeights
 from genjax.run.nonfinite import NonFinitePolicy
@@ -48,6 +49,7 @@ class Trainer:
       layout: of the state over the devices.
       first: the weights to start with; None on processes but the main one, too.
       write_page: writes the page of the run; called after each evaluation and at the end.
+      scorer: of samples, whose score ranks the checkpoints; None for the family's own score.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Trainer:
         layout: Layout,
         first: FirstWeights | None = None,
         write_page: Callable[[], None] = lambda: None,
+        scorer: CheckpointScorer | None = None,
     ):
         self.family, self.before, self.directory = family, before, directory
         self.settings, self.images, self.layout = settings, images, layout
@@ -75,7 +78,7 @@ class Trainer:
             len(images),
         )
         self.periodic_eval = PeriodicEval(
-            family, layout, held_out, settings, eval_key(self.key), directory / "samples"
+            family, layout, held_out, settings, eval_key(self.key), directory / "samples", scorer
         )
         keep = None if settings.keep == "all" else settings.keep or 2
         self.checkpoints = Checkpoints(directory / "checkpoints", keep)

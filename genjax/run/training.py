@@ -16,7 +16,8 @@ from genjax.data.dataset import Dataset
 from genjax.data.summary import describe, lines
 from genjax.errors import ConfigError, GenjaxError
 from genjax.report import grids
-from genjax.run import starts
+from genjax.run import score_rows, starts
+from genjax.run.checkpoint_score import CheckpointScorer
 from genjax.run.checks import check_family
 from genjax.run.config import load
 from genjax.run.directory import claimed, run_directory, with_recorded_keep
@@ -24,6 +25,7 @@ from genjax.run.family import Family, stages, state_shapes
 from genjax.run.first_weights import FirstWeights, first_weights
 from genjax.run.restored import RestoredRun
 from genjax.run.run_page import RunPage
+from genjax.run.scoring import RealImages
 from genjax.run.settings import Config, Settings
 from genjax.run.trainer import Trainer
 from genjax.train import processes
@@ -195,6 +197,7 @@ def _train_in(
         check(stage.game, settings.batch, layout.devices_in_all)
     check_family(family, settings, images.train.batch(settings.seed, 0, 1), len(images.test))
     _log_few(family, len(images.train))
+    scorer = None if settings.score is None else _scorer(family, directory, settings, images)
     fingerprint = images.train.fingerprint
     main = processes.is_main_process()
     first = first_weights(family, directory, settings) if main else None
@@ -213,7 +216,7 @@ def _train_in(
             processes.agree("their settings", repr(_shared_settings(config)))
             processes.agree("their images", fingerprint)
         write_page = RunPage(directory) if main else _no_page
-        return _train_each(family, directory, settings, images, layout, first, write_page)
+        return _train_each(family, directory, settings, images, layout, first, write_page, scorer)
 
 
 def _no_page() -> None:
@@ -228,6 +231,15 @@ def _log_few(family: Family, count: int) -> None:
             f"{count:,}",
             f"{family.few:,}",
         )
+
+
+def _scorer(
+    family: Family, directory: Path, settings: Settings, images: Dataset
+) -> CheckpointScorer:
+    assert settings.score is not None
+    real = RealImages(images.test, images.train, settings.seed)
+    path = directory / score_rows.NAME
+    return CheckpointScorer(settings.score, family, real, settings.score_images, path)
 
 
 def _resume_at(family: Family, directory: Path, steps: int) -> tuple[str, int]:
@@ -262,6 +274,7 @@ def _train_each(
     layout: Layout,
     first: FirstWeights | None,
     write_page: Callable[[], None],
+    scorer: CheckpointScorer | None = None,
 ) -> TrainState:
     """Trains a family after the one it builds upon, each in its own directory."""
     before = None
@@ -282,5 +295,5 @@ def _train_each(
     )
     held_out = images.test
     return Trainer(
-        family, before, directory, settings, train, held_out, layout, first, write_page
+        family, before, directory, settings, train, held_out, layout, first, write_page, scorer
     ).train()

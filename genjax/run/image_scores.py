@@ -1,0 +1,127 @@
+"""Scores of a run's samples, or of anyone's images, against a split of real images."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+import jax
+
+from genjax import files
+from genjax.data.errors import DataError
+from genjax.data.opening import MEMORY, find_at_own_size
+from genjax.data.settings import DataSettings
+from genjax.errors import ConfigError
+from genjax.evaluate.score import Score
+from genjax.run.restored import Prior, RestoredRun
+from genjax.run.score_names import ScoreName
+from genjax.run.score_rows import append
+from genjax.run.scoring import RealImages, all_scores, batches, real_images
+
+logger = logging.getLogger(__name__)
+
+DEFAULT: tuple[ScoreName, ...] = ("kd_vgg16", "fd_vgg16", "coverage_vgg16")
+"""Scores where no names are given."""
+
+
+def score_run(
+    run: RestoredRun,
+    names: Sequence[ScoreName],
+    n: int | None = None,
+    split: str = "test",
+    seed: int = 0,
+    *,
+    prior: Prior | None = None,
+    weights: str | None = None,
+) -> list[Score]:
+    """Scores of a run's samples, each with its interval and the floor of real images.
+
+    Args:
+      run: a trained run.
+      names: of the scores, such as "kd_vgg16".
+      n: samples to draw. None: 1,000 on a CPU and 10,000 elsewhere, but no more than there are
+        images for the floor; 0: as many as there are such images.
+      split: of the real images.
+      seed: of the samples' noise and the order of the real images.
+      prior: what latents are drawn from, as for `RestoredRun.sample`.
+      weights: the file of Inception's weights.
+
+    Returns:
+      The scores in the order of the names.
+
+    Raises:
+      ConfigError: where images are too few, or weights are missing.
+    """
+    real = real_images(run.images.split, run.images.settings, split, seed)
+    most = 1000 if jax.default_backend() == "cpu" else 10_000
+    n = _number(n, most, real)
+    drawn = (batch["image"] for batch in run.samples(n, seed, prior=prior))
+    return all_scores(names, drawn, n, real, weights)
+
+
+def score_images(
+    images: str,
+    against: str,
+    scores: Sequence[ScoreName] = (),
+    n: int | None = None,
+    split: str = "test",
+    seed: int = 0,
+    *,
+    weights: str | None = None,
+    to: str | None = None,
+    data: DataSettings = DataSettings(),  # noqa: B008, frozen
+) -> list[Score]:
+    """Scores of anyone's images against real ones.
+
+    Args:
+      images: a folder, or a file .zip, .npz or .npy; all images in it.
+      against: a folder or such a file of real images, or the name of a data set.
+      scores: their names; none for `DEFAULT`.
+      n: images to score, chosen at random by the seed; None: all, but no more than there are images
+        for the floor; 0: all.
+      split: of the real images.
+      seed: of the order of the images.
+      weights: the file of Inception's weights.
+      to: a file to add the scores to.
+      data: how both are read, and where prepared data sets are.
+
+    Returns:
+      The scores in the order of the names.
+
+    Raises:
+      ConfigError: where images are too few or of another shape, weights are missing, or the file
+        cannot be written.
+      DataError: where one of the two cannot be read.
+    """
+    if to is not None and (reason := files.unwritable(files.user_path(to).parent)):
+        raise ConfigError(f"cannot write to {to} ({reason}): give another --to")
+    ours = dataclasses.replace(data, folder=images, name=DataSettings.name, dir=None)
+    samples = find_at_own_size(ours).open("all", MEMORY)
+    theirs = _reference(against, data)
+    found = find_at_own_size(theirs)
+    real = real_images(lambda name: found.open(name, MEMORY), theirs, split, seed)
+    count = len(samples)
+    if n is not None and n > count:
+        raise ConfigError(f"--n {n:,}: {images} holds {count:,} images")
+    n = _number(n, count, real) if n is None else n or count
+    if n < count:
+        logger.info("%s of %s images are scored, chosen by the seed", f"{n:,}", f"{count:,}")
+    made = all_scores(scores or DEFAULT, batches(samples, n, seed), n, real, weights)
+    if to is not None:
+        append(files.user_path(to), 0, made)
+    return made
+
+
+def _reference(against: str, settings: DataSettings) -> DataSettings:
+    path = files.user_path(against)
+    if path.exists():
+        return dataclasses.replace(settings, folder=against, name=DataSettings.name, dir=None)
+    if path.suffix.lower() in (".npz", ".npy", ".zip"):
+        raise DataError(f"there is no file {against}: --against takes a folder, a file or a name")
+    return dataclasses.replace(settings, folder=None, name=against)
+
+
+def _number(n: int | None, most: int, real: RealImages) -> int:
+    further = len(real.reference) if real.others is None else len(real.others)
+    return min(most, further) if n is None else n or further
