@@ -1,4 +1,5 @@
 from . import average as average
 from . import dequantization as dequantization
+from . import features as features
 from . import likelihood_scores as likelihood_scores
 from . import sliced_wasserstein as sliced_wasserstein

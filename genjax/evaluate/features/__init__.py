@@ -1,0 +1,5 @@
+"""Networks that turn images into features, which scores of image sets compare."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
