@@ -2,4 +2,5 @@ from . import average as average
 from . import dequantization as dequantization
 from . import features as features
 from . import likelihood_scores as likelihood_scores
+from . import lpips as lpips
 from . import sliced_wasserstein as sliced_wasserstein
