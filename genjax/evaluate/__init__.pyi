@@ -3,6 +3,7 @@ from . import classifier_score as classifier_score
 from . import dequantization as dequantization
 from . import estimate as estimate
 from . import features as features
+from . import finding as finding
 from . import frechet as frechet
 from . import judgement as judgement
 from . import kernel_distance as kernel_distance
