@@ -1,5 +1,8 @@
 from . import average as average
+from . import bias as bias
 from . import classifier_score as classifier_score
+from . import collapse as collapse
+from . import copies as copies
 from . import dequantization as dequantization
 from . import estimate as estimate
 from . import features as features
@@ -9,9 +12,13 @@ from . import judgement as judgement
 from . import kernel_distance as kernel_distance
 from . import likelihood_scores as likelihood_scores
 from . import lpips as lpips
+from . import memorization as memorization
+from . import nearest as nearest
 from . import neighbours as neighbours
+from . import overfitting as overfitting
 from . import per_class as per_class
 from . import profiles as profiles
 from . import score as score
 from . import sliced_wasserstein as sliced_wasserstein
+from . import spectrum as spectrum
 from . import vendi as vendi
