@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
         "python -m genjax",
         description="List runs: steps, checkpoints and whether they are intact, best score. "
         "Nothing is changed. Exit code 1: something is damaged; 2: no run there.",
-        epilog="Also: python -m genjax score -h (any images), compare -h (two runs), report -h (pages).",
+        epilog="Also, each with -h: python -m genjax score (any images), compare, report.",
     )
     parser.add_argument("dir", nargs="*", default=["runs"], help="runs, or folders of runs")
     parser.add_argument("--json", action="store_true", help="all of it, for programs")
