@@ -1,0 +1,130 @@
+"""Every family of models on the same images for the same training time, by the same scores.
+
+    python -m benchmarks.families [DIR] [--minutes 3] [--seeds 3] [--data fashion_mnist_6k]
+
+measures how fast each family trains, trains it for as many steps as fill the minutes, and scores
+its samples by VGG16's features against the held-out images. A row per run is added to
+DIR/families.json (runs/families), so that the command resumes where it was stopped; --write makes
+docs/families.md of what is there, of one or several data sets.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from genjax.run.auditing import audit
+
+from benchmarks import families_page
+from experiments import (
+    autoencoder_fashion,
+    dcgan_fashion,
+    ddpm_fashion,
+    flow_cifar10,
+    gan_fashion,
+    vae_fashion,
+)
+from genjax import data, files, run
+from genjax.models.unet_settings import UNetSettings
+from genjax.run.image_scores import score_run
+
+# The U-Net and the optimizer of the diffusion model.
+SMALL = {field.name: getattr(ddpm_fashion.Config(), field.name) for field in fields(UNetSettings)}
+FLOW = flow_cifar10.Config(**SMALL, flip=False, learning_rate=2e-3, warm_up=100, ema=0.999)
+FAMILIES = {
+    "autoencoder, mixture of codes": (autoencoder_fashion, autoencoder_fashion.Config()),
+    "VAE": (vae_fashion, vae_fashion.Config()),
+    "GAN, dense": (gan_fashion, gan_fashion.Config()),
+    "DCGAN": (dcgan_fashion, dcgan_fashion.Config()),
+    "diffusion": (ddpm_fashion, ddpm_fashion.Config()),
+    "flow": (flow_cifar10, replace(FLOW, run=ddpm_fashion.Config().run)),
+}
+SCORES = ("fd_vgg16", "kd_vgg16", "coverage_vgg16")
+N = 1000  # samples that are scored, and held-out images
+TIMED = 40  # steps of the run that measures the speed, of which the last half counts
+
+
+def main() -> None:
+    """Trains and scores what is not in the results yet, then prints the table."""
+    parser = argparse.ArgumentParser("python -m benchmarks.families")
+    parser.add_argument("dir", nargs="?", type=Path, default=Path("runs/families"))
+    parser.add_argument("--minutes", type=float, default=3.0, help="of training, each run")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--data", default="fashion_mnist_6k", help="name of the data set")
+    parser.add_argument("--data-dir", default=None, help="where it is prepared")
+    parser.add_argument("--write", action="store_true", help="write docs/families.md")
+    asked = parser.parse_args()
+    path = asked.dir / "families.json"
+    rows = json.loads(path.read_text()) if path.exists() else []
+    images = data.Dataset(data.DataSettings(asked.data, dir=asked.data_dir))
+    for seed in range(asked.seeds):
+        for name in FAMILIES:
+            key = {"data": asked.data, "family": name, "seed": seed, "minutes": asked.minutes}
+            if not any(key.items() <= row.items() for row in rows):
+                rows.append({**key, **measured(name, images, seed, asked)})
+                files.write_json(path, rows)
+    print(families_page.table([row for row in rows if row["data"] == asked.data]))
+    if asked.write:
+        families_page.write(rows)
+
+
+def measured(name: str, images: data.Dataset, seed: int, asked: Any) -> dict[str, Any]:
+    """Trains one family and scores its samples."""
+    experiment, config = FAMILIES[name]
+    place = asked.dir / asked.data / name.replace(", ", "_").replace(" ", "_")
+    rate = speed(experiment, config, images, place / "speed")
+    steps = max(1, round(60 * asked.minutes * rate / config.run.batch))
+    directory = place / f"seed_{seed}_{asked.minutes:g}_min"
+    trained = train(experiment, config, images, directory, steps=steps, seed=seed)
+    trained.sample(N, seed)  # compiles, and fits the mixture
+    began = time.perf_counter()
+    trained.sample(N, seed)
+    seconds = time.perf_counter() - began
+    scores = [score.as_dict() for score in score_run(trained, SCORES, N, seed=seed)]
+    for score in scores:
+        del score["replicates"]
+    return {
+        "steps": steps,
+        "parameters": sum(x.size for x in jax.tree.leaves(trained.state.params)),
+        "training_seconds": logged(directory, "seconds")[-1],
+        "seconds_per_1000_samples": seconds * 1000 / N,
+        "scores": dict(zip(SCORES, scores, strict=True)),
+        "findings": [finding.as_dict() for finding in audit(trained, N, seed=seed)],
+        "device": f"{jax.device_count()} {jax.devices()[0].device_kind}",
+        "jax": jax.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def train(
+    experiment: Any, config: Any, images: data.Dataset, directory: Path, **settings: Any
+) -> run.RestoredRun:
+    """A run of a family for some steps, resumed where it was stopped."""
+    steps = settings["steps"]
+    how = {"dir": str(directory), "every": max(1, steps // 4), "devices": 1}
+    config = replace(config, run=replace(config.run, **how, **settings))
+    family = experiment.build(config, images.spec)
+    return run.train(family, images, config.run, name=experiment.__name__.rpartition(".")[2])
+
+
+def speed(experiment: Any, config: Any, images: data.Dataset, directory: Path) -> float:
+    """Images per second, without compilation, evaluation and saving."""
+    convolves = hasattr(config, "channels") or hasattr(config, "widths")
+    steps = TIMED if convolves else 50 * TIMED
+    train(experiment, config, images, directory, steps=steps, log=steps // 4, seed=0)
+    rates = logged(directory, "images_per_second")
+    return float(np.median(rates[len(rates) // 2 :]))
+
+
+def logged(directory: Path, name: str) -> list[float]:
+    """A number of the rows of metrics that have it."""
+    rows = map(json.loads, (directory / "metrics.jsonl").read_text().splitlines())
+    return [row[name] for row in rows if row.get(name) is not None]
+
+
+if __name__ == "__main__":
+    main()
