@@ -147,7 +147,7 @@ def _of_archive(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo("images.npy").file_size > MOST_ARRAY:
                 raise ConfigError(f"{path} is too large to judge: draw fewer images")
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(path) as arrays:
             images: np.ndarray = arrays["images"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{path} cannot be used: {error}") from None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import genjax
-from genjax.errors import ConfigError, GenjaxError
+from genjax.errors import ConfigError
 from genjax.report import rendering
 from genjax.report.embedding import Embedder
 from genjax.report.page import Block, Chip, Page, Section
@@ -18,30 +17,8 @@ from genjax.run.config import load
 from genjax.run.listing import MOST_READ, Listed, listed
 from genjax.run.records import FAULTS, FINDINGS, PROFILES, SCORES, STARTS, text
 
-logger = logging.getLogger(__name__)
-
 NAME = "report.html"
 MOST_MARKS = 50
-READ_IN_TRAINING = 1 << 28  # bytes of a checkpoint that is read to see whether it is intact
-
-
-class RunPage:
-    """The page of a run that is being trained; it encodes each image once.
-
-    Args:
-      directory: the run's.
-    """
-
-    def __init__(self, directory: Path):
-        self.directory, self._embedder = directory, Embedder()
-
-    def __call__(self) -> None:
-        """Writes the page; that it cannot be written is logged, as it is no reason to stop."""
-        try:
-            text = rendering.render(page(self.directory, self._embedder, READ_IN_TRAINING))
-            rendering.save(self.directory / NAME, text)
-        except (GenjaxError, OSError, ValueError, ArithmeticError, LookupError) as error:
-            logger.warning("%s could not be written: %s", NAME, error)
 
 
 def write(directory: Path, to: Path | None = None) -> Path:

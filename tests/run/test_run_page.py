@@ -14,7 +14,7 @@ from genjax.cli import report
 from genjax.errors import ConfigError
 from genjax.report import grids, rendering
 from genjax.report.embedding import Embedder
-from genjax.run import comparison_page, run_page
+from genjax.run import comparison_page, page_in_training, run_page
 from genjax.train import digests
 from tests.report.test_rendering import HOSTILE, Elements, data_of
 
@@ -225,7 +225,7 @@ def test_many_sheets_are_spread(tmp_path):
 
 def test_a_page_in_training_never_stops_the_run(tmp_path, caplog):
     run = a_run(tmp_path / "run")
-    write = run_page.RunPage(run)
+    write = page_in_training.RunPage(run, None).write
     write()
     assert "finished" in (run / "report.html").read_text()
     (run / "report.html").write_text("mine")
