@@ -95,7 +95,7 @@ def read(run: Path, answers: Path, to: Path | None = None) -> str:
       ConfigError: where the file is not of a page of this run, or holds no answer.
     """
     name, mode, given = _answers(answers)
-    key = _key(run, name, mode)
+    key, number = _key(run, name, mode)
     if len(given) > len(key["real"]):
         raise ConfigError(f"{answers} has more answers than its page had images")
     if mode == "tell":
@@ -111,7 +111,7 @@ def read(run: Path, answers: Path, to: Path | None = None) -> str:
     drawn, source = _drawn(run, values, image_spec(run, values).shape)
     if source != key["source"] or max(accepted) >= len(drawn):
         raise ConfigError(f"{key['source']}, which was judged, has changed: judge it again")
-    path = to or files.unused(run / "accepted.npz")
+    path = to or run / f"accepted_{number}.npz"  # of the same page, which may go on
     if to is not None and path.exists():
         raise ConfigError(f"{path} is there already: give another --to")
     image_sets.write_npz(path, [{"image": drawn[accepted]}], len(accepted))
@@ -182,14 +182,15 @@ def _answers(path: Path) -> tuple[str, Mode, list[str]]:
     return name, mode, given
 
 
-def _key(run: Path, name: str, mode: Mode) -> dict[str, Any]:
+def _key(run: Path, name: str, mode: Mode) -> tuple[dict[str, Any], str]:
+    """The key of a page, and its number."""
     for path in sorted(run.glob("judge_*.key.json")):
         try:
             key = files.read_json(path)
         except (OSError, ValueError):
             continue
         if key.get("id") == name and key.get("mode") == mode and _fits(key):
-            return key
+            return key, path.name.split(".")[0].removeprefix("judge_")
     raise ConfigError(f"{run} has no key for these answers: they are of a page of another run")
 
 
