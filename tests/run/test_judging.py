@@ -88,16 +88,18 @@ def test_accepted_images_become_a_set(run, tmp_path):
     assert (source, len(data["images"]), any(key["real"])) == ("sample_3.npz", 50, False)
     answers = ["accept" if i % 5 == 0 else "reject" for i in range(50)]
     given = answered(tmp_path, key, answers)
-    assert (
-        judging.read(run, given) == f"10 of 50 drawn images are accepted\n{run / 'accepted_1.npz'}"
-    )
-    with np.load(run / "accepted_1.npz") as arrays:
+    path = run / "accepted_1.npz"
+    assert judging.read(run, given) == f"10 of 50 drawn images are accepted\n{path}"
+    with np.load(path) as arrays:
         np.testing.assert_array_equal(arrays["images"], drawn[key["index"][::5]])
     with pytest.raises(ConfigError, match="give another --to"):
-        judging.read(run, given, run / "accepted_1.npz")
+        judging.read(run, given, path)
     none = answered(tmp_path, key, ["reject"] * 3)
     assert judging.read(run, none) == "0 of 3 drawn images are accepted"
-    np.savez(run / "sample_4.npz", images=drawn[:9])  # newer
+    given = answered(tmp_path, key, answers)
+    np.savez(run / "sample_4.npz", images=drawn[:9])  # newer, but not what was judged
+    assert judging.read(run, given).startswith("10 of 50")
+    np.savez(run / "sample_3.npz", images=drawn[:49])
     with pytest.raises(ConfigError, match="has changed"):
         judging.read(run, given)
 
@@ -120,7 +122,13 @@ def test_answers_of_a_stranger_are_refused(run, tmp_path):
         with pytest.raises(ConfigError, match="cannot be read"):
             judging.read(run, path)
     assert not (run / "scores.jsonl").exists()
-    for bad in ({"real": [1]}, {"real": [True]}, {"index": [-1] * 4}, {"step": "x"}):
+    for bad in (
+        {"real": [1]},
+        {"real": [True]},
+        {"index": [-1] * 4},
+        {"step": "x"},
+        {"source": "../x.npz"},
+    ):
         (run / "judge_1.key.json").write_text(json.dumps(key | bad))
         path.write_text(json.dumps(good))
         with pytest.raises(ConfigError, match="no key"):
