@@ -16,9 +16,9 @@ from genjax.errors import ConfigError
 from genjax.evaluate.judgement import Judgement
 from genjax.report import embedding, grids, image_sets, judging, rendering
 from genjax.report.judging import Mode
+from genjax.run import score_rows
 from genjax.run.config import load
 from genjax.run.listing import listed
-from genjax.run.records import SCORES
 from genjax.run.restored import data_settings, image_spec
 from genjax.train import digests
 
@@ -104,8 +104,7 @@ def read(run: Path, answers: Path, to: Path | None = None) -> str:
         raise ConfigError(f"{answers} has more answers than its page had images")
     if mode == "tell":
         judgement = Judgement.of(key["real"][: len(given)], [each == "real" for each in given])
-        with files.open_to_append(run / SCORES) as file:
-            file.write(files.row_line({"step": key["step"], **judgement.as_score()}))
+        score_rows.append(run / score_rows.NAME, key["step"], [judgement.score])
         return str(judgement)
     accepted = [i for i, each in zip(key["index"], given, strict=False) if each == "accept"]
     lines = f"{len(accepted):,} of {len(given):,} drawn images are accepted"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,36 @@ from genjax.report.embedding import Embedder
 from genjax.report.page import Block, Chip, Page, Section
 from genjax.run import page_curves, page_facts, page_images, records
 from genjax.run.config import load
-from genjax.run.listing import MOST_READ, Listed, listed
+from genjax.run.listing import MOST_READ, Listed, find, listed
 from genjax.run.records import FAULTS, FINDINGS, PROFILES, SCORES, STARTS, text
 
 NAME = "report.html"
-MOST_MARKS = 50
+MOST_MARKS, MOST_RUNS = 50, 16
+
+
+def runs_in(folders: Sequence[Path]) -> list[Path]:
+    """The runs that folders hold.
+
+    Args:
+      folders: runs, or folders of runs.
+
+    Returns:
+      Their directories, each once.
+
+    Raises:
+      ConfigError: where a folder holds none, or there are more than `MOST_RUNS`.
+    """
+    found: dict[Path, None] = {}
+    for folder in folders:
+        below = [path for path, parent in find(folder) if parent is None]
+        if not below:
+            what = "holds no run" if folder.is_dir() else "is no folder"
+            raise ConfigError(f"{folder} {what}: give a run's directory, or one of runs")
+        # A run that was started afresh keeps the earlier ones in itself.
+        found |= dict.fromkeys(below[:1] if below[0] == folder else below)
+    if len(found) > MOST_RUNS:
+        raise ConfigError(f"{len(found):,} runs are too many for a page: name up to {MOST_RUNS}")
+    return list(found)
 
 
 def write(directory: Path, to: Path | None = None) -> Path:

@@ -263,18 +263,18 @@ def test_hostile_names_of_runs_are_no_markup(run, tmp_path):
 
 
 def test_runs_are_found_in_folders(run, tmp_path):
-    assert comparison_page.runs_in([run]) == [run]
+    assert run_page.runs_in([run]) == [run]
     for name in ("a", "b/c"):
         shutil.copytree(run, tmp_path / name)
-    assert comparison_page.runs_in([tmp_path]) == [tmp_path / "a", tmp_path / "b" / "c"]
+    assert run_page.runs_in([tmp_path]) == [tmp_path / "a", tmp_path / "b" / "c"]
     shutil.copytree(run, tmp_path / "a" / "earlier")
-    assert comparison_page.runs_in([tmp_path / "a"]) == [tmp_path / "a"]
+    assert run_page.runs_in([tmp_path / "a"]) == [tmp_path / "a"]
     (tmp_path / "empty").mkdir()
     for name in ("empty", "missing"):
         with pytest.raises(ConfigError, match=r"holds no run|is no folder"):
-            comparison_page.runs_in([tmp_path / name])
+            run_page.runs_in([tmp_path / name])
     with pytest.raises(ConfigError, match="too many"):
-        comparison_page.runs_in([shutil.copytree(run, tmp_path / f"r{i}") for i in range(17)])
+        run_page.runs_in([shutil.copytree(run, tmp_path / f"r{i}") for i in range(17)])
 
 
 # The command.
