@@ -90,8 +90,8 @@ def page(directory: Path, embedder: Embedder, most_read: int = MOST_READ) -> Pag
     sections = [
         _overview(directory, run, values, columns, embedder, rows),
         Section("curves", "Curves", page_curves.of_metrics({"": columns}, marks)),
-        Section("inside", "Inside the model", _inside(directory, values)),
         Section("scores", "Scores", page_curves.of_scores({"": rows[SCORES]}, marks), SCORES_LEAD),
+        Section("inside", "Inside the model", _inside(directory, values)),
         *_stages(directory, embedder),
         Section("images", "Images", _images(directory, embedder), layout="pairs"),
         _checkpoints(run),
@@ -105,7 +105,8 @@ def page(directory: Path, embedder: Embedder, most_read: int = MOST_READ) -> Pag
 
 SCORES_LEAD = (
     "Each with its interval, and as a dashed line its floor: the same score of held-out real images"
-    " at the same n. A model cannot be told from the data once its interval reaches the floor."
+    " at the same n. Where the interval reaches the floor, the score does not tell samples and data"
+    " apart."
 )
 
 
