@@ -9,7 +9,7 @@ from pathlib import Path
 from genjax import files
 from genjax.cli.restart import open_streams
 from genjax.errors import ConfigError, GenjaxError, one_line
-from genjax.run import comparison_page, run_page
+from genjax.run import run_page
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -40,12 +40,14 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     to = files.user_path(given.to) if given.to else None
     try:
-        runs = comparison_page.runs_in([files.user_path(each) for each in given.dir])
+        runs = run_page.runs_in([files.user_path(each) for each in given.dir])
         if given.judge or given.curate or given.judged:
             _judge(runs, given, to)
         elif len(runs) == 1:
             print(run_page.write(runs[0], to))
         else:
+            from genjax.run import comparison_page  # ranks scores, which needs jax
+
             print(comparison_page.write(runs, to or Path.cwd() / run_page.NAME))
     except (GenjaxError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)

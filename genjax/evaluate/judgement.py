@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from scipy import stats
+
+from genjax.evaluate.score import Score
 
 LEVEL = 0.95
 
@@ -99,30 +100,27 @@ class Judgement:
             return "worse than guessing: drawn images are taken for the real ones"
         return "no different from guessing, as far as so many answers can show"
 
-    def as_score(self) -> dict[str, Any]:
-        """The error rate as a row of scores.jsonl, without its step.
-
-        Returns:
-          {"name", "value", "low", "high", …}.
-        """
+    @property
+    def score(self) -> Score:
+        """The error rate as a score of the samples."""
         low, high = binomial_interval(self.errors, self.n)
-        return {
-            "name": "human error rate",
-            "value": self.errors / self.n,
-            "low": low,
-            "high": high,
-            "level": LEVEL,
-            "method": "Clopper-Pearson",
-            "better": "higher",
-            "n": self.drawn,
-            "n_reference": self.real,
-            "reference": "held-out images",
-            "network": "a person",
-            "sha256": None,
-            "resizing": "none",
-            "seed": None,
-            "floor": None,
-        }
+        return Score(
+            name="human error rate",
+            value=self.errors / self.n,
+            low=low,
+            high=high,
+            level=LEVEL,
+            method="Clopper-Pearson",
+            better="higher",
+            n=self.drawn,
+            n_reference=self.real,
+            reference="held-out images",
+            network="a person",
+            sha256=None,
+            resizing="none",
+            seed=0,
+            floor=None,
+        )
 
     def __str__(self) -> str:
         def line(name: str, k: int, n: int) -> str:

@@ -26,15 +26,20 @@
     }
   }, { rootMargin: "400px" });
   document.querySelectorAll("[data-chart]").forEach((figure) => near.observe(figure));
-  for (const bar of document.querySelectorAll(".tools")) {
-    const [log, smooth, reset] = ["log", "smooth", "reset"].map((name) => bar.querySelector(`[name=${name}]`));
-    log.addEventListener("change", () => Charts.look({ log: log.checked }));
-    smooth.addEventListener("input", () => {
-      Charts.look({ smooth: Number(smooth.value) });
-      bar.querySelector("output").textContent = Number(smooth.value) ? smooth.value : "off";
+  // Each section of curves has the same controls.
+  const controls = (name) => [...document.querySelectorAll(`.tools [name=${name}]`)];
+  function look(log, smooth) {
+    controls("log").forEach((box) => { box.checked = log; });
+    controls("smooth").forEach((range) => {
+      range.value = smooth;
+      range.parentElement.querySelector("output").textContent = Number(smooth) ? smooth : "off";
     });
-    reset.addEventListener("click", () => Charts.reset());
+    Charts.look({ log, smooth: Number(smooth) });
   }
+  const current = () => [controls("log")[0].checked, controls("smooth")[0].value];
+  controls("log").forEach((box) => box.addEventListener("change", () => look(box.checked, current()[1])));
+  controls("smooth").forEach((range) => range.addEventListener("input", () => look(current()[0], range.value)));
+  controls("reset").forEach((button) => button.addEventListener("click", () => Charts.reset()));
 
   // Images over time. In a comparison the sliders move together, each to its own nearest step.
   const sliders = [];

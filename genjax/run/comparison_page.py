@@ -14,39 +14,13 @@ from genjax.errors import ConfigError
 from genjax.report import rendering
 from genjax.report.embedding import Embedder
 from genjax.report.page import Page, Section, Sheets, Table
-from genjax.run import page_curves, page_facts, page_images, records
+from genjax.run import page_curves, page_facts, page_images, records, score_rows
 from genjax.run.config import load
-from genjax.run.listing import Listed, find, listed
+from genjax.run.listing import Listed, listed
 from genjax.run.records import SCORES, number, text
 from genjax.run.run_page import SCORES_LEAD
 
-MOST_RUNS = 16
 NOT_SETTINGS = {"--run.dir", "--run.fresh", "--run.allow-changes"}
-
-
-def runs_in(folders: Sequence[Path]) -> list[Path]:
-    """The runs that folders hold.
-
-    Args:
-      folders: runs, or folders of runs.
-
-    Returns:
-      Their directories, each once.
-
-    Raises:
-      ConfigError: where a folder holds none, or there are more than `MOST_RUNS`.
-    """
-    found: dict[Path, None] = {}
-    for folder in folders:
-        below = [path for path, parent in find(folder) if parent is None]
-        if not below:
-            what = "holds no run" if folder.is_dir() else "is no folder"
-            raise ConfigError(f"{folder} {what}: give a run's directory, or one of runs")
-        # A run that was started afresh keeps the earlier ones in itself.
-        found |= dict.fromkeys(below[:1] if below[0] == folder else below)
-    if len(found) > MOST_RUNS:
-        raise ConfigError(f"{len(found):,} runs are too many for a page: name up to {MOST_RUNS}")
-    return list(found)
 
 
 def write(runs: Sequence[Path], to: Path) -> Path:
@@ -95,7 +69,7 @@ def page(runs: Sequence[Path], embedder: Embedder) -> Page:
             Section(
                 "scores",
                 "Scores",
-                [*_scores(scores), *page_curves.of_scores(scores)],
+                [*_scores(scores), *_verdicts(names), *page_curves.of_scores(scores)],
                 SCORES_LEAD,
             ),
         ],
@@ -172,6 +146,23 @@ def _scores(scores: dict[str, list[Any]]) -> list[Table]:
     )
     head = ["score", "n", "against", *scores, "floor"]
     return [Table(head, rows[: page_facts.MOST_ROWS], more=more)]
+
+
+def _verdicts(runs: dict[str, Path]) -> list[Table]:
+    """What `compare` says of the first run and each of the others."""
+    (first, ours), *others = runs.items()
+    rows = []
+    for name, theirs in others:
+        try:
+            found = score_rows.comparisons(str(ours), str(theirs))
+        except ConfigError:  # they have no score in common
+            continue
+        rows += [[first, name, str(each)] for each in found]
+    more = (
+        "The interval is of the difference, paired in the reference: two that overlap may differ."
+    )
+    head = ["first", "second", "which is better"]
+    return [Table(head, rows[: page_facts.MOST_ROWS], "Compared", more=more)] if rows else []
 
 
 def _terms(row: Any) -> tuple[str, ...]:

@@ -16,13 +16,16 @@ from genjax.errors import ConfigError
 from genjax.evaluate.judgement import Judgement
 from genjax.report import embedding, grids, image_sets, judging, rendering
 from genjax.report.judging import Mode
+from genjax.run import score_rows
 from genjax.run.config import load
 from genjax.run.listing import listed
-from genjax.run.records import SCORES
 from genjax.run.restored import data_settings, image_spec
+from genjax.train import digests
 
 MOST_IMAGES = 2000  # on a page
+HOW = "draw some first, by the command sample"
 MOST_ARRAY = 1 << 30  # bytes of a sample_*.npz
+_SOURCE = re.compile(r"sample_[^/]+\.npz|samples/step_[0-9]{1,18}\.png")
 _ID = re.compile("[0-9a-f]{16}")
 
 
@@ -47,8 +50,8 @@ def write_page(run: Path, mode: Mode, n: int | None = None) -> tuple[Path, str]:
     if n is not None and not 1 <= n <= MOST_IMAGES:
         raise ConfigError(f"--n must be 1 to {MOST_IMAGES:,}, not {n}")
     values = load(run / "config.json")
-    shape = image_spec(run, values).shape
-    drawn, source = _drawn(run, values, shape)
+    source = _source(run)
+    drawn = _drawn(run, values, source)
     random = np.random.default_rng()  # not repeatable: a key that can be guessed is none
     order = random.permutation(len(drawn))
     if mode == "tell":
@@ -64,7 +67,8 @@ def write_page(run: Path, mode: Mode, n: int | None = None) -> tuple[Path, str]:
     key = {
         "id": name,
         "mode": mode,
-        "source": source,
+        "source": source.relative_to(run).as_posix(),
+        "sha256": digests.sha256(source),
         "step": listed(run, None, run, 0).step or 0,
         "real": is_real.tolist(),
         "index": order[:n].tolist(),
@@ -74,7 +78,7 @@ def write_page(run: Path, mode: Mode, n: int | None = None) -> tuple[Path, str]:
     files.write_json(run / f"{stem}.key.json", key)
     page = run / f"{stem}.html"
     rendering.save(page, judging.judge_page(images, title, name, mode, command))
-    return page, source
+    return page, key["source"]
 
 
 def read(run: Path, answers: Path, to: Path | None = None) -> str:
@@ -95,51 +99,56 @@ def read(run: Path, answers: Path, to: Path | None = None) -> str:
       ConfigError: where the file is not of a page of this run, or holds no answer.
     """
     name, mode, given = _answers(answers)
-    key = _key(run, name, mode)
+    key, number = _key(run, name, mode)
     if len(given) > len(key["real"]):
         raise ConfigError(f"{answers} has more answers than its page had images")
     if mode == "tell":
         judgement = Judgement.of(key["real"][: len(given)], [each == "real" for each in given])
-        with files.open_to_append(run / SCORES) as file:
-            file.write(files.row_line({"step": key["step"], **judgement.as_score()}))
+        score_rows.append(run / score_rows.NAME, key["step"], [judgement.score])
         return str(judgement)
     accepted = [i for i, each in zip(key["index"], given, strict=False) if each == "accept"]
     lines = f"{len(accepted):,} of {len(given):,} drawn images are accepted"
     if not accepted:
         return lines
     values = load(run / "config.json")
-    drawn, source = _drawn(run, values, image_spec(run, values).shape)
-    if source != key["source"] or max(accepted) >= len(drawn):
-        raise ConfigError(f"{key['source']}, which was judged, has changed: judge it again")
-    path = to or files.unused(run / "accepted.npz")
+    source = run / key["source"]
+    if not source.is_file() or digests.sha256(source) != key["sha256"]:
+        raise ConfigError(f"{source}, whose images were judged, has changed: judge it again")
+    drawn = _drawn(run, values, source)
+    if max(accepted) >= len(drawn):
+        raise ConfigError(f"{run} has no key for these answers: it is damaged")
+    path = to or run / f"accepted_{number}.npz"  # of the same page, which may go on
     if to is not None and path.exists():
         raise ConfigError(f"{path} is there already: give another --to")
     image_sets.write_npz(path, [{"image": drawn[accepted]}], len(accepted))
     return f"{lines}\n{path}"
 
 
-def _drawn(run: Path, values: Any, shape: tuple[int, int, int]) -> tuple[np.ndarray, str]:
-    """Images that the run drew, and where they lie."""
-    sampled = [path for path in run.glob("sample_*.npz") if path.is_file()]
-    if sampled:
-        path = max(sampled, key=lambda path: path.stat().st_mtime)
-        return _of_archive(path, shape), path.name
+def _source(run: Path) -> Path:
+    """The file of images that the run drew last: of the command sample, else of an evaluation."""
+    if sampled := [path for path in run.glob("sample_*.npz") if path.is_file()]:
+        return max(sampled, key=lambda path: path.stat().st_mtime_ns)
     found = {
         int(match[1]): path
         for path in (run / "samples").glob("step_*.png")
         if (match := re.fullmatch(r"step_([0-9]{1,18})\.png", path.name))
     }
-    how = "draw some first, by the command sample"
     if not found:
-        raise ConfigError(f"{run} has no drawn images: {how}")
-    path = found[max(found)]
+        raise ConfigError(f"{run} has no drawn images: {HOW}")
+    return found[max(found)]
+
+
+def _drawn(run: Path, values: Any, path: Path) -> np.ndarray:
+    shape = image_spec(run, values).shape
+    if path.suffix == ".npz":
+        return _of_archive(path, shape)
     settings = values.get("config", {}).get("run")
     n = settings.get("samples") if isinstance(settings, dict) else None
     try:
         n = n if isinstance(n, int) and 0 < n < 1 << 16 else 64
-        return grids.tiles(embedding.read(path), n, shape), f"samples/{path.name}"
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be used ({error}): {how}") from None
+        return grids.tiles(embedding.read(path), n, shape)
+    except ValueError as error:
+        raise ConfigError(f"{path} cannot be used ({error}): {HOW}") from None
 
 
 def _of_archive(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
@@ -147,7 +156,7 @@ def _of_archive(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo("images.npy").file_size > MOST_ARRAY:
                 raise ConfigError(f"{path} is too large to judge: draw fewer images")
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(path) as arrays:
             images: np.ndarray = arrays["images"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{path} cannot be used: {error}") from None
@@ -182,14 +191,15 @@ def _answers(path: Path) -> tuple[str, Mode, list[str]]:
     return name, mode, given
 
 
-def _key(run: Path, name: str, mode: Mode) -> dict[str, Any]:
+def _key(run: Path, name: str, mode: Mode) -> tuple[dict[str, Any], str]:
+    """The key of a page, and its number."""
     for path in sorted(run.glob("judge_*.key.json")):
         try:
             key = files.read_json(path)
         except (OSError, ValueError):
             continue
         if key.get("id") == name and key.get("mode") == mode and _fits(key):
-            return key
+            return key, path.name.split(".")[0].removeprefix("judge_")
     raise ConfigError(f"{run} has no key for these answers: they are of a page of another run")
 
 
@@ -203,4 +213,5 @@ def _fits(key: dict[str, Any]) -> bool:
         and all(map(files.is_count, index))
         and files.is_count(key.get("step"))
         and isinstance(key.get("source"), str)
+        and _SOURCE.fullmatch(key["source"]) is not None
     )

@@ -106,7 +106,7 @@ def attention(
     if faults:
         steps = ", ".join(f"{row['step']:,}" for row in faults[:5])
         what = f"{len(faults):,} step(s) were not finite: {steps}{', …' * (len(faults) > 5)}."
-        notes.append(Note("Faults.", what, "`replay` runs such a step again.", "warning"))
+        notes.append(Note("Faults.", what, "The command replay runs such a step again.", "warning"))
     for name, row in latest.items():
         if row.get("decided") is False and row.get("found") is not True:
             title = f"{name.capitalize()}: cannot tell."

@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import genjax
-from genjax.errors import ConfigError, GenjaxError
+from genjax.errors import ConfigError
 from genjax.report import rendering
 from genjax.report.embedding import Embedder
 from genjax.report.page import Block, Chip, Page, Section
 from genjax.run import page_curves, page_facts, page_images, records
 from genjax.run.config import load
-from genjax.run.listing import MOST_READ, Listed, listed
+from genjax.run.listing import MOST_READ, Listed, find, listed
 from genjax.run.records import FAULTS, FINDINGS, PROFILES, SCORES, STARTS, text
 
-logger = logging.getLogger(__name__)
-
 NAME = "report.html"
-MOST_MARKS = 50
-READ_IN_TRAINING = 1 << 28  # bytes of a checkpoint that is read to see whether it is intact
+MOST_MARKS, MOST_RUNS = 50, 16
 
 
-class RunPage:
-    """The page of a run that is being trained; it encodes each image once.
+def runs_in(folders: Sequence[Path]) -> list[Path]:
+    """The runs that folders hold.
 
     Args:
-      directory: the run's.
+      folders: runs, or folders of runs.
+
+    Returns:
+      Their directories, each once.
+
+    Raises:
+      ConfigError: where a folder holds none, or there are more than `MOST_RUNS`.
     """
-
-    def __init__(self, directory: Path):
-        self.directory, self._embedder = directory, Embedder()
-
-    def __call__(self) -> None:
-        """Writes the page; that it cannot be written is logged, as it is no reason to stop."""
-        try:
-            text = rendering.render(page(self.directory, self._embedder, READ_IN_TRAINING))
-            rendering.save(self.directory / NAME, text)
-        except (GenjaxError, OSError, ValueError, ArithmeticError, LookupError) as error:
-            logger.warning("%s could not be written: %s", NAME, error)
+    found: dict[Path, None] = {}
+    for folder in folders:
+        below = [path for path, parent in find(folder) if parent is None]
+        if not below:
+            what = "holds no run" if folder.is_dir() else "is no folder"
+            raise ConfigError(f"{folder} {what}: give a run's directory, or one of runs")
+        # A run that was started afresh keeps the earlier ones in itself.
+        found |= dict.fromkeys(below[:1] if below[0] == folder else below)
+    if len(found) > MOST_RUNS:
+        raise ConfigError(f"{len(found):,} runs are too many for a page: name up to {MOST_RUNS}")
+    return list(found)
 
 
 def write(directory: Path, to: Path | None = None) -> Path:
@@ -88,8 +90,8 @@ def page(directory: Path, embedder: Embedder, most_read: int = MOST_READ) -> Pag
     sections = [
         _overview(directory, run, values, columns, embedder, rows),
         Section("curves", "Curves", page_curves.of_metrics({"": columns}, marks)),
-        Section("inside", "Inside the model", _inside(directory, values)),
         Section("scores", "Scores", page_curves.of_scores({"": rows[SCORES]}, marks), SCORES_LEAD),
+        Section("inside", "Inside the model", _inside(directory, values)),
         *_stages(directory, embedder),
         Section("images", "Images", _images(directory, embedder), layout="pairs"),
         _checkpoints(run),
@@ -103,7 +105,8 @@ def page(directory: Path, embedder: Embedder, most_read: int = MOST_READ) -> Pag
 
 SCORES_LEAD = (
     "Each with its interval, and as a dashed line its floor: the same score of held-out real images"
-    " at the same n. A model cannot be told from the data once its interval reaches the floor."
+    " at the same n. Where the interval reaches the floor, the score does not tell samples and data"
+    " apart."
 )
 
 

@@ -10,8 +10,9 @@ from genjax import files
 from genjax.errors import ConfigError
 from genjax.evaluate.score import Comparison, ComparisonError, Score, compare
 from genjax.run.evaluation import Evaluation
+from genjax.run.records import SCORES
 
-NAME, EVALUATION = "scores.jsonl", "evaluation.json"
+NAME, EVALUATION = SCORES, "evaluation.json"
 
 
 def append(path: Path, step: int, scores: Sequence[Score]) -> None:

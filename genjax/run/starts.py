@@ -20,14 +20,13 @@ from genjax import files
 from genjax.limits import flag
 from genjax.run.config import as_json
 from genjax.run.records import STARTS
-from genjax.train import digests
 
 logger = logging.getLogger(__name__)
 
 GIT_SECONDS = 5
 
 
-def record(directory: Path, config: Any) -> None:
+def record(directory: Path, config: Any, step: int) -> None:
     """Adds a row: {"step", "time", "command", "commit", "device", "devices", "versions", …}.
 
     "changed" holds the default of each setting that has another value: {flag: default}.
@@ -35,10 +34,10 @@ def record(directory: Path, config: Any) -> None:
     Args:
       directory: the run's.
       config: its settings, a dataclass.
+      step: where training starts.
     """
-    steps = digests.steps(directory / "checkpoints")
     row = {
-        "step": steps[-1] if steps else 0,
+        "step": step,
         "time": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "command": command(),
         "commit": commit(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
@@ -19,6 +19,7 @@ from genjax.run.checkpoint_score import CheckpointScorer
 from genjax.run.family import Family
 from genjax.run.first_weights import FirstWeights
 from genjax.run.nonfinite import NonFinitePolicy
+from genjax.run.page_in_training import RunPage
 from genjax.run.periodic_eval import PeriodicEval
 from genjax.run.settings import Settings
 from genjax.train import host_memory, loop, processes, waiting
@@ -48,7 +49,7 @@ class Trainer:
       held_out: for the periodic evaluation.
       layout: of the state over the devices.
       first: the weights to start with; None on processes but the main one, too.
-      write_page: writes the page of the run; called after each evaluation and at the end.
+      page: of the complete run, written after each evaluation and at the end; None for none.
       scorer: of samples, whose score ranks the checkpoints; None for the family's own score.
     """
 
@@ -62,12 +63,12 @@ class Trainer:
         held_out: Images,
         layout: Layout,
         first: FirstWeights | None = None,
-        write_page: Callable[[], None] = lambda: None,
+        page: RunPage | None = None,
         scorer: CheckpointScorer | None = None,
     ):
         self.family, self.before, self.directory = family, before, directory
         self.settings, self.images, self.layout = settings, images, layout
-        self.first, self.write_page = first, write_page
+        self.first, self.page = first, page
         self.key = jax.random.key(settings.seed)
         every = settings.every or max(1, round(len(images) / settings.batch))
         self.plan = Plan(
@@ -161,6 +162,8 @@ class Trainer:
             partial(self._keep, start, window.start),
             self.checkpoints.last_row(start),
         )
+        if self.page is not None:
+            self.page.started(start)
         began = time.monotonic()
         try:
             state = loop.fit(
@@ -175,15 +178,19 @@ class Trainer:
                 window=window,
                 periodic_eval=lambda step, state: self.periodic_eval(step, state, writer),
                 draw=lambda step, state: self.periodic_eval.first_images(step, state, writer),
-                after_eval=self.write_page,
+                after_eval=self._write_page,
                 on_nonfinite=self.policy,
             )
         finally:
             writer.close()
-            self.write_page()
+            self._write_page()
         logger.info("%s steps in %.0f s", f"{steps - start:,}", time.monotonic() - began)
         logger.info("samples: %s", self.directory / "samples")
         return state
+
+    def _write_page(self) -> None:
+        if self.page is not None:
+            self.page.write()
 
     @cached_property
     def scan_steps(self) -> int:

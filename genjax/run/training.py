@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -16,15 +15,15 @@ from genjax.data.dataset import Dataset
 from genjax.data.summary import describe, lines
 from genjax.errors import ConfigError, GenjaxError
 from genjax.report import grids
-from genjax.run import score_rows, starts
+from genjax.run import score_rows
 from genjax.run.checkpoint_score import CheckpointScorer
 from genjax.run.checks import check_family
 from genjax.run.config import load
 from genjax.run.directory import claimed, run_directory, with_recorded_keep
 from genjax.run.family import Family, stages, state_shapes
 from genjax.run.first_weights import FirstWeights, first_weights
+from genjax.run.page_in_training import RunPage
 from genjax.run.restored import RestoredRun
-from genjax.run.run_page import RunPage
 from genjax.run.scoring import RealImages
 from genjax.run.settings import Config, Settings
 from genjax.run.trainer import Trainer
@@ -211,16 +210,11 @@ def _train_in(
         if main:
             shown = images.train.batch(settings.seed, 0, min(SHOWN, len(images.train)))["image"]
             grids.save(directory / "samples" / "data.png", grids.grid(shown))
-            starts.record(directory, config)
         if processes.is_multi_process():
             processes.agree("their settings", repr(_shared_settings(config)))
             processes.agree("their images", fingerprint)
-        write_page = RunPage(directory) if main else _no_page
-        return _train_each(family, directory, settings, images, layout, first, write_page, scorer)
-
-
-def _no_page() -> None:
-    """Of several processes the main one writes the page."""
+        page = RunPage(directory, config) if main else None
+        return _train_each(family, directory, settings, images, layout, first, page, scorer)
 
 
 def _log_few(family: Family, count: int) -> None:
@@ -273,7 +267,7 @@ def _train_each(
     images: Dataset,
     layout: Layout,
     first: FirstWeights | None,
-    write_page: Callable[[], None],
+    page: RunPage | None,
     scorer: CheckpointScorer | None = None,
 ) -> TrainState:
     """Trains a family after the one it builds upon, each in its own directory."""
@@ -281,7 +275,7 @@ def _train_each(
     if family.before:
         name = family.before.name
         place = directory / name
-        before = _train_each(family.before, place, settings, images, layout, first, write_page)
+        before = _train_each(family.before, place, settings, images, layout, first, page)
         logger.info("%s: done; its weights stay frozen from here on", name)
     train = images.train
     logger.info(
@@ -295,5 +289,5 @@ def _train_each(
     )
     held_out = images.test
     return Trainer(
-        family, before, directory, settings, train, held_out, layout, first, write_page, scorer
+        family, before, directory, settings, train, held_out, layout, first, page, scorer
     ).train()

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from genjax.evaluate.judgement import Judgement, binomial_interval
+from genjax.evaluate.score import Score
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 40), (7, 40), (20, 40), (199, 200)])
@@ -65,6 +66,7 @@ def test_guessing_is_called_better_than_guessing_in_at_most_one_of_forty():
 
 
 def test_the_score_is_a_row_of_scores():
-    row = Judgement(10, 50, 20, 50).as_score()
+    score = Judgement(10, 50, 20, 50).score
     low, high = binomial_interval(30, 100)
-    assert (row["value"], row["low"], row["high"], row["better"]) == (0.3, low, high, "higher")
+    assert (score.value, score.low, score.high, score.better) == (0.3, low, high, "higher")
+    assert Score.from_dict(score.as_dict()) == score

@@ -14,9 +14,8 @@ from genjax.report.page import Chart, Frame, Note, Page, Points, Section, Series
 from tests.report.test_rendering import HOSTILE, every_block
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-PROGRAM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+PROGRAM = next(filter(None, map(shutil.which, NAMES)), "")
 pytestmark = [
     pytest.mark.heavy,
     pytest.mark.skipif(not PROGRAM, reason="no Chromium on the PATH"),
@@ -45,14 +44,18 @@ def opened(browser, tmp_path):
         said = []
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: said.append(request.url[:80]) if "file:" not in
-                request.url and not request.url.startswith(("data:", "blob:")) else None)  # fmt: skip
+        page.on("request", lambda request: said.extend(elsewhere(request.url)))
         page.goto(path.as_uri())
         return page, said
 
     yield opened
     for context in contexts:
         context.close()
+
+
+def elsewhere(url):
+    """A request that leaves the file."""
+    return [] if url.startswith(("file:", "data:", "blob:")) else [url[:80]]
 
 
 def frames(n, size=32):
@@ -66,19 +69,21 @@ def a_page(sheets=5, charts=2):
     x = list(range(0, 1000, 10))
     y = [100 / (1 + i / 50) for i in x]
     score = Series("score", [0, 500, 990], [3, 2, 1], [2, 1, 0.5], [4, 3, 1.5], 0.25)
-    curves = [Chart(f"loss {i}", [Series("train", x, y), Series("test", x, y[::-1])], marks=[(500, "m")])
-              for i in range(charts)]  # fmt: skip
+    both = [Series("train", x, y), Series("test", x, y[::-1])]
+    curves = [Chart("loss", both, marks=[(500, "m")])] * charts
     linked = [Sheets(name, frames(sheets), linked=True) for name in ("a", "b")]
+    profile = Chart("profile", [Series("s", [1, 2], [3, 4])], "level")
     table = Table(["setting", "value"], [["--run.steps", "7"]] * 5, "Settings", frozenset({0}))
+    note = Note("N.", "t", "a", "alarm")
     return Page(
         "a run",
         [
-            Section("overview", "Overview", [*linked, Note("N.", "t", "a", "alarm")], layout="overview"),
+            Section("overview", "Overview", [*linked, note], layout="overview"),
             Section("curves", "Curves", [*curves, Chart("scores", [score])]),
-            Section("inside", "Inside", [Chart("profile", [Series("s", [1, 2], [3, 4])], "level"), Points("p", [(0, 1)], [0])]),
+            Section("inside", "Inside", [profile, Points("p", [(0, 1)], [0])]),
             Section("settings", "Settings", [table], layout="stack"),
         ],
-    )  # fmt: skip
+    )
 
 
 def readings(page):
@@ -98,8 +103,7 @@ def test_slider_by_mouse_and_keyboard(opened):
     assert other.locator("output").inner_text() == "step 3"  # they are linked
     slider.press("Home")
     assert other.locator("output").inner_text() == "step 0"
-    box = slider.bounding_box()
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    slider.click()  # in its middle
     assert figure.locator("output").inner_text() == "step 2"
     image.append(figure.locator("img").get_attribute("src"))
     assert len(set(image)) == 3
@@ -126,14 +130,14 @@ def test_hover_zoom_and_keyboard_of_charts(opened):
     assert page.locator("[data-chart=inside-0] .at").inner_text() == ""
     # Drag to zoom: the first and last ticks change, in both.
     ticks = page.locator("[data-chart=curves-1] .tick.middle")
-    before = ticks.all_inner_texts()
+    before = ticks.all_text_contents()
     page.mouse.move(box["x"] + 100, middle)
     page.mouse.down()
     page.mouse.move(box["x"] + 180, middle, steps=3)
     page.mouse.up()
-    assert ticks.all_inner_texts() != before
+    assert ticks.all_text_contents() != before
     page.locator("[name=reset]").click()
-    assert ticks.all_inner_texts() == before
+    assert ticks.all_text_contents() == before
     svg.focus()
     page.mouse.move(0, 0)
     svg.press("Home")
@@ -142,9 +146,9 @@ def test_hover_zoom_and_keyboard_of_charts(opened):
     svg.press("Shift+ArrowRight")
     assert at.inner_text() == "step 110"
     svg.press("+")
-    assert ticks.all_inner_texts() != before
+    assert ticks.all_text_contents() != before
     svg.press("Escape")
-    assert (ticks.all_inner_texts(), at.inner_text()) == (before, "last value")
+    assert (ticks.all_text_contents(), at.inner_text()) == (before, "last value")
     assert said == []
 
 
@@ -214,8 +218,9 @@ def test_every_control_has_a_name_and_is_reached_by_the_keyboard(opened):
     page, _ = opened(rendering.render(a_page()))
     page.locator("[data-chart=inside-0]").scroll_into_view_if_needed()
     nameless = page.evaluate(
-        "[...document.querySelectorAll('button, input, svg[tabindex], progress, img')].filter((e) =>"
-        " !(e.getAttribute('aria-label') || e.alt || e.textContent.trim() || e.labels?.length))"
+        "[...document.querySelectorAll('button, input, svg[tabindex], progress, img')].filter("
+        "(e) => !(e.getAttribute('aria-label') || e.alt || e.textContent.trim()"
+        " || e.labels?.length))"
         ".map((e) => e.outerHTML)"
     )
     assert nameless == []
@@ -246,9 +251,7 @@ def test_hostile_texts_run_nothing(opened):
 def test_a_large_page_opens_at_once(opened):
     x = list(range(1000))
     noise = np.random.default_rng(0).normal(size=(24, 1000)).cumsum(1).tolist()
-    charts = [
-        Chart(f"c{i}", [Series("a", x, y), Series("b", x, y[::-1])]) for i, y in enumerate(noise)
-    ]
+    charts = [Chart("c", [Series("a", x, y), Series("b", x, y[::-1])]) for y in noise]
     sheets = Sheets("samples", frames(100, 128))
     page, said = opened(
         rendering.render(Page("p", [Section("o", "o", [sheets]), Section("c", "c", charts)]))

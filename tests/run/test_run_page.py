@@ -14,7 +14,7 @@ from genjax.cli import report
 from genjax.errors import ConfigError
 from genjax.report import grids, rendering
 from genjax.report.embedding import Embedder
-from genjax.run import comparison_page, run_page
+from genjax.run import comparison_page, page_in_training, run_page
 from genjax.train import digests
 from tests.report.test_rendering import HOSTILE, Elements, data_of
 
@@ -225,7 +225,7 @@ def test_many_sheets_are_spread(tmp_path):
 
 def test_a_page_in_training_never_stops_the_run(tmp_path, caplog):
     run = a_run(tmp_path / "run")
-    write = run_page.RunPage(run)
+    write = page_in_training.RunPage(run, None).write
     write()
     assert "finished" in (run / "report.html").read_text()
     (run / "report.html").write_text("mine")
@@ -263,18 +263,18 @@ def test_hostile_names_of_runs_are_no_markup(run, tmp_path):
 
 
 def test_runs_are_found_in_folders(run, tmp_path):
-    assert comparison_page.runs_in([run]) == [run]
+    assert run_page.runs_in([run]) == [run]
     for name in ("a", "b/c"):
         shutil.copytree(run, tmp_path / name)
-    assert comparison_page.runs_in([tmp_path]) == [tmp_path / "a", tmp_path / "b" / "c"]
+    assert run_page.runs_in([tmp_path]) == [tmp_path / "a", tmp_path / "b" / "c"]
     shutil.copytree(run, tmp_path / "a" / "earlier")
-    assert comparison_page.runs_in([tmp_path / "a"]) == [tmp_path / "a"]
+    assert run_page.runs_in([tmp_path / "a"]) == [tmp_path / "a"]
     (tmp_path / "empty").mkdir()
     for name in ("empty", "missing"):
         with pytest.raises(ConfigError, match=r"holds no run|is no folder"):
-            comparison_page.runs_in([tmp_path / name])
+            run_page.runs_in([tmp_path / name])
     with pytest.raises(ConfigError, match="too many"):
-        comparison_page.runs_in([shutil.copytree(run, tmp_path / f"r{i}") for i in range(17)])
+        run_page.runs_in([shutil.copytree(run, tmp_path / f"r{i}") for i in range(17)])
 
 
 # The command.
