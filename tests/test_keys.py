@@ -115,3 +115,10 @@ def test_times_are_floats_that_a_schedule_can_reach():
             keys.check_times(wrong)
     traced = jax.jit(keys.check_times)(jnp.array([-1.01, -1.0, 0.3, 2.0, 2.01]))
     np.testing.assert_array_equal(jnp.isnan(traced), [True, False, False, False, True])
+
+
+def test_images_are_arrays_of_floats():
+    numerics.check_floats(x=jnp.zeros((2, 3)), y=np.zeros(1))
+    for wrong in (jnp.zeros((2, 3), jnp.uint8), jnp.zeros(()), 1.0):
+        with pytest.raises(ValueError, match="x must be floats"):
+            numerics.check_floats(x=wrong)
