@@ -63,8 +63,8 @@ def page(runs: Sequence[Path], embedder: Embedder) -> Page:
         f"{len(runs)} runs compared",
         [
             Section("overview", "Overview", [_overview(about, columns)], layout="stack"),
-            Section("settings", "Settings that differ", [_settings(values)], layout="stack"),
             Section("samples", "Samples", [each for some in sheets for each in some]),
+            Section("settings", "Settings that differ", [_settings(values)], layout="stack"),
             Section("curves", "Curves", page_curves.of_metrics(columns)),
             Section(
                 "scores",
@@ -97,7 +97,10 @@ def _overview(about: dict[str, Listed], columns: Any) -> Table:
         best = "{} {:.5g} at {:,}".format(*run.best) if run.best else ""
         time_taken = page_facts.duration(took) if took > 0 else ""
         rows.append([name, run.experiment, step, time_taken, best, "; ".join(run.damaged)])
-    return Table(["run", "experiment", "step", "training time", "best score", "damage"], rows)
+    head = ["run", "experiment", "step", "training time", "best score", "damage"]
+    if not any(row[-1] for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    return Table(head, rows)
 
 
 def _settings(values: dict[str, Any]) -> Table:
