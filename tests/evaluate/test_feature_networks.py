@@ -111,7 +111,7 @@ def test_lpips_and_its_gradient_are_those_of_torch(backbone, twin):
     np.testing.assert_allclose(same, 0, atol=1e-12)
     np.testing.assert_allclose(flat, 0, atol=1e-5 * np.abs(gradient).max())
     near, far = (values_and_gradient(distance, x, np.roll(x, n, 2))[0] for n in (1, 8))
-    assert (0 < near).all()
+    assert (near > 0).all()
     assert (near < far).all()
     # Activations that are all 0, whose norm has no derivative.
     dead = jax.tree.map(jnp.zeros_like, distance.args[0])
