@@ -1,4 +1,4 @@
-"""What the scores of sets of features cost: seconds and memory, by themselves on this machine.
+"""What the scores of sets of features cost: seconds and memory, on an idle machine.
 
 python -m benchmarks.scores                      # 50,000 x 2,048, each score in its own process
 python -m benchmarks.scores --n 10000 --only precision
@@ -50,11 +50,18 @@ def measure(name: str, n: int, d: int) -> dict[str, object]:
     """Seconds and peak memory of one score, beside the features, in this process."""
     x, y = features(n, d, 0), features(n, d, 1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     SCORES[name](x, y)
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"score": name, "n": n, "d": d, "seconds": seconds, "MiB": (peak - before) / 1024}
+    return {
+        "score": name,
+        "n": n,
+        "d": d,
+        "seconds": seconds,
+        "cpu": cpu,
+        "MiB": (peak - before) / 1024,
+    }
 
 
 def main() -> None:
@@ -75,7 +82,8 @@ def main() -> None:
         )
         row = json.loads(done.stdout)
         line = f"{name:<20} {row['n']:>7,} x {row['d']:,}"
-        print(f"{line} {row['seconds']:7.1f} s  {row['MiB']:6.0f} MiB beside the features")
+        taken = f"{row['seconds']:7.1f} s, {row['cpu']:7.1f} s of all cores"
+        print(f"{line} {taken}  {row['MiB']:6.0f} MiB beside the features", flush=True)
 
 
 if __name__ == "__main__":

@@ -133,15 +133,21 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 def _one_line(complaint: str, words: Sequence[str], known: dict[str, bool]) -> str:
     """tyro's box of complaints, without the box."""
     lines = [line.strip("│╭╮╰╯ ") for line in complaint.splitlines()]
-    ends = [i for i, line in enumerate(lines) if line and not line.strip("─")]
-    text = " ".join(filter(None, lines[1 : ends[0] if ends else len(lines)]))
+    rules = [i for i, line in enumerate(lines) if line and not line.strip("─-")]
+    first = 2 if 1 in rules else 1  # in an ASCII terminal a rule is below the title
+    end = next((i for i in rules if i >= first), len(lines))
+    text = " ".join(filter(None, lines[first:end]))
     values = _values(words)
     if match := re.match(r"Error parsing --(\S+):", text):
         usage = next((line for line in lines if line.startswith(f"--{match[1]} ")), "")
         given = " ".join(values.get(match[1], [])) or text
         return f"--{match[1]} takes {_takes(usage.partition(' ')[2])}, not {given}"
     if match := re.match(r"invalid choice (.*) for argument '(.*)'. Expected one of (.*).$", text):
-        choices = match[3].strip("(),").replace("'", "")
+        choices = match[3].strip("(), ").replace("'", "")
+        if len(choices) > 300:
+            names = choices.split(", ")
+            near = nearest(match[1].strip("'"), names) or names[0]
+            choices = f"{len(names)} names, such as {near}"
         return f"{match[2]} takes one of {choices}; not {match[1]}"
     if match := re.match(r"Missing value for argument '(.*)'\.", text):
         return f"{match[1]} needs a value"

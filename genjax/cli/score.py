@@ -19,6 +19,7 @@ class Score(Scoring):
     """Score images of any origin against real ones, by a network's features.
 
     Each score has its interval and the floor: the same score of as many further real images.
+    Without --scores those are kd_vgg16, fd_vgg16 and coverage_vgg16.
     """
 
     images: Annotated[str, tyro.conf.Positional]

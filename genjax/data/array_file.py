@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import zipfile
@@ -168,6 +169,8 @@ class ArrayFile:
         if array.dtype == bool:
             return (0, 1)
         low, high = float(array.min()), float(array.max())
+        if math.isnan(low):
+            raise DataError(f"{what} hold NaN: some pixels have no value")
         if np.issubdtype(array.dtype, np.floating) and low >= 0 and high <= 1:
             return (0, 1)
         raise DataError(

@@ -177,7 +177,8 @@ def test_help_names_what_the_family_can_do(module, able, capsys):
     with pytest.raises(SystemExit):
         main("x", module.__doc__, module.Config(), module.build, arguments=["--help"])
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("After training"))
-    assert ("| reconstruct |" in line, "| evaluate |" in line) == (able, able)
+    assert ("| reconstruct |" in line) == able
+    assert "| evaluate |" in line  # scores of samples, of every family
     assert "sample | " in line
 
 

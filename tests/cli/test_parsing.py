@@ -1,5 +1,8 @@
 """The parser: one readable line, and the name that was probably meant."""
 
+import io
+import sys
+
 import pytest
 
 from experiments import ddpm_fashion
@@ -44,6 +47,17 @@ def test_what_is_wrong_is_one_line(words, message):
     with pytest.raises(ConfigError) as error:
         parse(CONFIG, words.split(), prog="x", default=CONFIG())
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("words", ["--levels many", "--sampler x", "--levels 3 4"])
+def test_an_ascii_terminal_shows_the_same_line(words, monkeypatch):
+    with pytest.raises(ConfigError) as utf8:
+        parse(CONFIG, words.split(), prog="x", default=CONFIG())
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    with pytest.raises(ConfigError) as ascii_only:
+        parse(CONFIG, words.split(), prog="x", default=CONFIG())
+    assert str(ascii_only.value) == str(utf8.value)
 
 
 def test_flags_are_spelled_as_tyro_does():
