@@ -26,7 +26,7 @@ from genjax.train.checkpoint import Checkpoints
 from genjax.train.convolutions import convolves
 from genjax.train.keys import eval_key, init_key
 from genjax.train.layout import CompiledSteps, Layout
-from genjax.train.metrics import MetricsWriter
+from genjax.train.metrics import MetricsWriter, is_evaluation
 from genjax.train.plan import Plan, first_images, largest_scan_steps
 from genjax.train.state import TrainState
 from genjax.train.window import Window
@@ -78,7 +78,14 @@ class Trainer:
             len(images),
         )
         self.periodic_eval = PeriodicEval(
-            family, layout, held_out, settings, eval_key(self.key), directory / "samples", scorer
+            family,
+            layout,
+            held_out,
+            settings,
+            eval_key(self.key),
+            directory / "samples",
+            scorer,
+            every,
         )
         keep = None if settings.keep == "all" else settings.keep or 2
         self.checkpoints = Checkpoints(directory / "checkpoints", keep)
@@ -228,7 +235,7 @@ class Trainer:
 
     def _keep(self, start: int, last: int, row: dict[str, Any]) -> bool:
         """Not the last evaluation, nor the last row of metrics, of a run that ended between two."""
-        if any(name.startswith("test/") for name in row):
+        if is_evaluation(row):
             return row["step"] != start or start % self.plan.every == 0
         return row["step"] <= last
 
