@@ -30,23 +30,3 @@ def append(folder: Path, step: int, findings: Sequence[Finding]) -> None:
     if new := [line for line in lines if line not in known]:
         with files.open_to_append(path) as file:
             file.writelines(new)
-
-
-def last(folder: Path, name: str, step: int) -> Finding | None:
-    """The last finding of a name up to a step.
-
-    Args:
-      folder: of the run.
-      name: of the finding.
-      step: the latest that counts.
-
-    Returns:
-      The finding; None where there is none, or only such as cannot be read.
-    """
-    for row, _ in reversed(files.read_lines(folder / FINDINGS)[0]):
-        if row.get("name") == name and row["step"] <= step:
-            try:
-                return Finding.from_dict(row)
-            except ValueError:
-                continue
-    return None

@@ -43,7 +43,7 @@ class PeriodicEval:
       key: of the scores' noise and of the latents, the same every time: what changes is the model.
       directory: where the images go.
       scorer: of samples, whose score ranks the checkpoints; None for the family's own score.
-      every: steps between evaluations.
+      epoch: steps per epoch.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class PeriodicEval:
         key: jax.Array,
         directory: Path,
         scorer: CheckpointScorer | None = None,
-        every: int = 1,
+        epoch: int = 1,
     ):
         self.family, self.layout, self.directory = family, layout, directory
         self.sampler, self.scorer = Sampler(family), scorer
@@ -64,7 +64,7 @@ class PeriodicEval:
         self.label = labels(family, settings.samples)
         size = min(settings.batch, len(held_out), MOST_VALIDATED)
         self.batches = lambda: held_out.evaluation_batches(size, limit=MOST_VALIDATED)
-        self.alarm = CollapseAlarm(self.batches, directory.parent, every)
+        self.alarm = CollapseAlarm(self.batches, directory.parent, epoch)
 
     @cached_property
     def latents(self) -> Any:

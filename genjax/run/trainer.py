@@ -69,7 +69,8 @@ class Trainer:
         self.settings, self.images, self.layout = settings, images, layout
         self.first, self.write_page = first, write_page
         self.key = jax.random.key(settings.seed)
-        every = settings.every or max(1, round(len(images) / settings.batch))
+        epoch = max(1, round(len(images) / settings.batch))
+        every = settings.every or epoch
         self.plan = Plan(
             family.steps or settings.steps,
             every,
@@ -85,7 +86,7 @@ class Trainer:
             eval_key(self.key),
             directory / "samples",
             scorer,
-            every,
+            epoch,
         )
         keep = None if settings.keep == "all" else settings.keep or 2
         self.checkpoints = Checkpoints(directory / "checkpoints", keep)
