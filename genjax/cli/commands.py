@@ -18,14 +18,15 @@ from genjax.cli import options
 from genjax.data.dataset import Dataset
 from genjax.errors import ConfigError, shortened
 from genjax.report import grids, image_sets
+from genjax.run import auditing, findings, model_card, records, replay, restored, seeds, training
 from genjax.run import export as exports
-from genjax.run import model_card, replay, restored, seeds, training
 from genjax.run.config import load, parse
 from genjax.run.directory import destination, run_directory, with_recorded_rules
 from genjax.run.family import Build, build_family
 from genjax.run.image_scores import score_run
 from genjax.run.sampling import FEW
 from genjax.run.score_rows import save, save_evaluation
+from genjax.run.scoring import open_network
 
 logger = logging.getLogger(__name__)
 MOST_SHOWN = 400  # images in a grid
@@ -260,6 +261,23 @@ class Experiment:
             found = save_evaluation(folder, which, evaluation)
         print(folder / "evaluation.json")
         return found
+
+    def audit(self, given: options.Audit) -> None:
+        """Prints what the audits of a run find, and adds it to findings.jsonl.
+
+        Args:
+          given: the command's flags.
+        """
+        run, _ = self._opened(given)
+        names = [*auditing.SHEETS, *([records.FINDINGS] if given.to else [])]
+        folder = destination(run.directory, run.is_export, given.to, names)
+        shape = run.images.train.shape[1:]
+        network = open_network(given.network, shape, given.weights)
+        audit = auditing.Audit(run, folder, network, n=given.n, seed=given.seed)
+        for finding in audit.findings():
+            print(finding)
+            findings.append(folder, run.step, [finding])
+        print(*(folder / name for name in auditing.SHEETS if (folder / name).exists()), sep="\n")
 
     def export(self, given: options.Export) -> None:
         """Writes an export.

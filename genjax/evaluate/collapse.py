@@ -270,3 +270,21 @@ def _summary(numbers: Mapping[str, float], n: int, network: str) -> str:
     if numbers["support"] < 10 * n:
         parts[-1] += f", as if there were {numbers['support']:,.0f} different ones"
     return f"{'; '.join(parts)} ({network})"
+
+
+def missing(features: np.ndarray, reference: Reference) -> np.ndarray:
+    """Which reference images lie where there should be samples, and are none.
+
+    Args:
+      features: of the samples, float [n, d].
+      reference: the real images.
+
+    Returns:
+      bool [m]: those in regions that n samples like the data would leave empty with a probability
+      of 1 % at most, in all.
+    """
+    size = len(reference.centres)
+    counts = np.bincount(reference.regions(features), minlength=size)
+    shares = np.bincount(reference.own_regions, minlength=size) / len(reference.features)
+    empty = (counts == 0) & ((1 - shares) ** len(features) <= ERROR_RATE / size)
+    return empty[reference.own_regions]

@@ -17,6 +17,7 @@ from genjax.keys import per_example
 from genjax.report import grids
 from genjax.run import inside
 from genjax.run.checkpoint_score import CheckpointScorer
+from genjax.run.collapse_alarm import CollapseAlarm
 from genjax.run.family import Family
 from genjax.run.sampling import Sampler, labels
 from genjax.run.settings import Settings
@@ -42,6 +43,7 @@ class PeriodicEval:
       key: of the scores' noise and of the latents, the same every time: what changes is the model.
       directory: where the images go.
       scorer: of samples, whose score ranks the checkpoints; None for the family's own score.
+      epoch: steps per epoch.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class PeriodicEval:
         key: jax.Array,
         directory: Path,
         scorer: CheckpointScorer | None = None,
+        epoch: int = 1,
     ):
         self.family, self.layout, self.directory = family, layout, directory
         self.sampler, self.scorer = Sampler(family), scorer
@@ -61,6 +64,7 @@ class PeriodicEval:
         self.label = labels(family, settings.samples)
         size = min(settings.batch, len(held_out), MOST_VALIDATED)
         self.batches = lambda: held_out.evaluation_batches(size, limit=MOST_VALIDATED)
+        self.alarm = CollapseAlarm(self.batches, directory.parent, epoch)
 
     @cached_property
     def latents(self) -> Any:
@@ -78,7 +82,8 @@ class PeriodicEval:
           metrics: where the images go besides the files.
 
         Returns:
-          {"test/name": score}, and the score to rank the checkpoint by, if there is one.
+          {"test/name": score, "alarm/name": number}, and the score to rank the checkpoint by, if
+          there is one.
         """
         state = self.layout.gather(state)
         if not processes.is_main_process():
@@ -87,12 +92,13 @@ class PeriodicEval:
         if self.validate is not None:
             found = average(partial(self.validate, state), self.batches(), self.key)
             numbers = {f"test/{name}": score.mean for name, score in found.items()}
-        self._draw(step, state, metrics)
+        _, images = self._draw(step, state, metrics)
         self._look_inside(step, state)
+        alarms = self.alarm(step, images)
         if self.scorer is None:
-            return numbers, next(iter(numbers.values()), None)
+            return {**numbers, **alarms}, next(iter(numbers.values()), None)
         score = self.scorer(step, self.sampler, state, self.key)
-        return {**numbers, f"test/{self.scorer.name}": score.value}, score.value
+        return {**numbers, f"test/{self.scorer.name}": score.value, **alarms}, score.value
 
     def first_images(self, step: int, state: TrainState, metrics: MetricsWriter) -> None:
         """Draws images of a state without evaluating it, and logs where they are.
@@ -104,19 +110,23 @@ class PeriodicEval:
         """
         state = self.layout.gather(state)
         if processes.is_main_process():
-            path = self._draw(step, state, metrics)
+            path, _ = self._draw(step, state, metrics)
             logger.info("first images, of step %s: %s", f"{step:,}", path)
 
-    def _draw(self, step: int, state: TrainState, metrics: MetricsWriter) -> Path:
-        """Returns the file of the first image."""
-        found = list(self._drawn(step, state))
+    def _draw(
+        self, step: int, state: TrainState, metrics: MetricsWriter
+    ) -> tuple[Path, np.ndarray]:
+        """Returns the file of the first image, and the samples in it."""
+        images = self.sampler.images(state, self.key, self.latents, self.label)
+        found = list(self._drawn(step, state, images))
         for name, file, image in found:
             grids.save(self.directory / file, image)
             metrics.image(step, name, image)
-        return self.directory / found[0][1]
+        return self.directory / found[0][1], images
 
-    def _drawn(self, step: int, state: TrainState) -> Iterator[tuple[str, str, np.ndarray]]:
-        images = self.sampler.images(state, self.key, self.latents, self.label)
+    def _drawn(
+        self, step: int, state: TrainState, images: np.ndarray
+    ) -> Iterator[tuple[str, str, np.ndarray]]:
         yield "samples", f"step_{step}.png", grids.grid(images)
         if self.sampler.reconstructs:
             originals = next(self.batches())["image"][:RECONSTRUCTED]

@@ -27,7 +27,7 @@ from genjax.train.checkpoint import Checkpoints
 from genjax.train.convolutions import convolves
 from genjax.train.keys import eval_key, init_key
 from genjax.train.layout import CompiledSteps, Layout
-from genjax.train.metrics import MetricsWriter
+from genjax.train.metrics import MetricsWriter, is_evaluation
 from genjax.train.plan import Plan, first_images, largest_scan_steps
 from genjax.train.state import TrainState
 from genjax.train.window import Window
@@ -70,7 +70,8 @@ class Trainer:
         self.settings, self.images, self.layout = settings, images, layout
         self.first, self.page = first, page
         self.key = jax.random.key(settings.seed)
-        every = settings.every or max(1, round(len(images) / settings.batch))
+        epoch = max(1, round(len(images) / settings.batch))
+        every = settings.every or epoch
         self.plan = Plan(
             family.steps or settings.steps,
             every,
@@ -79,7 +80,14 @@ class Trainer:
             len(images),
         )
         self.periodic_eval = PeriodicEval(
-            family, layout, held_out, settings, eval_key(self.key), directory / "samples", scorer
+            family,
+            layout,
+            held_out,
+            settings,
+            eval_key(self.key),
+            directory / "samples",
+            scorer,
+            epoch,
         )
         keep = None if settings.keep == "all" else settings.keep or 2
         self.checkpoints = Checkpoints(directory / "checkpoints", keep)
@@ -235,7 +243,7 @@ class Trainer:
 
     def _keep(self, start: int, last: int, row: dict[str, Any]) -> bool:
         """Not the last evaluation, nor the last row of metrics, of a run that ended between two."""
-        if any(name.startswith("test/") for name in row):
+        if is_evaluation(row):
             return row["step"] != start or start % self.plan.every == 0
         return row["step"] <= last
 

@@ -17,6 +17,18 @@ logger = logging.getLogger(__name__)
 FLUSH_SECONDS = 30  # between writes of TensorBoard events to the disk, apart from evaluations
 
 
+def is_evaluation(row: Mapping[str, Any]) -> bool:
+    """Whether a row is of an evaluation, not of train steps.
+
+    Args:
+      row: {name: number}.
+
+    Returns:
+      Whether it has a score or an alarm.
+    """
+    return any(name.startswith(("test/", "alarm/")) for name in row)
+
+
 class MetricsWriter:
     """Writes rows {"step": …, name: number, …} to metrics.jsonl and TensorBoard.
 
@@ -68,7 +80,7 @@ class MetricsWriter:
         self._file = files.open_to_append(path)
 
     def _note(self, step: int, numbers: Mapping[str, Any]) -> None:
-        if not any(name.startswith("test/") for name in numbers):
+        if not is_evaluation(numbers):
             self.last_row = max(self.last_row, step)
 
     @cached_property

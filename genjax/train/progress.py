@@ -151,7 +151,7 @@ class Progress:
             epoch = step * self.plan.batch / self.plan.epoch
             parts = [f"step {step:>6,} of {self.plan.steps:,}", f"epoch {epoch:.1f}"]
             parts.append(_losses(means))
-            parts += [f"{name} {value:.4g}" for name, value in scores.items()]
+            parts += [f"{k} {v:.4g}" for k, v in scores.items() if not k.startswith("alarm/")]
             logger.info("%s", "  ".join([*parts, self._speed()]).rstrip())
         self.recent = []
         self.images = self.seconds = 0.0

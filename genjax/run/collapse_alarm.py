@@ -1,0 +1,89 @@
+"""The alarm of a training run: have the samples that it draws collapsed?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from genjax import files
+from genjax.data.images import Batch
+from genjax.evaluate import collapse, copies
+from genjax.run import findings
+
+logger = logging.getLogger(__name__)
+
+LOOKS = 1000  # evaluations that share one error rate, however long the run becomes
+
+
+class CollapseAlarm:
+    """Compares the samples of each periodic evaluation with as many held-out images.
+
+    It rings where two evaluations in a row see a collapse, both after the first epoch: samples of
+    a hardly trained network are all alike. It draws nothing, changes nothing in the training, and
+    never stops a run.
+
+    Args:
+      batches: of held-out images, with their "mask".
+      directory: of the run: metrics.jsonl has the earlier evaluations, findings.jsonl gets a row.
+      epoch: steps per epoch.
+    """
+
+    def __init__(self, batches: Callable[[], Iterator[Batch]], directory: Path, epoch: int):
+        self.batches, self.directory, self.epoch = batches, directory, epoch
+        self._before: tuple[bool, bool] | None = None  # seen, and rung, at the evaluation before
+
+    @cached_property
+    def reference(self) -> collapse.Reference:
+        """The held-out images, small enough to be compared in milliseconds."""
+        return collapse.Reference(
+            np.concatenate([_coarse(b["image"][b["mask"]]) for b in self.batches()])
+        )
+
+    def __call__(self, step: int, images: np.ndarray) -> dict[str, float]:
+        """Looks at samples, and logs a warning where they have collapsed since the last look.
+
+        Args:
+          step: of the state that they are of.
+          images: uint8 [n, H, W, C].
+
+        Returns:
+          {"alarm/collapse": 0 or 1, "alarm/…": its number}; {} where they are too few to tell.
+        """
+        if len(images) < collapse.LEAST:
+            return {}
+        finding = collapse.collapse(_coarse(images), self.reference, looks=LOOKS)
+        if not finding.decided:
+            return {}
+        seen_before, rung_before = self._before or self._recorded(step)
+        seen = finding.found and step > self.epoch
+        rings = seen and seen_before
+        self._before = seen, rings
+        if rings and not rung_before:
+            text = "step %s: samples have collapsed: %s. Training continues: %s"
+            logger.warning(text, f"{step:,}", finding.summary, finding.advice)
+        if rings or rung_before:
+            findings.append(self.directory, step, [replace(finding, found=rings)])
+        alike = finding.numbers["regions_affinity"] / finding.numbers["regions_affinity_real"]
+        return {
+            "alarm/collapse": float(rings),
+            "alarm/collapse_seen": float(seen),
+            "alarm/collapse_affinity": alike,
+            "alarm/collapse_twins": finding.numbers["twins"],
+        }
+
+    def _recorded(self, step: int) -> tuple[bool, bool]:
+        """What the last evaluation before a step saw, of a run that was resumed."""
+        for row, _ in reversed(files.read_lines(self.directory / "metrics.jsonl")[0]):
+            if row["step"] < step and "alarm/collapse" in row:
+                return row.get("alarm/collapse_seen") == 1, row["alarm/collapse"] == 1
+        return False, False
+
+
+def _coarse(images: np.ndarray) -> np.ndarray:
+    small = copies.reduced(images, copies.COARSE)
+    return np.asarray(small).reshape(len(small), -1)
