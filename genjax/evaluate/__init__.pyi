@@ -1,4 +1,5 @@
 from . import average as average
+from . import classification as classification
 from . import dequantization as dequantization
 from . import features as features
 from . import likelihood_scores as likelihood_scores

@@ -93,21 +93,21 @@ class PeriodicEval:
           metrics: where the images go besides the files.
         """
         state = self.layout.gather(state)
-        if processes.is_main_process():
-            path = self._draw(step, state, metrics)
+        if processes.is_main_process() and (path := self._draw(step, state, metrics)):
             logger.info("first images, of step %s: %s", f"{step:,}", path)
 
-    def _draw(self, step: int, state: TrainState, metrics: MetricsWriter) -> Path:
-        """Returns the file of the first image."""
+    def _draw(self, step: int, state: TrainState, metrics: MetricsWriter) -> Path | None:
+        """Returns the file of the first image, None where the family makes none."""
         found = list(self._drawn(step, state))
         for name, file, image in found:
             grids.save(self.directory / file, image)
             metrics.image(step, name, image)
-        return self.directory / found[0][1]
+        return self.directory / found[0][1] if found else None
 
     def _drawn(self, step: int, state: TrainState) -> Iterator[tuple[str, str, np.ndarray]]:
-        images = self.sampler.images(state, self.key, self.latents, self.label)
-        yield "samples", f"step_{step}.png", grids.grid(images)
+        if self.family.generate is not None:
+            images = self.sampler.images(state, self.key, self.latents, self.label)
+            yield "samples", f"step_{step}.png", grids.grid(images)
         if self.sampler.reconstructs:
             originals = next(self.batches())["image"][:32]
             again = self.sampler.reconstructions(state, self.key, originals)
