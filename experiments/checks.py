@@ -80,6 +80,12 @@ def mirrored(flags):
     logger.info("half of the images are mirrored (%s): so will be half of those drawn", flags)
 
 
+def classifier(config, spec):
+    """Of the classifier."""
+    if spec.classes < 2:
+        raise ConfigError("--data: a classifier needs images of two classes or more, with labels")
+
+
 def dcgan(config, spec):
     """Of the DCGAN."""
     adversarial(config, spec)

@@ -31,7 +31,7 @@ ROOMS = {
     ),
     "run": (
         {"jax", "numpy", "tqdm", "sklearn", "threadpoolctl"},
-        {"data", "evaluate", "report", "train"},
+        {"data", "evaluate", "models", "report", "train"},
     ),
     "cli": ({"jax", "numpy", "tyro"}, {"data", "report", "run", "train"}),
 }

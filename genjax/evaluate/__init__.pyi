@@ -1,5 +1,6 @@
 from . import average as average
 from . import bias as bias
+from . import classification as classification
 from . import classifier_score as classifier_score
 from . import collapse as collapse
 from . import copies as copies

@@ -1,5 +1,6 @@
 from . import attention as attention
 from . import autoencoder as autoencoder
+from . import classifier as classifier
 from . import codes as codes
 from . import convolution as convolution
 from . import dcgan as dcgan

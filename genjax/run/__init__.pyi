@@ -1,3 +1,4 @@
+from .classifier import load_classifier as load_classifier
 from .export import load_weights as load_weights
 from .family import Family as Family
 from .family import Measure as Measure

@@ -62,6 +62,8 @@ def _traces(
             _expect(value, (), f"the loss of {name!r}")
 
     def generate() -> None:
+        if family.generate is None:
+            return
         n = min(CHUNK, settings.samples)
         latents = jax.eval_shape(lambda key: family.latents(key, n), jax.random.key(0))
         label = None if family.classes is None else jax.ShapeDtypeStruct((n,), np.int32)
@@ -80,7 +82,7 @@ def _traces(
         if family.reconstruct is not None:
             made = jax.eval_shape(family.reconstruct, state, _keys(n), shown)
             _expect(made, shown.shape, "reconstruct")
-        elif family.encode is not None:
+        elif family.encode is not None and family.generate is not None:
             latents = jax.eval_shape(family.encode, state, shown)
             label = None if family.classes is None else jax.ShapeDtypeStruct((n,), np.int32)
             made = jax.eval_shape(family.generate, state, _keys(n), latents, label)
@@ -102,7 +104,10 @@ def _expect(array: Any, shape: Sequence[int], what: str) -> None:
 
 
 def _check_memory(state: TrainState, family: Family, settings: Settings, batch: Any) -> None:
-    latents = jax.eval_shape(lambda key: family.latents(key, settings.samples), jax.random.key(0))
+    def drawn(key: jax.Array) -> Any:
+        return family.latents(key, settings.samples) if family.generate else None
+
+    latents = jax.eval_shape(drawn, jax.random.key(0))
     here = jax.local_device_count()
     parts = {
         "the network": _bytes(state) // (jax.device_count() if settings.sharded else 1),

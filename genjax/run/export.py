@@ -149,6 +149,8 @@ def write(
     document: str,
     command: Command | None,
     mixture: Mixture | None = None,
+    *,
+    makes_images: bool = True,
 ) -> None:
     """Writes a run's export, atomically.
 
@@ -161,6 +163,7 @@ def write(
       document: what the model is, for the card.
       command: how the run is used on the command line, for the card.
       mixture: what samples are drawn from, if not from N(0, I).
+      makes_images: whether the family does; the card of a classifier says other things.
 
     Raises:
       ConfigError: where the folder cannot be written.
@@ -170,7 +173,8 @@ def write(
         half.mkdir(parents=True)
         if mixture:
             save_mixture(half / MIXTURE, mixture, state)
-        _fill(half, target.name, directory, values, state, license, document, command)
+        what = (half, target.name, directory, values, state, license, document, command)
+        _fill(*what, makes_images)
         half.rename(target)  # fails where a folder with anything in it appeared meanwhile
     except OSError as error:
         raise ConfigError(f"cannot write {target} ({error.strerror}): give another --to") from None
@@ -187,6 +191,7 @@ def _fill(
     license: str,
     document: str,
     command: Command | None,
+    makes_images: bool,
 ) -> None:
     step = int(state.step)
     metadata = {
@@ -221,6 +226,7 @@ def _fill(
         rows=model_card.latest(directory / "metrics.jsonl", step),
         evaluation=model_card.scores(directory / "evaluation.json", values["experiment"], step),
         shown=copied,
+        makes_images=makes_images,
         parameters=sum(x.size for x in jax.tree.leaves(state.averaged())),
         program=command and command.program,
         train_flags=command.flags(exported["config"]) if command else "",

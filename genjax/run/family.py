@@ -64,7 +64,8 @@ class Family:
       init: (key, before) -> ({player: parameters}, {player: variables}); before is the trained
         state of the family `before`, None where there is none.
       generate: (state, keys [n], latents [n, ...], labels [n] or None) -> images [n, H, W, C] in
-        0..1; the keys are for samplers that draw more than the latents.
+        0..1; the keys are for samplers that draw more than the latents. None for a family that
+        makes no images, such as a classifier, which has no latents either.
       latent: shape of one image's latent, where latents are drawn from N(0, I).
       draw: (key, n) -> n latents of any kind, where they are not: codebook indices, a learned
         prior's noise, a tree of arrays [n, ...]. Latent i must depend on the key and i alone.
@@ -81,6 +82,8 @@ class Family:
       mixture: whether samples come, unless asked otherwise, from a mixture of Gaussians fitted to
         the codes of the images it was trained on, in place of N(0, I).
       measure: the scores of the command `evaluate`.
+      classify: (state, images uint8 [n, H, W, C]) -> features [n, F] and logits [n, K] of the
+        images' classes; `evaluate` then scores errors, confusion and calibration.
       classes: number of classes that `generate` takes labels of, None for none.
       few: training images below which such a family is known to overfit to them or to copy them:
         logged at the start. None where it is not known.
@@ -89,12 +92,13 @@ class Family:
       steps: train steps of a family that is another's `before`. None: the run's.
 
     Raises:
-      ConfigError: unless exactly one of `latent` and `draw` is given.
+      ConfigError: unless exactly one of `latent` and `draw` is given, or neither where the family
+        makes no images.
     """
 
     game: Game
     init: Callable[[jax.Array, TrainState | None], tuple[dict[str, Tree], dict[str, Tree]]]
-    generate: Callable[[TrainState, jax.Array, Any, jax.Array | None], jax.Array]
+    generate: Callable[[TrainState, jax.Array, Any, jax.Array | None], jax.Array] | None
     latent: tuple[int, ...] | None = field(default=None, kw_only=True)
     draw: Callable[[jax.Array, int], Any] | None = field(default=None, kw_only=True)
     trajectory: Callable[[TrainState, jax.Array, Any, jax.Array | None], jax.Array] | None = field(
@@ -113,6 +117,9 @@ class Family:
     profile: Profile | None = field(default=None, kw_only=True)
     mixture: bool = field(default=False, kw_only=True)
     measure: Measure | None = field(default=None, kw_only=True)
+    classify: Callable[[TrainState, jax.Array], tuple[jax.Array, jax.Array]] | None = field(
+        default=None, kw_only=True
+    )
     classes: int | None = field(default=None, kw_only=True)
     few: int | None = field(default=None, kw_only=True)
     before: Family | None = field(default=None, kw_only=True)
@@ -120,8 +127,13 @@ class Family:
     steps: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if (self.latent is None) == (self.draw is None):
-            raise ConfigError("a family has a latent shape or a function that draws latents")
+        given = (self.latent is not None) + (self.draw is not None)
+        if given != (self.generate is not None):
+            raise ConfigError(
+                "a family has a latent shape or a function that draws latents"
+                if self.generate
+                else "a family without `generate` has no latents: leave out latent and draw"
+            )
 
     @cached_property
     def first_state(self) -> Callable[[jax.Array, TrainState | None], TrainState]:
@@ -153,7 +165,12 @@ class Family:
 
         Returns:
           What `draw` returns, else N(0, I) [n, *latent].
+
+        Raises:
+          ConfigError: where the family makes no images.
         """
+        if self.generate is None:
+            raise ConfigError("this family makes no images: there is nothing to sample from")
         if self.draw is not None:
             return jax.tree.map(lambda x: x[first:], self.draw(key, first + n))
         assert self.latent is not None

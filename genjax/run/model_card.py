@@ -35,8 +35,22 @@ NOT_EVALUATED = """\
   bars. They do not measure how good or how varied samples look.
 """
 
+CLASSIFIER_LIMITS = """\
+- It knows the classes of its data and no others: it gives every image one of them, and its stated
+  probabilities are of images like those. Its errors differ between classes, and what it counts in
+  other images has to be corrected for them: `evaluate` measures the confusion.
+"""
+
 IMAGES = {"samples.png": "Samples", "reconstructions.png": "Held-out images, each above its copy"}
 
+CLASSIFIER_USE = """\
+```python
+from genjax import run
+
+network = run.load_classifier({target})
+features, logits = network(batches), network.all_logits(batches)  # of uint8 [n, H, W, C] each
+```
+"""
 
 TEMPLATE = """\
 ---
@@ -146,6 +160,7 @@ def write(
     rows: dict[str, tuple[int, float]],
     evaluation: dict[str, Any] | None,
     shown: Sequence[str],
+    makes_images: bool,
     parameters: int,
     program: str | None,
     train_flags: str,
@@ -159,6 +174,7 @@ def write(
       rows: see `latest`.
       evaluation: see `scores`.
       shown: which of `IMAGES` lie in the export.
+      makes_images: whether the model does; else it classifies them.
       parameters: how many.
       program: what starts the run's program on a command line; None for a run from Python.
       train_flags: its flags.
@@ -174,8 +190,12 @@ def write(
         if about["license"] == "unknown"
         else f"{about['license']}, as given by whoever exported these weights."
     )
+    limits, use = CLASSIFIER_LIMITS, CLASSIFIER_USE.format(target=json.dumps(target))
+    if makes_images:
+        found = EVALUATED.format(n=f"{evaluation['n']:,}") if evaluation else NOT_EVALUATED
+        limits, use = LIMITS + found, _use(program, target)
     return TEMPLATE.format(
-        front=_front_matter(values),
+        front=_front_matter(values, makes_images),
         name=name,
         what=document.partition("\n\n    ")[0].strip(),
         parameters=f"{parameters:,}",
@@ -183,7 +203,7 @@ def write(
         steps=f"{settings['steps']:,}",
         seed=settings["seed"],
         version=values["genjax"],
-        use=_use(program, target),
+        use=use,
         target=json.dumps(target),
         count=f"{images['count']:,}",
         shape=f"{height}x{width}x{channels}",
@@ -195,20 +215,20 @@ def write(
         train=f"```\n{program} {train_flags}".rstrip() + "\n```" if program else "From Python.",
         history=history.in_words(values),
         settings=json.dumps(values["config"], indent=2),
-        limits=LIMITS
-        + (EVALUATED.format(n=f"{evaluation['n']:,}") if evaluation else NOT_EVALUATED),
+        limits=limits,
         permission=permission,
     )
 
 
-def _front_matter(values: dict[str, Any]) -> str:
+def _front_matter(values: dict[str, Any], makes_images: bool) -> str:
+    task = "image-generation" if makes_images else "image-classification"
     data = values["config"]["data"]
     public_set = not data.get("folder") and data["name"] != ARRAYS
     matter = {
         "license": values["export"]["license"],
         "library_name": "genjax",
-        "pipeline_tag": "unconditional-image-generation",
-        "tags": ["jax", "flax", "image-generation", values["experiment"]],
+        "pipeline_tag": f"unconditional-{task}" if makes_images else task,
+        "tags": ["jax", "flax", task, values["experiment"]],
         **({"datasets": [data["name"]]} if public_set else {}),
     }
     return "\n".join(f"{key}: {json.dumps(value)}" for key, value in matter.items())

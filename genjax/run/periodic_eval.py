@@ -92,9 +92,11 @@ class PeriodicEval:
         if self.validate is not None:
             found = average(partial(self.validate, state), self.batches(), self.key)
             numbers = {f"test/{name}": score.mean for name, score in found.items()}
-        _, images = self._draw(step, state, metrics)
+        alarms: dict[str, float] = {}
+        if self.family.generate is not None:
+            _, images = self._draw(step, state, metrics)
+            alarms = self.alarm(step, images)
         self._look_inside(step, state)
-        alarms = self.alarm(step, images)
         if self.scorer is None:
             return {**numbers, **alarms}, next(iter(numbers.values()), None)
         score = self.scorer(step, self.sampler, state, self.key)
@@ -109,7 +111,7 @@ class PeriodicEval:
           metrics: where the images go besides the files.
         """
         state = self.layout.gather(state)
-        if processes.is_main_process():
+        if processes.is_main_process() and self.family.generate is not None:
             path, _ = self._draw(step, state, metrics)
             logger.info("first images, of step %s: %s", f"{step:,}", path)
 

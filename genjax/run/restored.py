@@ -18,7 +18,7 @@ from genjax import files
 from genjax.data.dataset import Dataset, ImageSpec
 from genjax.data.settings import DataSettings
 from genjax.errors import ConfigError, shortened
-from genjax.run import export
+from genjax.run import classification, export
 from genjax.run import mixture as mixtures
 from genjax.run.config import load as load_config
 from genjax.run.config import parse
@@ -299,9 +299,11 @@ class RestoredRun:
     def evaluate(self, n: int | None = None, split: str = "test", seed: int = 0) -> Evaluation:
         """The family's expensive scores on held-out images, with standard errors.
 
+        Of a classifier they are its errors, with confusion matrix and calibration.
+
         Args:
           n: how many images, chosen at random by the seed; 0 for all, None for what takes a few
-            minutes on two CPU cores.
+            minutes on two CPU cores, which for a classifier is all.
           split: of which part of the data set.
           seed: of the choice of images and of the noise.
 
@@ -311,6 +313,9 @@ class RestoredRun:
         Raises:
           ConfigError: where the family has no such scores.
         """
+        if (classify := self.family.classify) is not None:
+            images = self.images.split(split)
+            return classification.evaluate(classify, self.usable_state, images, n=n, seed=seed)
         if self.family.measure is None:
             name = self.values["experiment"]
             raise ConfigError(
@@ -356,6 +361,7 @@ class RestoredRun:
             mixtures.to_export(
                 self.directory, self.family, self.usable_state, lambda: self.mixture
             ),
+            makes_images=self.family.generate is not None,
         )
         return target
 

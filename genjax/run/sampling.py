@@ -55,7 +55,8 @@ class Sampler:
 
     def __init__(self, family: Family):
         self.family = family
-        self._generate = _compiled(family.generate, "the sampler")
+        # Where there is none, `latents` raises before it is called.
+        self._generate: Any = family.generate and _compiled(family.generate, "the sampler")
         self._trajectory = family.trajectory and _compiled(family.trajectory, "the sampler")
         self._encode = family.encode and _compiled(family.encode, "the encoder")
         self._invert = family.invert and _compiled(family.invert, "the sampler")
