@@ -76,6 +76,13 @@ def _traces(
             for name, score in jax.eval_shape(family.validate, state, _keys(n), images(n)).items():
                 _expect(score, (n,), f"the score {name!r}")
 
+    def profile() -> None:
+        if family.profile is not None:
+            n = min(settings.batch, held_out)
+            x, y = jax.eval_shape(family.profile.values, state, _keys(n), images(n))
+            if x.ndim != 1 or x.shape != y.shape:
+                raise ConfigError(f"a profile is two arrays [n], not {x.shape} and {y.shape}")
+
     def reconstruct() -> None:
         n = min(settings.batch, held_out, 32)
         shown = images(n)["image"]
@@ -91,6 +98,7 @@ def _traces(
     yield "training", losses
     yield "sampling", generate
     yield "validation", validate
+    yield "the profile", profile
     yield "reconstruction", reconstruct
 
 

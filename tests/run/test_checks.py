@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from genjax.errors import ConfigError
+from genjax.evaluate.profiles import Profile
 from genjax.run import Family, Settings
 from genjax.run.checks import check_family
 from genjax.train.game import Aux, Player
@@ -56,6 +57,11 @@ def test_a_family_passes_and_nothing_is_computed():
         (
             {"validate": lambda state, keys, batch: {"mse": jnp.zeros(())}},
             r"the score 'mse' returns \(\), where \(5,\) is due",
+        ),
+        ({"profile": Profile("p", "t", fails)}, "with these settings the profile fails: no such"),
+        (
+            {"profile": Profile("p", "t", lambda *_: (jnp.zeros(3), jnp.zeros(4)))},
+            r"a profile is two arrays \[n\], not \(3,\) and \(4,\)",
         ),
         (
             {"game": {"p": Player(lambda *_: (jnp.zeros(3), Aux()), optax.sgd(0.1))}},

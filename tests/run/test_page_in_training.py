@@ -9,7 +9,7 @@ import pytest
 from experiments import vae_fashion
 from genjax.evaluate.profiles import Profile
 from genjax.report import rendering
-from genjax.run import inside, records, starts
+from genjax.run import inside, page_in_training, records, starts
 from genjax.run.settings import Config, Settings
 from tests import tiny
 
@@ -19,10 +19,22 @@ def run(tmp_path_factory, own_sets):
     directory = tmp_path_factory.mktemp("training") / "run"
     config = vae_fashion.Config(hidden=8, latent=3)
     settings = {"steps": 4, "every": 2, "batch": 32, "samples": 4}
-    return tiny.trained(vae_fashion, config, directory, own_sets, **settings)
+    with pytest.MonkeyPatch.context() as patch:
+        write = page_in_training.RunPage.write
+        patch.setattr(page_in_training.RunPage, "write", lambda page: seen(page) or write(page))
+        return tiny.trained(vae_fashion, config, directory, own_sets, **settings)
+
+
+WRITTEN = []
+
+
+def seen(page):
+    rows = records.rows(page.directory / "metrics.jsonl")
+    WRITTEN.append([row["step"] for row in rows if "test/kl" in row])
 
 
 def test_a_run_leaves_a_page_and_what_it_shows(run):
+    assert WRITTEN == [[2], [2, 4], [2, 4]]  # at each evaluation, with its scores, and at the end
     assert rendering.is_ours(run / "report.html")
     text = (run / "report.html").read_text()
     assert "finished" in text
