@@ -53,7 +53,8 @@ def test_flat_images_match_nothing(shapes):
 
 
 def test_c_t_is_the_statistic_of_mann_and_whitney():
-    x, y = noise(40, 1)[:, 0], noise(30, 1, 1)[:, 0] - 0.5
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=40), generator.normal(-0.5, size=30)
     c_t, z = memorization.data_copying(y, x)
     expected = stats.mannwhitneyu(y, x, method="asymptotic", use_continuity=False)
     assert c_t == z < 0

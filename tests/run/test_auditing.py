@@ -42,17 +42,17 @@ def images(fashion, split, n, classes=tuple("0123456789")):
 
 
 def family(source, **more):
-    """Draws images of an array, image i for key i."""
+    """Draws the images of an array in their order."""
     pixels = jnp.asarray(source, jnp.float32) / 255
 
     def draw(key, n):
-        return jax.random.randint(key, (n,), 0, len(pixels))
+        return jnp.arange(n) % len(pixels)
 
     return Family({}, None, lambda state, keys, z, label: pixels[z], draw=draw, **more)
 
 
 def audited(family, train, test, folder, n=200):
-    dataset = Dataset(data.from_arrays(np.zeros((1, 8, 8, 1), np.uint8)).settings)
+    dataset = Dataset(data.from_arrays(np.zeros((2, 8, 8, 1), np.uint8)).settings)
     dataset.splits.update(train=train, test=test)
     run = RestoredRun(folder, family, {"experiment": "any"}, initial_state({}, {}, {}), dataset)
     pixels = network.pixels(train.shape[1:])
