@@ -85,8 +85,8 @@ def sections(repetitions: int, seed: int) -> Iterator[tuple[str, str, str]]:
     yield "Bias, simulated", claim, table(heading, rows)
     claim = (
         f"{n:,} samples and {n:,} held-out images of drawn shapes, whose factors the five nearest "
-        "of 3,000 training images vote on in pixels; the colour is also read by a rule. Power is for "
-        "10 points more of one class."
+        "of 3,000 training images vote on in pixels; the colour is also read by a rule. "
+        "Power is for 10 points more of one class."
     )
     heading = ("factor", "read rightly", "coverage", "false alarms", "power")
     yield "Bias, drawn shapes", claim, table(heading, powers.drawn_shares(repetitions, n, seed))

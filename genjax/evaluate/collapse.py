@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -44,7 +44,7 @@ def effective(counts: np.ndarray) -> np.ndarray:
     return np.exp(special.entr(p).sum(-1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reference:
     """Real images that samples are compared with.
 
@@ -55,6 +55,8 @@ class Reference:
 
     features: np.ndarray
     seed: int = 0
+    _subsets: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    _twins: dict[int, float] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def centres(self) -> np.ndarray:
@@ -89,7 +91,7 @@ class Reference:
         return self.regions(self.features)
 
     def subsets(self, n: int) -> np.ndarray:
-        """Random sets of n of the reference images, with replacement where they are fewer than 2 n.
+        """Random sets of n of the reference images, with replacement where they are under 2 n.
 
         Args:
           n: images per set.
@@ -97,10 +99,14 @@ class Reference:
         Returns:
           int [RESAMPLES, n].
         """
-        generator, m = np.random.default_rng(self.seed + 1), len(self.features)
-        if m < 2 * n:
-            return generator.integers(0, m, (RESAMPLES, n))
-        return np.stack([generator.choice(m, n, replace=False) for _ in range(RESAMPLES)])
+        if n not in self._subsets:
+            generator, m = np.random.default_rng(self.seed + 1), len(self.features)
+            self._subsets[n] = (
+                generator.integers(0, m, (RESAMPLES, n))
+                if m < 2 * n
+                else np.stack([generator.permutation(m)[:n] for _ in range(RESAMPLES)])
+            )
+        return self._subsets[n]
 
     def twin_distance(self, n: int) -> float:
         """A distance at which hardly any of n real images has a twin.
@@ -111,10 +117,12 @@ class Reference:
         Returns:
           Half of the distance to the nearest other image that 1 % of them fall below.
         """
-        generator, m = np.random.default_rng(self.seed + 2), len(self.features)
-        some = [generator.permutation(m)[:n] for _ in range(1 + 1000 // n)]
-        gaps = np.concatenate([_to_nearest_other(self.features[each]) for each in some])
-        return float(np.quantile(gaps, 0.01)) / 2
+        if n not in self._twins:
+            generator, m = np.random.default_rng(self.seed + 2), len(self.features)
+            some = [generator.permutation(m)[:n] for _ in range(1 + 1000 // n)]
+            gaps = np.concatenate([_to_nearest_other(self.features[each]) for each in some])
+            self._twins[n] = float(np.quantile(gaps, 0.01)) / 2
+        return self._twins[n]
 
 
 def _squared(x: np.ndarray, y: np.ndarray) -> np.ndarray:

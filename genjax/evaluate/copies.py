@@ -170,7 +170,7 @@ def _closer(
     n, shifts, size = queries.shape
     flat = queries.reshape(-1, size) @ planes.reshape(-1, size).T
     explained = (flat**2).reshape(n, shifts, *planes.shape[:2]).sum(3).max(1)
-    return nearest.smallest(best, rows, jnp.where(place < 0, jnp.inf, 1 - explained), place)
+    return nearest.smallest(best, rows, jnp.where(place[None] < 0, jnp.inf, 1 - explained), place)
 
 
 def _refined(

@@ -66,7 +66,7 @@ def nearest(
         if not size:
             # Around the mean less is cancelled in |q|² + |b|² − 2 q·b.
             size, centre = len(block), block.mean(0, dtype=np.float32)
-            q = jnp.asarray(queries, jnp.float32) - centre
+            q = jnp.asarray(queries, jnp.float32) - centre[None]
         padded = np.zeros((size, block.shape[1]), np.float32)
         padded[: len(block)] = block - centre
         best, rows = _merged(q, best, rows, padded, len(block), done, barred)
@@ -83,9 +83,9 @@ def nearest(
 def _merged(
     q: Array, best: Array, rows: Array, block: Array, count: int, first: int, barred: Array
 ) -> tuple[Array, Array]:
-    squared = (q**2).sum(1)[:, None] + (block**2).sum(1) - 2 * q @ block.T
+    squared = (q**2).sum(1)[:, None] + (block**2).sum(1)[None] - 2 * q @ block.T
     place = first + jnp.arange(len(block))
-    allowed = (jnp.arange(len(block)) < count) & (place != barred[:, None])
+    allowed = (place < first + count)[None] & (place[None] != barred[:, None])
     squared = jnp.where(allowed, squared, jnp.inf)
     return smallest(best, rows, squared, place)
 

@@ -89,7 +89,7 @@ def ring_centres(height: int, width: int) -> np.ndarray:
 
 
 def _rings(height: int, width: int) -> int:
-    return max(4, min(height, width) // 4)
+    return min(height, width) // 4
 
 
 @jax.jit
@@ -100,8 +100,8 @@ def _measured(images: Array) -> tuple[Array, Array, Array]:
     sharpness = jnp.log(laplacian.var((1, 2)) + 20 * _QUANTISATION)
     height, width = (side - side % 4 for side in x.shape[1:])
     x = x[:, :height, :width]
-    window = jnp.hanning(height + 1)[:-1, None] * jnp.hanning(width + 1)[:-1]
-    spectrum = jnp.fft.fft2((x - x.mean((1, 2), keepdims=True)) * window)
+    window = jnp.hanning(height + 1)[:-1, None] * jnp.hanning(width + 1)[None, :-1]
+    spectrum = jnp.fft.fft2((x - x.mean((1, 2), keepdims=True)) * window[None])
     power = jnp.abs(spectrum) ** 2 / (window**2).sum() + _QUANTISATION
     return _ring_means(power), sharpness, _lattice(power)
 

@@ -49,5 +49,5 @@ def ratio(x: np.ndarray, value: np.ndarray, low: np.ndarray, high: np.ndarray) -
 
 def _ticks(top: float) -> list[float]:
     """Logarithms of round ratios within the axis."""
-    steps = [1.0, 2.0] if top >= 1 else [0.30103]
+    steps = [1.0, 2.0, 3.0, 4.0] if top > 1.3 else [0.30103, 0.69897, 1.0]
     return [0.0] + [sign * step for step in steps for sign in (1, -1) if step < top]

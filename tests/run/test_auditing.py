@@ -1,0 +1,204 @@
+"""Audits of a run, and the alarm of a collapse during training."""
+
+import dataclasses
+import json
+import logging
+import zipfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import dcgan_fashion
+from genjax import data
+from genjax.cli.main import main
+from genjax.data import Dataset, drawing, images_from_arrays
+from genjax.data.fashion_mnist_6k import ARCHIVE as FASHION
+from genjax.errors import ConfigError
+from genjax.evaluate.features import network
+from genjax.files import read_rows
+from genjax.run import Family, RestoredRun, Settings, auditing, findings
+from genjax.run.collapse_alarm import CollapseAlarm
+from genjax.run.periodic_eval import PeriodicEval
+from genjax.train.game import initial_state
+from genjax.train.layout import DataParallel
+from genjax.train.metrics import MetricsWriter, is_evaluation
+
+EARLIER = Path(__file__).parent / "fixtures" / "earlier_run.zip"
+
+
+@pytest.fixture(scope="module")
+def fashion():
+    with np.load(FASHION) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def images(fashion, split, n, classes=tuple("0123456789")):
+    label = fashion[f"{split}_labels"][:n] if classes else None
+    image = fashion[f"{split}_images"][:n, ..., None]
+    return images_from_arrays(image, label, name="fashion", split=split, classes=classes)
+
+
+def family(source, **more):
+    """Draws the images of an array in their order."""
+    pixels = jnp.asarray(source, jnp.float32) / 255
+
+    def draw(key, n):
+        return jnp.arange(n) % len(pixels)
+
+    return Family({}, None, lambda state, keys, z, label: pixels[z], draw=draw, **more)
+
+
+def audited(family, train, test, folder, n=200):
+    dataset = Dataset(data.from_arrays(np.zeros((2, 8, 8, 1), np.uint8)).settings)
+    dataset.splits.update(train=train, test=test)
+    run = RestoredRun(folder, family, {"experiment": "any"}, initial_state({}, {}, {}), dataset)
+    pixels = network.pixels(train.shape[1:])
+    audit = auditing.Audit(run, folder, pixels, n=n)
+    return {each.name: each for each in audit.findings()}
+
+
+@pytest.mark.heavy
+def test_an_audit_finds_copies_and_few_classes_and_writes_its_sheets(fashion, tmp_path):
+    train, test = images(fashion, "train", 600), images(fashion, "test", 300)
+    some = train.source.image[np.isin(train.source.label, [3, 8])]
+    found = audited(family(some), train, test, tmp_path)
+    assert found.keys() == {"memorization", "collapse", "bias", "blur", "checkerboard"}
+    assert {name for name, each in found.items() if each.found} >= {
+        "memorization",
+        "collapse",
+        "bias",
+    }
+    assert found["memorization"].numbers["near_copies"] == 1
+    assert found["collapse"].numbers["vendi"] < found["collapse"].numbers["vendi_real"]
+    assert {path.name for path in tmp_path.iterdir()} == set(auditing.SHEETS)
+
+
+@pytest.mark.heavy
+def test_grey_images_without_labels_are_audited_and_real_ones_pass(fashion, tmp_path, caplog):
+    train, test = images(fashion, "train", 600, ()), images(fashion, "test", 300, ())
+    fresh = fashion["test_images"][300:, ..., None]
+
+    def validate(state, keys, batch):
+        return {"brightness": batch["image"].mean((1, 2, 3))}
+
+    with caplog.at_level(logging.INFO, "genjax"):
+        found = audited(family(fresh, validate=validate), train, test, tmp_path)
+    assert "bias: skipped, the images have no labels" in caplog.messages
+    assert found.keys() == {"memorization", "collapse", "blur", "checkerboard", "overfitting"}
+    assert [name for name, each in found.items() if each.found] == []
+    assert (found["overfitting"].n, found["overfitting"].n_reference) == (600, 300)
+
+
+def test_too_few_images_are_refused(fashion, tmp_path):
+    train = images(fashion, "train", 600)
+    with pytest.raises(ConfigError, match="--n 2 samples"):
+        audited(family(train.source.image), train, train, tmp_path, n=2)
+
+
+@pytest.mark.heavy
+def test_the_command_prints_and_records_what_it_finds(own_sets, tmp_path, capsys, monkeypatch):
+    with zipfile.ZipFile(EARLIER) as archive:
+        archive.extractall(tmp_path)
+    monkeypatch.setattr(auditing, "MOST_HELD_OUT", 120)
+    config, build = dcgan_fashion.Config(), dcgan_fashion.build
+
+    def command(place, *more):
+        words = ["audit", str(tmp_path / place), "--n", "40", "--data", str(own_sets), *more]
+        main("dcgan_fashion", "", config, build, arguments=words)
+        return capsys.readouterr().out
+
+    printed = command("run")
+    rows = read_rows(tmp_path / "run" / "findings.jsonl")
+    assert [row["name"] for row in rows][:3] == ["memorization", "collapse", "bias"]
+    assert {row["step"] for row in rows} == {4}
+    assert all(f"{row['name']}: " in printed for row in rows)
+    assert (tmp_path / "run" / auditing.NEAREST).exists()
+    before = sorted(path.name for path in (tmp_path / "export").iterdir())
+    command("export", "--to", str(tmp_path / "audit"))
+    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == before
+    assert read_rows(tmp_path / "audit" / "findings.jsonl")
+    with pytest.raises(SystemExit) as refused:
+        command("export", "--to", str(tmp_path / "audit"))
+    assert refused.value.code == 2
+    assert "is there already: give another --to" in capsys.readouterr().err
+
+
+def drawn(n, stream=0):
+    return drawing.draw(drawing.factors(np.arange(n), stream))
+
+
+@pytest.fixture(scope="module")
+def alarm_data():
+    return drawn(300), drawn(64, 1)
+
+
+def alarm(folder, held_out, epoch=2):
+    source = images_from_arrays(held_out, split="test")
+    return CollapseAlarm(lambda: source.evaluation_batches(128), folder, epoch)
+
+
+def write(folder, step, row):
+    writer = MetricsWriter(folder, step, enabled=True)
+    writer.write(step, row)
+    writer.close()
+
+
+def test_the_alarm_rings_at_the_second_look_and_once(alarm_data, tmp_path, caplog):
+    held_out, healthy = alarm_data
+    one = np.repeat(healthy[:1], 64, 0)
+    look = alarm(tmp_path, held_out)
+    assert look(1, one)["alarm/collapse_seen"] == 0  # in the first epoch
+    rung = [look(step, x)["alarm/collapse"] for step, x in enumerate([one, one, one, healthy], 3)]
+    assert rung == [0, 1, 1, 0]
+    (line,) = caplog.messages
+    assert line.startswith("step 4: samples have collapsed: 1.0 effective regions")
+    assert "Training continues: look at the samples" in line
+    rows = read_rows(tmp_path / "findings.jsonl")
+    assert [(row["step"], row["found"]) for row in rows] == [(4, True), (5, True), (6, False)]
+
+
+def test_a_resumed_run_knows_its_last_look_and_repeats_no_row(alarm_data, tmp_path):
+    held_out, healthy = alarm_data
+    one = np.repeat(healthy[:1], 64, 0)
+    row = alarm(tmp_path, held_out)(3, one)
+    assert is_evaluation(row)
+    write(tmp_path, 3, row)
+    for _ in range(2):  # the second as after a kill before the checkpoint
+        assert alarm(tmp_path, held_out)(4, one)["alarm/collapse"] == 1
+    assert len(read_rows(tmp_path / "findings.jsonl")) == 1
+
+
+def test_few_samples_raise_no_alarm_and_leave_no_row(alarm_data, tmp_path):
+    held_out, healthy = alarm_data
+    assert alarm(tmp_path, held_out)(9, healthy[:16]) == {}
+    assert alarm(tmp_path, held_out[:20])(9, healthy) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_alarm_joins_the_scores_and_ranks_no_checkpoint(alarm_data, tmp_path):
+    held_out, _ = alarm_data
+    evaluation = PeriodicEval(
+        dataclasses.replace(family(held_out), draw=lambda key, n: jnp.zeros(n, jnp.int32)),
+        DataParallel(1),
+        images_from_arrays(held_out, split="test"),
+        Settings(steps=1, batch=64),
+        jax.random.key(0),
+        tmp_path / "samples",
+    )
+    metrics = MetricsWriter(tmp_path, 0, enabled=True)
+    numbers, score = evaluation(2, initial_state({}, {}, {}), metrics)
+    metrics.close()
+    assert numbers["alarm/collapse_seen"] == 1
+    assert score is None
+
+
+def test_a_finding_that_is_there_is_not_added_again(tmp_path):
+    finding = auditing.Finding("blur", True, "sharpness 0.2", "train longer", {"sharpness": 0.2})
+    findings.append(tmp_path, 3, [finding])
+    findings.append(tmp_path, 3, [finding])
+    findings.append(tmp_path, 4, [finding])
+    lines = (tmp_path / "findings.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [3, 4]
