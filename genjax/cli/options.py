@@ -113,8 +113,8 @@ class Scoring:
     scores: Annotated[tuple[ScoreName, ...], tyro.conf.arg(metavar="NAME...")] = ()
     """Scores of samples, DISTANCE_NETWORK. Distances: fd (Fréchet), fd_limit (of infinitely many),
     kd, kd_gaussian (kernel), swd (sliced Wasserstein), precision, recall, density, coverage, vendi;
-    is (classifier score) of efficientnet and inception. Networks: pixels, alexnet, vgg16,
-    efficientnet, inception."""
+    is (classifier score) of the last three. Networks: pixels, alexnet, vgg16, efficientnet,
+    inception, classifier."""
     n: Natural | None = None
     """Number of images, chosen at random by the seed. 0: all. None: what takes a few minutes on two
     CPU cores; with scores of samples no more than there are real images for the floor."""
@@ -123,7 +123,7 @@ class Scoring:
     seed: Seed = 0
     """Of the choice of images and of the noise."""
     weights: str | None = None
-    """The file of Inception's weights."""
+    """The file of Inception's weights, or the folder of an exported classifier."""
 
 
 @dataclass(frozen=True, kw_only=True)

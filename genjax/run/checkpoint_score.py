@@ -32,8 +32,8 @@ class CheckpointScorer:
       path: of the file of scores.
 
     Raises:
-      ConfigError: where the score cannot be computed: images are too few, weights are missing, or
-        samples come from what is fitted after training.
+      ConfigError: where the score cannot be computed: images are too few, weights are missing,
+        there are no samples, or they come from what is fitted after training.
     """
 
     def __init__(
@@ -44,6 +44,8 @@ class CheckpointScorer:
         n: int,
         path: Path,
     ):
+        if family.generate is None:
+            raise ConfigError("--run.score: this family makes no images; leave the flag out")
         if family.mixture:
             raise ConfigError(
                 "--run.score: samples of this family come from a mixture that is fitted after "

@@ -45,7 +45,7 @@ def score_run(
       split: of the real images.
       seed: of the samples' noise and the order of the real images.
       prior: what latents are drawn from, as for `RestoredRun.sample`.
-      weights: the file of Inception's weights.
+      weights: the file of Inception's weights, or the folder of an exported classifier.
 
     Returns:
       The scores in the order of the names.
@@ -82,7 +82,7 @@ def score_images(
         for the floor; 0: all.
       split: of the real images.
       seed: of the order of the images.
-      weights: the file of Inception's weights.
+      weights: the file of Inception's weights, or the folder of an exported classifier.
       to: a file to add the scores to.
       data: how both are read, and where prepared data sets are.
 

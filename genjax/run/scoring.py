@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
+import jax
 import numpy as np
 from tqdm.auto import tqdm
 
@@ -22,6 +23,7 @@ from genjax.evaluate.neighbours import neighbour_scores
 from genjax.evaluate.score import Score
 from genjax.evaluate.sliced_wasserstein import sliced_wasserstein_score
 from genjax.evaluate.vendi import vendi
+from genjax.run.classifier import load_classifier
 from genjax.train import progress
 
 MOST = 50_000  # images of a reference
@@ -74,17 +76,34 @@ def open_network(
     """The network of a score.
 
     Args:
-      name: "pixels", "alexnet", "vgg16", "efficientnet" or "inception".
-      shape: (H, W, C) of the images, for the pixels.
-      weights: the file of Inception's weights.
+      name: "pixels", "alexnet", "vgg16", "efficientnet", "inception" or "classifier".
+      shape: (H, W, C) of the images.
+      weights: the file of Inception's weights, or the folder of an exported classifier.
 
     Returns:
       The network.
 
     Raises:
-      ConfigError: where there are no weights of Inception.
+      ConfigError: where weights of Inception or a classifier are not given or cannot be used, or
+        the network does not take images of that shape.
       FeatureError: where weights are absent or cannot be used.
     """
+    network = _network(name, shape, weights)
+    try:
+        jax.eval_shape(network.features, jax.ShapeDtypeStruct((1, *shape), np.uint8))
+    except ValueError as error:
+        raise ConfigError(f"{network.name}: {error}") from error
+    return network
+
+
+def _network(name: str, shape: tuple[int, int, int], weights: str | None) -> FeatureNetwork:
+    if name == "classifier":
+        if weights is None:
+            raise ConfigError(
+                "classifier takes what `python -m experiments.classifier export` wrote: --weights "
+                "FOLDER"
+            )
+        return load_classifier(weights)
     if name == "inception":
         if weights is None:
             raise ConfigError(
@@ -326,7 +345,7 @@ def all_scores(
       samples: n images in random order, uint8 [b, H, W, C].
       n: how many.
       real: what they are compared with.
-      weights: the file of Inception's weights.
+      weights: the file of Inception's weights, or the folder of an exported classifier.
 
     Returns:
       The scores in the order of the names.

@@ -152,6 +152,8 @@ def test_logits_and_inceptions_own_names(monkeypatch):
         (["kd_pixels"], np.zeros((60, 2, 3, 1), np.uint8), "2x3x1, the real images 2x2x1: .*size"),
         (["kd_pixels"], np.zeros((60, 2, 2, 3), np.uint8), "2x2x3, the real .*--data.channels"),
         (["kd_inception"], SAMPLES, "--weights FILE"),
+        (["kd_classifier"], SAMPLES, "--weights FOLDER"),
+        (["kd_alexnet", "is_classifier"], SAMPLES, "--weights FOLDER"),
         (["vendi_pixels"], 0 * SAMPLES, "vendi score, pixels: the features of an example are all"),
     ],
 )
@@ -159,6 +161,18 @@ def test_what_cannot_be_scored_is_one_line(names, samples, said):
     with pytest.raises(ConfigError, match=said) as caught:
         all_scores(names, [samples], len(samples), REAL)
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_takes_other_images_is_refused(monkeypatch):
+    def other(images):
+        if images.shape[1:] != (8, 8, 1):
+            raise ValueError("this classifier takes images (8, 8, 1)")
+        return images.reshape(len(images), -1)
+
+    network = FeatureNetwork("classifier of x", "ab", "none", 64, other, other)
+    monkeypatch.setattr(scoring, "load_classifier", lambda weights: network)
+    with pytest.raises(ConfigError, match=r"classifier of x: this classifier takes images \(8"):
+        all_scores(["kd_classifier"], [SAMPLES], 60, REAL, "folder")
 
 
 def test_refusals_come_before_any_sample_is_drawn():
@@ -212,6 +226,9 @@ def test_the_score_of_a_run_stays(scored):
 
 
 def test_scores_that_cannot_be_are_refused_before_a_directory_is_made(tmp_path):
+    blind = replace(FAMILY, generate=None, latent=None)
+    with pytest.raises(ConfigError, match="makes no images"):
+        trained(tmp_path / "a", made=blind, score="kd_pixels")
     with pytest.raises(ConfigError, match="mixture that is fitted after training"):
         trained(tmp_path / "a", made=replace(FAMILY, mixture=True), score="kd_pixels")
     few = data.from_arrays(SAMPLES, test=SAMPLES[:30])
@@ -361,6 +378,6 @@ def test_commands_print_and_compare(tmp_path, real_file, capsys):
     assert "cannot be ranked, they differ in n of samples (60 and 50)" in capsys.readouterr().out
     assert command("compare", str(tmp_path / "a.jsonl"), str(tmp_path / "none")) == 2
     assert command("score", *words[:3], "--scores", "kd_pixel") == 2
-    assert "--scores takes one of 52 names, such as kd_pixels" in capsys.readouterr().err
+    assert "--scores takes one of 63 names, such as kd_pixels" in capsys.readouterr().err
     assert command("score", words[0]) == 2
     assert "--against is required" in capsys.readouterr().err
