@@ -20,12 +20,28 @@ from genjax.run.settings import sampling_settings
 Dir = Annotated[str | None, tyro.conf.Positional]
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Draw new images from a run: sample_SEED.npz, the arrays, and .png, a grid of the first."""
+@dataclass(frozen=True, kw_only=True)
+class OfRun:
+    """Which state of which run a command takes, and where it writes what it makes."""
 
     dir: Dir = None
     """The run's directory. None: runs/ and the name of the experiment."""
+    to: str | None = None
+    """The folder to write to, where nothing is replaced. None: the run's directory, but for an
+    export the working directory."""
+    best: bool = False
+    """Take the checkpoint of the best score instead of the latest."""
+    step: Natural | None = None
+    """Take the checkpoint of this step instead, of those there are (--run.keep)."""
+    data: str | None = None
+    """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run
+    found them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(OfRun):
+    """Draw new images from a run: sample_SEED.npz, the arrays, and .png, a grid of the first."""
+
     n: Count = 64
     """Number of images."""
     seed: Seed = 0
@@ -41,51 +57,27 @@ class Sample:
     of the .npz."""
     trajectory: bool = False
     """The way of the first eight from the noise as well: sample_SEED_trajectory.gif and .png."""
-    to: str | None = None
-    """The folder to write to, where nothing is replaced. None: the run's directory, but for an
-    export the working directory."""
-    best: bool = False
-    """From the checkpoint of the best score instead of the latest."""
-    step: Natural | None = None
-    """From the checkpoint of this step instead, of those there are (--run.keep)."""
-    data: str | None = None
-    """Where the images lie on this machine, for the mixture: the TFDS directory, or the folder.
-    None: where the run found them."""
 
 
-@dataclass(frozen=True)
-class Reconstruct:
+@dataclass(frozen=True, kw_only=True)
+class Reconstruct(OfRun):
     """Give held-out images back: reconstruct.png, each above its reconstruction.
 
     By the encoder, or where there is none from the noise that inverting the sampler leads to.
     """
 
-    dir: Dir = None
-    """The run's directory. None: runs/ and the name of the experiment."""
     n: Count = 32
     """Number of images."""
-    to: str | None = None
-    """The folder to write to, where nothing is replaced. None: the run's directory, but for an
-    export the working directory."""
-    best: bool = False
-    """From the checkpoint of the best score instead of the latest."""
-    step: Natural | None = None
-    """From the checkpoint of this step instead, of those there are (--run.keep)."""
-    data: str | None = None
-    """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run
-    found them."""
 
 
-@dataclass(frozen=True)
-class Interpolate:
+@dataclass(frozen=True, kw_only=True)
+class Interpolate(OfRun):
     """Strips between pairs: interpolate_SEED.png, one row per pair.
 
     Where the run has an encoder, straight lines between the latents of held-out images; where its
     sampler can be inverted, great arcs between their noises; else great arcs between drawn noises.
     """
 
-    dir: Dir = None
-    """The run's directory. None: runs/ and the name of the experiment."""
     pairs: Count = 8
     """Number of pairs, which are the rows."""
     steps: Annotated[int, Limits(2, 1000)] = 10
@@ -94,16 +86,6 @@ class Interpolate:
     """Of the noises, or of the choice of images."""
     noises: bool = False
     """Between drawn noises in place of held-out images."""
-    to: str | None = None
-    """The folder to write to, where nothing is replaced. None: the run's directory, but for an
-    export the working directory."""
-    best: bool = False
-    """From the checkpoint of the best score instead of the latest."""
-    step: Natural | None = None
-    """From the checkpoint of this step instead, of those there are (--run.keep)."""
-    data: str | None = None
-    """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run
-    found them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +109,7 @@ class Scoring:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Scoring):
+class Evaluate(Scoring, OfRun):
     """Expensive scores on held-out images, with standard errors: evaluation.json.
 
     Log-likelihoods, bounds by their parts, bits per dimension: what the run's family has. With
@@ -135,30 +117,15 @@ class Evaluate(Scoring):
     same score of real images, in scores.jsonl as well.
     """
 
-    dir: Dir = None
-    """The run's directory. None: runs/ and the name of the experiment."""
-    to: str | None = None
-    """The folder to write to, where nothing is replaced. None: the run's directory, but for an
-    export the working directory."""
-    best: bool = False
-    """Of the checkpoint of the best score instead of the latest."""
-    step: Natural | None = None
-    """Of the checkpoint of this step instead, of those there are (--run.keep)."""
-    data: str | None = None
-    """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run
-    found them."""
 
-
-@dataclass(frozen=True)
-class Audit:
+@dataclass(frozen=True, kw_only=True)
+class Audit(OfRun):
     """Look for copies of training images, collapse, bias, blur, artefacts and overfitting.
 
     Each finding is printed with its numbers and what to do, and added to findings.jsonl; sheets
     audit_*.png show the nearest pairs, the spectrum and what is missing.
     """
 
-    dir: Dir = None
-    """The run's directory. None: runs/ and the name of the experiment."""
     n: Count = 1000
     """Samples to draw."""
     seed: Seed = 0
@@ -168,16 +135,6 @@ class Audit:
     or a file of your own."""
     weights: str | None = None
     """The file of Inception's weights."""
-    to: str | None = None
-    """The folder to write to, where nothing is replaced. None: the run's directory, but for an
-    export the working directory."""
-    best: bool = False
-    """Of the checkpoint of the best score instead of the latest."""
-    step: Natural | None = None
-    """Of the checkpoint of this step instead, of those there are (--run.keep)."""
-    data: str | None = None
-    """Where the images lie on this machine: the TFDS directory, or the folder. None: where the run
-    found them."""
 
 
 @dataclass(frozen=True)
