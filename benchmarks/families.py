@@ -12,12 +12,12 @@ import argparse
 import json
 import time
 from dataclasses import fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from genjax.run.auditing import audit
 
 from benchmarks import families_page
 from experiments import (
@@ -30,7 +30,9 @@ from experiments import (
 )
 from genjax import data, files, run
 from genjax.models.unet_settings import UNetSettings
+from genjax.run.auditing import Audit
 from genjax.run.image_scores import score_run
+from genjax.run.scoring import open_network
 
 # The U-Net and the optimizer of the diffusion model.
 SMALL = {field.name: getattr(ddpm_fashion.Config(), field.name) for field in fields(UNetSettings)}
@@ -87,13 +89,15 @@ def measured(name: str, images: data.Dataset, seed: int, asked: Any) -> dict[str
     scores = [score.as_dict() for score in score_run(trained, SCORES, N, seed=seed)]
     for score in scores:
         del score["replicates"]
+    network = open_network("vgg16", images.spec.shape)
+    audit = Audit(trained, directory, network, n=N, seed=seed)  # copies first, then collapse
     return {
         "steps": steps,
         "parameters": sum(x.size for x in jax.tree.leaves(trained.state.params)),
         "training_seconds": logged(directory, "seconds")[-1],
         "seconds_per_1000_samples": seconds * 1000 / N,
         "scores": dict(zip(SCORES, scores, strict=True)),
-        "findings": [finding.as_dict() for finding in audit(trained, N, seed=seed)],
+        "findings": [finding.as_dict() for finding in islice(audit.findings(), 2)],
         "device": f"{jax.device_count()} {jax.devices()[0].device_kind}",
         "jax": jax.__version__,
         "date": time.strftime("%Y-%m-%d"),

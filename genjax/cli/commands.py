@@ -16,7 +16,7 @@ import numpy as np
 
 from genjax.cli import options
 from genjax.data.dataset import Dataset
-from genjax.errors import ConfigError, shortened
+from genjax.errors import ConfigError
 from genjax.report import grids, image_sets
 from genjax.run import auditing, findings, model_card, records, replay, restored, seeds, training
 from genjax.run import export as exports
@@ -271,8 +271,7 @@ class Experiment:
         run, _ = self._opened(given)
         names = [*auditing.SHEETS, *([records.FINDINGS] if given.to else [])]
         folder = destination(run.directory, run.is_export, given.to, names)
-        shape = run.images.train.shape[1:]
-        network = open_network(given.network, shape, given.weights)
+        network = open_network(given.network, run.images.train.shape[1:], given.weights)
         audit = auditing.Audit(run, folder, network, n=given.n, seed=given.seed)
         for finding in audit.findings():
             print(finding)
@@ -305,12 +304,7 @@ class Experiment:
         row = replay.recorded_fault(directory, given.step)
         run, config = self.open(str(directory), data=given.data, before=row["step"])
         replay.check_unchanged(run.values, run.step)
-        found = replay.replay(run.family.game, run.state, run.images.train, config.run, row)
-        print(f"step {row['step']:,}, on images {shortened(row['images'])}:")
-        for metric, value in found.metrics.items():
-            print(f"  {metric:<40} {value:.6g}")
-        bad = found.not_finite
-        print(f"not finite after it: {shortened(bad) if bad else 'no parameter'}")
+        print(replay.replay(run.family.game, run.state, run.images.train, config.run, row))
 
 
 def _checkpoint(given: options.Evaluate) -> str:

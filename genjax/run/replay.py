@@ -22,15 +22,23 @@ from genjax.train.state import TrainState, not_finite
 
 @dataclass(frozen=True)
 class Replay:
-    """What a step did.
+    """What a step did; printed, some lines.
 
     Attributes:
+      row: of faults.jsonl.
       metrics: {name: value} of the step.
       not_finite: the parameters that are not finite after it.
     """
 
+    row: dict[str, Any]
     metrics: dict[str, float]
     not_finite: list[str]
+
+    def __str__(self) -> str:
+        lines = [f"step {self.row['step']:,}, on images {shortened(self.row['images'])}:"]
+        lines += [f"  {metric:<40} {value:.6g}" for metric, value in self.metrics.items()]
+        bad = shortened(self.not_finite) if self.not_finite else "no parameter"
+        return "\n".join([*lines, f"not finite after it: {bad}"])
 
 
 def recorded_fault(directory: Path, step: int | None) -> dict[str, Any]:
@@ -103,4 +111,4 @@ def replay(
     last = layout.compile(game) if skip else train_step
     state, metrics = last(state, key, layout.feed(next(batches)))
     values = {name: float(value[0]) for name, value in metrics.items()}
-    return Replay(values, not_finite(state.params))
+    return Replay(row, values, not_finite(state.params))
