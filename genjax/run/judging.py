@@ -50,6 +50,8 @@ def write_page(run: Path, mode: Mode, n: int | None = None) -> tuple[Path, str]:
     if n is not None and not 1 <= n <= MOST_IMAGES:
         raise ConfigError(f"--n must be 1 to {MOST_IMAGES:,}, not {n}")
     values = load(run / "config.json")
+    if values.get("export") is not None:
+        raise ConfigError(f"{run} is an export, which stays as it is: judge the run")
     source = _source(run)
     drawn = _drawn(run, values, source)
     random = np.random.default_rng()  # not repeatable: a key that can be guessed is none

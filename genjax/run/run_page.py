@@ -51,7 +51,8 @@ def write(directory: Path, to: Path | None = None) -> Path:
 
     Args:
       directory: the run's.
-      to: the file; None for report.html in the run's directory.
+      to: the file; None for report.html in the run's directory, of an export, to which nothing is
+        added, in the working directory.
 
     Returns:
       The file.
@@ -59,7 +60,8 @@ def write(directory: Path, to: Path | None = None) -> Path:
     Raises:
       ConfigError: where the directory holds no run, or a file is there that is no page of genjax.
     """
-    path = to or directory / NAME
+    is_export = load(directory / "config.json").get("export") is not None
+    path = to or (Path.cwd() if is_export else directory) / NAME
     rendering.save(path, rendering.render(page(directory, Embedder())))
     return path
 
@@ -92,7 +94,7 @@ def page(directory: Path, embedder: Embedder, most_read: int = MOST_READ) -> Pag
         Section("curves", "Curves", page_curves.of_metrics({"": columns}, marks)),
         Section("scores", "Scores", page_curves.of_scores({"": rows[SCORES]}, marks), SCORES_LEAD),
         Section("inside", "Inside the model", _inside(directory, values)),
-        *_stages(directory, embedder),
+        *_stages(directory, embedder, most_read),
         Section("images", "Images", _images(directory, embedder), layout="pairs"),
         _checkpoints(run),
         Section("faults", "Faults", faults, layout="stack"),
@@ -173,7 +175,7 @@ def _images(directory: Path, embedder: Embedder) -> list[Block]:
     return [*later, *page_images.drawn(directory, embedder)]
 
 
-def _stages(directory: Path, embedder: Embedder) -> Iterable[Section]:
+def _stages(directory: Path, embedder: Embedder, most_read: int) -> Iterable[Section]:
     """The families that were trained first, each in a folder of its own."""
     try:
         folders = sorted(p for p in directory.iterdir() if (p / "checkpoints").is_dir())
@@ -185,7 +187,9 @@ def _stages(directory: Path, embedder: Embedder) -> Iterable[Section]:
         charts = page_curves.of_metrics({"": records.metrics(folder)})
         sheets = list(page_images.over_time(folder, embedder))
         codes = _inside(folder, {})
-        yield Section(f"stage-{i}", f"Stage: {folder.name}", [*sheets, *charts, *codes])
+        stage = listed(folder, directory, directory, most_read)
+        kept = [page_facts.checkpoints(stage)] if stage.checkpoints else []
+        yield Section(f"stage-{i}", f"Stage: {folder.name}", [*sheets, *charts, *codes, *kept])
 
 
 def _checkpoints(run: Listed) -> Section:

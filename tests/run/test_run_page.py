@@ -139,6 +139,18 @@ def test_damage_is_shown(tmp_path):
     assert '<span class="chip alarm">damaged</span>' in text
 
 
+def test_a_stage_has_curves_and_checkpoints_of_its_own(tmp_path):
+    run = a_run(tmp_path / "run")
+    stage = run / "encoder"
+    shutil.copytree(run / "checkpoints", stage / "checkpoints")
+    (stage / "checkpoints" / "100" / "state" / "data").write_bytes(b"")
+    rows(stage / "metrics.jsonl", {"step": 100, "encoder/loss": 1.0})
+    text = html(run)
+    assert "Stage: encoder" in text
+    assert "encoder/loss" in text
+    assert text.count("state/data is damaged") == 1
+
+
 def test_every_file_but_the_config_may_be_missing(run, tmp_path):
     (tmp_path / "bare").mkdir()
     shutil.copy(run / "config.json", tmp_path / "bare")
@@ -308,6 +320,18 @@ def test_the_command_writes_pages_and_replaces_nothing_else(run, tmp_path, capsy
         assert err.startswith("error: ")
         assert err.count("\n") == 1
     assert (tmp_path / "p.html").read_text() == "mine"
+
+
+def test_nothing_is_added_to_an_export(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    export = tmp_path / "export"
+    export.mkdir()
+    values = json.loads((run / "config.json").read_text())
+    (export / "config.json").write_text(json.dumps(values | {"export": {"step": 200}}))
+    assert command(capsys, export) == (0, f"{tmp_path / 'report.html'}\n", "")
+    code, _, error = command(capsys, export, "--judge")
+    assert (code, "is an export" in error) == (2, True)
+    assert [path.name for path in export.iterdir()] == ["config.json"]
 
 
 def test_the_first_word_decides_and_jax_is_not_imported(run, tmp_path):
