@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genjax.evaluate.estimate import FOLDS, Estimate, checked, fold_bounds
+from genjax.evaluate.estimate import FOLDS, Estimate, blocks, checked, fold_bounds
 
 GROUP = 5000
 """Examples of a set that are compared with each other: larger sets fall into groups of these."""
+
+_BLOCK = 2500  # rows and columns of kernel values at a time
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def kernel_distance(
 
     All pairs are compared up to `GROUP` examples. Larger sets fall into G groups, sample group g is
     compared with reference group g, and the G distances are averaged: unbiased as well, at 1/G of
-    the time. Memory is that of a few thousand by a few thousand kernel values.
+    the time. G is at most 20. Memory is that of 2,500 x 2,500 kernel values.
 
     The jackknife recomputes the distance without each fold exactly, from sums of the kernel over
     pairs of folds.
@@ -202,7 +204,7 @@ class _Group:
         self.sizes = tuple(np.array([len(fold) for fold in folds]) for folds in (x, y))
         self.counts = tuple(int(size.sum()) for size in self.sizes)
         self.within = tuple(_within(folds, kernel, level) for folds in (x, y))
-        self.between = np.array([[_sum(kernel(a, b), level) for b in y] for a in x])
+        self.between = np.array([[_sum(a, b, kernel, level) for b in y] for a in x])
 
     def distance(self, side: int | None = None, fold: int | None = None) -> float:
         """The distance; without a fold of samples (side 0) or the reference (1) where given."""
@@ -222,23 +224,39 @@ def _within(
     sums = np.zeros((len(folds), len(folds)))
     for i, a in enumerate(folds):
         for j, b in enumerate(folds[: i + 1]):
-            values = kernel(a, b)
-            if i == j:
-                np.fill_diagonal(values, level)
-            sums[i, j] = sums[j, i] = _sum(values, level)
+            sums[i, j] = sums[j, i] = _sum(a, b, kernel, level, same=i == j)
     return sums
 
 
-def _sum(values: np.ndarray, level: float) -> float:
-    values -= values.dtype.type(level)
-    return float(values.sum(1, dtype=np.float64).sum())
+def _sum(
+    x: np.ndarray,
+    y: np.ndarray,
+    kernel: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    level: float,
+    *,
+    same: bool = False,
+) -> float:
+    """The sum of the kernel less the level, without the pairs of an example with itself."""
+    total = 0.0
+    for a, b in blocks(len(x), _BLOCK):
+        for p, q in blocks(len(y), _BLOCK):
+            values = kernel(x[a:b], y[p:q])
+            if same and a == p:
+                np.fill_diagonal(values, level)
+            values -= values.dtype.type(level)
+            total += float(values.sum(1, dtype=np.float64).sum())
+    return total
 
 
 def _without(groups: list[_Group], side: int, g: int, fold: int) -> float:
     """The mean over groups without a fold of one: groups count by their examples of that side."""
-    distances = [each.distance(*((side, fold) if i == g else ())) for i, each in enumerate(groups)]
-    counts = [list(each.counts) for each in groups]
-    counts[g][side] -= int(groups[g].sizes[side][fold])
+    rest = [each for i, each in enumerate(groups) if i != g]
+    distances, counts = [e.distance() for e in rest], [list(e.counts) for e in rest]
+    one = groups[g]
+    left = one.counts[side] - int(one.sizes[side][fold])
+    if left:  # else the fold was all that the group had of that side
+        distances.append(one.distance(side, fold))
+        counts.append([left, left])
     return _mean(distances, counts, side)
 
 

@@ -175,6 +175,28 @@ def test_groups_are_averaged(monkeypatch):
     assert found.replicates[1][19] == pytest.approx((20 * parts[0] + 18 * less) / 38, rel=1e-9)
 
 
+def test_groups_of_a_single_fold_and_blocks_within_a_fold(monkeypatch):
+    x, y = X[:80].astype(np.float64), Y[:60].astype(np.float64)
+    expected = kernel_distance(x, y)
+    monkeypatch.setattr(kernels, "_BLOCK", 3)
+    found = kernel_distance(x, y)
+    assert found.value == pytest.approx(expected.value, rel=1e-9)
+    np.testing.assert_allclose(found.replicates, expected.replicates, rtol=1e-9)
+    monkeypatch.setattr(kernels, "GROUP", 4)
+    found = kernel_distance(x, y)
+    parts = np.array(
+        [
+            mmd(lambda a, b: (a @ b / 6 + 1) ** 3, x[4 * g : 4 * g + 4], y[3 * g : 3 * g + 3])
+            for g in range(20)
+        ]
+    )
+    assert found.value == pytest.approx(parts.mean(), rel=1e-9)
+    for folds in found.replicates:
+        np.testing.assert_allclose(
+            folds, [np.delete(parts, j).mean() for j in range(20)], rtol=1e-9
+        )
+
+
 def test_a_shift_of_a_gaussian_in_closed_form():
     # E k(x, y) of N(μ, I) and N(ν, I) under the Gaussian kernel:
     # (σ²/(σ² + 2))^(d/2) exp(−|μ − ν|²/(2(σ² + 2))).
