@@ -21,6 +21,7 @@ from genjax.evaluate.features.network import FeatureNetwork
 from genjax.evaluate.finding import Finding
 from genjax.evaluate.vendi import vendi
 from genjax.report import grids, plots
+from genjax.run.collapse_alarm import balanced
 from genjax.run.evaluation import evaluate
 from genjax.run.restored import RestoredRun
 from genjax.train.progress import hidden
@@ -93,10 +94,10 @@ class Audit:
         copied = self._memorization()
         yield copied.finding
         yield self._collapse()
-        if self.attributes:
+        if self._open_attributes:
             yield self._bias()
         else:
-            logger.info("bias: skipped, the images have no labels")
+            logger.info("bias: skipped, the images have no labels that the model is free to draw")
         if min(self.samples.shape[1:3]) >= 8:
             yield from self._spectrum()
         else:
@@ -139,6 +140,11 @@ class Audit:
             found["class"] = ours, theirs[self._rows], self.training.classes
         return {name: each for name, each in found.items() if len(each[2]) > 1}
 
+    @property
+    def _open_attributes(self) -> list[str]:
+        """Attributes whose shares the model decides: not the class that it is told to draw."""
+        return [x for x in self.attributes if x != "class" or not self.run.family.classes]
+
     def predicted(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """What a classifier says of an attribute: the network's own, or the nearest images' votes.
 
@@ -173,12 +179,18 @@ class Audit:
         features = self._features(self.samples)
         reference = collapse.Reference(self._features(self.held_out), self.seed)
         classes = self.predicted("class") if "class" in self.attributes else None
+        rows = None
+        if self.run.family.classes and classes is not None:  # drawn of every class in turn
+            rows = balanced(self.attributes["class"][1])
+            reference = collapse.Reference(reference.features[rows], self.seed)
+            classes = classes[0], classes[1][rows]
         finding = collapse.collapse(
             features, reference, classes=classes, network=self.network.name, seed=self.seed
         )
         if (missing := collapse.missing(features, reference)).any():
-            grids.save(self.folder / MISSING, grids.grid(self.held_out[missing][: 2 * SHOWN]))
-        n = min(len(features), len(self.held_out))
+            images = self.held_out if rows is None else self.held_out[rows]
+            grids.save(self.folder / MISSING, grids.grid(images[missing][: 2 * SHOWN]))
+        n = min(len(features), len(reference.features))
         if finding.decided:
             pairs = {"vendi": features, "vendi_real": reference.features}
             numbers = {k: vendi(x[:n]).value for k, x in pairs.items()}
@@ -186,11 +198,11 @@ class Audit:
         return finding
 
     def _bias(self) -> Finding:
-        level = 1 - (1 - bias.LEVEL) / len(self.attributes)
-        found = {
-            name: bias.shares(*self.predicted(name), held_out, labels, names, level=level)
-            for name, (labels, held_out, names) in self.attributes.items()
-        }
+        level = 1 - (1 - bias.LEVEL) / len(self._open_attributes)
+        found = {}
+        for name in self._open_attributes:
+            labels, held_out, names = self.attributes[name]
+            found[name] = bias.shares(*self.predicted(name), held_out, labels, names, level=level)
         return bias.bias(
             found, self.n, len(self.held_out), network=self.network.name, seed=self.seed
         )

@@ -31,18 +31,28 @@ class CollapseAlarm:
       batches: of held-out images, with their "mask".
       directory: of the run: metrics.jsonl has the earlier evaluations, findings.jsonl gets a row.
       epoch: steps per epoch.
+      by_class: whether samples are drawn of every class in turn.
     """
 
-    def __init__(self, batches: Callable[[], Iterator[Batch]], directory: Path, epoch: int):
+    def __init__(
+        self,
+        batches: Callable[[], Iterator[Batch]],
+        directory: Path,
+        epoch: int,
+        by_class: bool = False,
+    ):
         self.batches, self.directory, self.epoch = batches, directory, epoch
+        self.by_class = by_class
         self._before: tuple[bool, bool] | None = None  # seen, and rung, at the evaluation before
 
     @cached_property
     def reference(self) -> collapse.Reference:
         """The held-out images, small enough to be compared in milliseconds."""
-        return collapse.Reference(
-            np.concatenate([_coarse(b["image"][b["mask"]]) for b in self.batches()])
-        )
+        parts = [{k: x[b["mask"]] for k, x in b.items()} for b in self.batches()]
+        features = np.concatenate([_coarse(part["image"]) for part in parts])
+        if self.by_class and "label" in parts[0]:
+            features = features[balanced(np.concatenate([part["label"] for part in parts]))]
+        return collapse.Reference(features)
 
     def __call__(self, step: int, images: np.ndarray) -> dict[str, float]:
         """Looks at samples, and logs a warning where they have collapsed since the last look.
@@ -82,6 +92,20 @@ class CollapseAlarm:
             if row["step"] < step and "alarm/collapse" in row:
                 return row.get("alarm/collapse_seen") == 1, row["alarm/collapse"] == 1
         return False, False
+
+
+def balanced(labels: np.ndarray) -> np.ndarray:
+    """Rows of equally many images of each class, as samples are that are drawn of each in turn.
+
+    Args:
+      labels: class of each image, int [m].
+
+    Returns:
+      int [about m]; images of rare classes are repeated.
+    """
+    classes = np.unique(labels)
+    each = -(-len(labels) // len(classes))
+    return np.concatenate([np.resize(np.flatnonzero(labels == k), each) for k in classes])
 
 
 def _coarse(images: np.ndarray) -> np.ndarray:

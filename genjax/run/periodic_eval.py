@@ -64,7 +64,7 @@ class PeriodicEval:
         self.label = labels(family, settings.samples)
         size = min(settings.batch, len(held_out), MOST_VALIDATED)
         self.batches = lambda: held_out.evaluation_batches(size, limit=MOST_VALIDATED)
-        self.alarm = CollapseAlarm(self.batches, directory.parent, epoch)
+        self.alarm = CollapseAlarm(self.batches, directory.parent, epoch, self.label is not None)
 
     @cached_property
     def latents(self) -> Any:

@@ -45,10 +45,12 @@ def test_planted_collapses_are_found_and_real_images_are_not(n, looks, times):
     assert found["50 different images"] >= 90
 
 
-def test_classes_drawn_evenly_from_uneven_data_are_no_collapse():
-    reference = Reference(clusters([900, 50, 30, 20]))
-    assert not collapse.collapse(clusters([50, 50, 50, 50], 1), reference).found
-    assert collapse.collapse(clusters([200, 0, 0, 0], 1, 0.02), reference).found
+def test_data_of_uneven_modes_is_no_collapse_and_its_frequent_mode_alone_is():
+    reference = Reference(clusters([400] + [50] * 12))
+    assert not collapse.collapse(clusters([80] + [10] * 12, 1), reference).found
+    # More even than the data, and other than it, is no collapse.
+    assert not collapse.collapse(clusters([15] * 13, 1), reference).found
+    assert collapse.collapse(clusters([200] + [0] * 12, 1), reference).found
 
 
 def test_samples_that_are_all_alike_have_twins_and_a_small_support():

@@ -20,7 +20,7 @@ from genjax.errors import ConfigError
 from genjax.evaluate.features import network
 from genjax.files import read_rows
 from genjax.run import Family, RestoredRun, Settings, auditing, findings
-from genjax.run.collapse_alarm import CollapseAlarm
+from genjax.run.collapse_alarm import CollapseAlarm, balanced
 from genjax.run.periodic_eval import PeriodicEval
 from genjax.train.game import initial_state
 from genjax.train.layout import DataParallel
@@ -86,7 +86,9 @@ def test_grey_images_without_labels_are_audited_and_real_ones_pass(fashion, tmp_
 
     with caplog.at_level(logging.INFO, "genjax"):
         found = audited(family(fresh, validate=validate), train, test, tmp_path)
-    assert "bias: skipped, the images have no labels" in caplog.messages
+    assert (
+        "bias: skipped, the images have no labels that the model is free to draw" in caplog.messages
+    )
     assert found.keys() == {"memorization", "collapse", "blur", "checkerboard", "overfitting"}
     assert [name for name, each in found.items() if each.found] == []
     assert (found["overfitting"].n, found["overfitting"].n_reference) == (600, 300)
@@ -193,6 +195,26 @@ def test_the_alarm_joins_the_scores_and_ranks_no_checkpoint(alarm_data, tmp_path
     metrics.close()
     assert numbers["alarm/collapse_seen"] == 1
     assert score is None
+
+
+def test_samples_of_every_class_in_turn_are_compared_with_such_images(fashion, tmp_path):
+    label, image = fashion["test_labels"], fashion["test_images"][..., None]
+    rare = np.flatnonzero((label < 8) | (np.arange(1000) % 20 == 0))  # two of ten are rare
+    rare = np.concatenate([rare, *[np.flatnonzero(label == 0)] * 6])  # and one is frequent
+    held_out = images_from_arrays(
+        image[rare], label[rare], split="test", classes=tuple("0123456789")
+    )
+
+    def batches():
+        return held_out.evaluation_batches(256)
+
+    each = np.stack([np.flatnonzero(fashion["train_labels"] == k)[:10] for k in range(10)])
+    samples = fashion["train_images"][each.T.ravel()][..., None]
+    look = CollapseAlarm(batches, tmp_path, 1, by_class=True)(2, samples)
+    unaware = CollapseAlarm(batches, tmp_path, 1)(2, samples)
+    assert look["alarm/collapse_affinity"] > unaware["alarm/collapse_affinity"]
+    assert look["alarm/collapse_seen"] == 0
+    np.testing.assert_array_equal(balanced(np.array([0, 0, 0, 1])), [0, 1, 3, 3])
 
 
 def test_a_finding_that_is_there_is_not_added_again(tmp_path):
