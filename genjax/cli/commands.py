@@ -199,11 +199,12 @@ class Experiment:
         run, config = self._opened(given)
         if not (run.sampler.reconstructs or run.family.invert):
             sampler = getattr(config, "sampler", None)
+            there = ": sample and interpolate are there" if run.family.generate else ""
             raise ConfigError(
                 f"--sampler {sampler} draws noise, so that it cannot be inverted: give one that "
                 "does not, such as --sampler ddim"
                 if sampler
-                else f"{self.name} has no encoder: sample and interpolate are there"
+                else f"{self.name} has no encoder{there}"
             )
         folder = destination(run.directory, run.is_export, given.to, ["reconstruct.png"])
         batch = run.held_out_batch(given.n)

@@ -186,7 +186,8 @@ class Sampler:
         if self._encode is not None:
             return self._encode(state, images)
         if self._invert is None:
-            raise ConfigError("this family has no encoder: sample and interpolate are there")
+            there = ": sample and interpolate are there" if self.family.generate else ""
+            raise ConfigError(f"this family has no encoder{there}")
         if self.family.classes and label is None:
             raise ConfigError("this family takes labels: give those of the images")
         known = label if self.family.classes else None

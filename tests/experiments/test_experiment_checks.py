@@ -8,6 +8,7 @@ import pytest
 
 from experiments import (
     autoencoder_fashion,
+    classifier,
     dcgan_fashion,
     ddpm_cifar10,
     ddpm_fashion,
@@ -42,6 +43,7 @@ UNLABELLED = replace(FASHION, classes=0)
         (ddpm_fashion, FASHION, {"groups": 5}, "--groups 5 does not divide the 16 channels"),
         (ddpm_fashion, FASHION, {"head_features": 24}, "--head-features 24 does not divide"),
         (ddpm_fashion, FASHION, {"multipliers": (1, 1, 1, 1)}, "--multipliers halves images 3"),
+        (classifier, UNLABELLED, {}, "--data: a classifier needs images of two classes or more"),
         (flow_cifar10, COLOUR, {"attention": (7,)}, "--attention 7"),
         (dcgan_fashion, FASHION, {"widths": (8, 8, 8, 8)}, "--widths halves images 3 times"),
         (vae_cifar10, COLOUR, {"widths": (8,) * 6}, "--widths halves images 6 times"),

@@ -10,6 +10,7 @@ from PIL import Image
 
 from experiments import (
     autoencoder_fashion,
+    classifier,
     dcgan_fashion,
     ddpm_cifar10,
     ddpm_fashion,
@@ -49,6 +50,7 @@ EXPERIMENTS = {
 MEASURED = {"vae_fashion", "ddpm_fashion"}
 # Only training and evaluation of these: the commands that use a run are the same for all.
 BRIEF = {
+    "classifier": (classifier, "--widths 4 --features 8 --flip"),
     "ddpm_fashion": EXPERIMENTS["ddpm_fashion"],
     "iwae_mnist": (iwae_mnist, "--data.name fashion_mnist_6k --dynamic --layers 2 --k 2"),
     "vae_cifar10": (
