@@ -89,7 +89,7 @@ def measured(name: str, images: data.Dataset, seed: int, asked: Any) -> dict[str
     scores = [score.as_dict() for score in score_run(trained, SCORES, N, seed=seed)]
     for score in scores:
         del score["replicates"]
-    network = open_network("vgg16", images.spec.shape)
+    network = open_network("pixels", images.spec.shape)
     audit = Audit(trained, directory, network, n=N, seed=seed)  # copies first, then collapse
     return {
         "steps": steps,
