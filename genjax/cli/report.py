@@ -21,10 +21,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m genjax report", description=about)
     parser.add_argument("folders", nargs="+", metavar="DIR", help="runs, or folders of runs")
     one = parser.add_mutually_exclusive_group()
-    told = "write DIR/judge_N.html: which images are real, which are drawn?"
-    one.add_argument("--judge", action="store_true", help=told)
-    chosen = "the same of drawn images alone, to accept or reject"
-    one.add_argument("--curate", action="store_true", help=chosen)
+    judge = "write DIR/judge_N.html: which images are real, which are drawn?"
+    one.add_argument("--judge", action="store_true", help=judge)
+    curate = "the same of drawn images alone, to accept or reject"
+    one.add_argument("--curate", action="store_true", help=curate)
     one.add_argument("--judged", metavar="FILE", help="say what the answers in such a file mean")
     parser.add_argument("--n", type=int, help="images to judge; 100 by default")
     parser.add_argument("--to", metavar="FILE", help="the file to write, in place of that")

@@ -313,6 +313,7 @@ def test_the_command_writes_pages_and_replaces_nothing_else(run, tmp_path, capsy
         ["nowhere"],
         ["runs", "--judge"],
         [here, "--to", "q/r"],
+        [here, "--n", "3"],
     ):
         code, out, err = command(capsys, *words)
         assert code in (1, 2)
