@@ -110,7 +110,7 @@ const Charts = (() => {
         add(this.svg, "line", { x1: LEFT, x2: width - RIGHT, y1: py(y), y2: py(y), class: "grid" });
         add(this.svg, "text", { x: LEFT - 6, y: py(y) + 4, class: "tick end" }, short(y));
       }
-      for (const x of ticks(x0, x1, Math.max(2, width / 110)))
+      for (const x of ticks(x0, x1, Math.max(3, width / 80)))
         add(this.svg, "text", { x: Math.min(px(x), px(x) > width - 24 ? width : width - 24), y: HEIGHT - 6, class: px(x) > width - 24 ? "tick end" : "tick middle" }, x1 - x0 > 20 ? whole(x) : short(x));
       const inner = add(this.svg, "g", { "clip-path": `url(#${clip})` });
       for (const s of shown) {

@@ -71,10 +71,14 @@ def _group(name: str, *, comparing: bool) -> str:
         return "margins"
     if comparing and last in ("loss", "grad_norm"):  # of other players they are other things
         return name
-    return name if name.startswith("alarm/") else last
+    if name.startswith("alarm/"):  # an alarm and its numbers
+        return f"alarm/{last.partition('_')[0]}"
+    return last
 
 
 def _title(group: str) -> str:
+    if group.startswith("alarm/"):
+        return f"{group.removeprefix('alarm/')} alarm"
     return "D(real) and D(fake)" if group == "margins" else group.replace("_", " ")
 
 

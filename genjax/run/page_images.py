@@ -20,6 +20,8 @@ MOST_POINTS = 2000
 # Files that commands and audits leave in the run directory.
 KINDS = {
     "audit_nearest.png": "Drawn images and their nearest training images",
+    "audit_missing.png": "Held-out images unlike any drawn one",
+    "audit_spectrum.png": "Power spectrum of drawn over held-out images",
     "audit_*.png": "Audit",
     "reconstruct.png": "Held-out images, each above its reconstruction",
     "interpolate_*.png": "Interpolation",

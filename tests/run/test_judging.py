@@ -162,7 +162,7 @@ def test_the_command(run, tmp_path, capsys):
     assert len(data["images"]) == 5
     report.main([str(run), "--judged", str(answered(tmp_path, key, ["real"] * 5))])
     assert "of 5" in capsys.readouterr().out
-    for words in (["--n", "0", "--judge"], ["--judged", "nothing.json"]):
+    for words in (["--n", "0", "--judge"], ["--judged", "nothing.json"], ["--judge", "--to", "x"]):
         with pytest.raises(SystemExit) as stop:
             report.main([str(run), *words])
         assert stop.value.code == 2

@@ -47,7 +47,8 @@ def a_run(folder, name="some_fashion", **settings):
         {"step": 50, "vae/loss": 3.0, "vae/kl": 1.0, "images_per_second": 800.0, "seconds": 2.0},
         {"step": 100, "vae/loss": 2.0, "vae/kl": 1.5, "images_per_second": 800.0, "seconds": 2.0},
         {"step": 100, "test/kl": 1.25},
-        {"step": 200, "critic/real": 0.75, "critic/fake": 0.25, "alarm/collapse": 1.0},
+        {"step": 200, "critic/real": 0.75, "critic/fake": 0.25},
+        {"step": 200, "alarm/collapse": 1.0, "alarm/collapse_seen": 1.0},
     )
     score = {"name": "kd pixels", "n": 64, "reference": "test", "low": 0.5, "high": 1.5}
     floor = {"floor": {"value": 0.125}, "better": "lower"}
@@ -103,6 +104,7 @@ def test_the_page_shows_what_the_directory_holds(run):
     data = data_of(text)
     charts = {tuple(map(len, (s["x"] for s in c["series"]))) for c in data["charts"].values()}
     assert (2, 1) in charts  # kl of training and test in one
+    assert "<h3>collapse alarm</h3>" in text
     steps = [sheets["steps"] for sheets in data["sheets"].values()]
     assert [100, 200] in steps
 
@@ -313,6 +315,7 @@ def test_the_command_writes_pages_and_replaces_nothing_else(run, tmp_path, capsy
         ["nowhere"],
         ["runs", "--judge"],
         [here, "--to", "q/r"],
+        [here, "--n", "3"],
     ):
         code, out, err = command(capsys, *words)
         assert code in (1, 2)
