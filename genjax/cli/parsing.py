@@ -145,9 +145,8 @@ def _one_line(complaint: str, words: Sequence[str], known: dict[str, bool]) -> s
     if match := re.match(r"invalid choice (.*) for argument '(.*)'. Expected one of (.*).$", text):
         choices = match[3].strip("(), ").replace("'", "")
         if len(choices) > 300:
-            names = choices.split(", ")
-            near = nearest(match[1].strip("'"), names) or names[0]
-            choices = f"{len(names)} names, such as {near}"
+            near = nearest(match[1].strip("'"), choices.split(", ")) or choices.split(", ")[0]
+            choices = f"{choices.count(',') + 1} names, such as {near}"
         return f"{match[2]} takes one of {choices}; not {match[1]}"
     if match := re.match(r"Missing value for argument '(.*)'\.", text):
         return f"{match[1]} needs a value"

@@ -42,21 +42,19 @@ class Compare:
     """Another."""
 
 
-COMMANDS = {"score": Score, "compare": Compare}
-
-
 def main(command: str, words: list[str]) -> None:
     """Runs one of the commands, and exits where it fails.
 
     Args:
-      command: one of `COMMANDS`.
+      command: "score" or "compare".
       words: of the command line after it.
     """
     guarded(lambda: _run(command, words))
 
 
 def _run(command: str, words: list[str]) -> None:
-    given = vars(parse(COMMANDS[command], words, prog=f"python -m genjax {command}"))
+    kind: type = Score if command == "score" else Compare
+    given = vars(parse(kind, words, prog=f"python -m genjax {command}"))
     startup.configure()
     from genjax.run.image_scores import score_images  # what help need not wait for
     from genjax.run.score_rows import comparisons

@@ -318,10 +318,7 @@ class RestoredRun:
             return classification.evaluate(classify, self.usable_state, images, n=n, seed=seed)
         if self.family.measure is None:
             name = self.values["experiment"]
-            raise ConfigError(
-                f"{name} has no scores beyond those of metrics.jsonl: --scores kd_vgg16 compares "
-                "samples with images"
-            )
+            raise ConfigError(f"{name} has no scores beyond those of metrics.jsonl: give --scores")
         images = self.images.split(split)
         return evaluate(self.family.measure, self.usable_state, images, n=n, seed=seed)
 
