@@ -20,7 +20,7 @@ from genjax.errors import ConfigError
 from genjax.report import grids, image_sets
 from genjax.run import auditing, findings, model_card, records, replay, restored, seeds, training
 from genjax.run import export as exports
-from genjax.run.config import load, parse
+from genjax.run.config import image_spec, load, parse
 from genjax.run.directory import destination, run_directory, with_recorded_rules
 from genjax.run.family import Build, build_family
 from genjax.run.image_scores import score_run
@@ -121,7 +121,7 @@ class Experiment:
         if data is not None:
             place = "dir" if where.folder is None else "folder"
             where = dataclasses.replace(where, **{place: data})
-        spec = restored.image_spec(directory, values)
+        spec = image_spec(directory, values)
         family, like = build_family(self.build, config, spec, f"{path} describes")
         if exports.is_export(directory):
             if best or step is not None:
@@ -199,12 +199,11 @@ class Experiment:
         run, config = self._opened(given)
         if not (run.sampler.reconstructs or run.family.invert):
             sampler = getattr(config, "sampler", None)
-            there = ": sample and interpolate are there" if run.family.generate else ""
             raise ConfigError(
                 f"--sampler {sampler} draws noise, so that it cannot be inverted: give one that "
                 "does not, such as --sampler ddim"
                 if sampler
-                else f"{self.name} has no encoder{there}"
+                else f"{self.name} has no encoder to reconstruct with"
             )
         folder = destination(run.directory, run.is_export, given.to, ["reconstruct.png"])
         batch = run.held_out_batch(given.n)

@@ -15,13 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import files
-from genjax.data.dataset import Dataset, ImageSpec
-from genjax.data.settings import DataSettings
+from genjax.data.dataset import Dataset
 from genjax.errors import ConfigError, shortened
 from genjax.run import classification, export
 from genjax.run import mixture as mixtures
+from genjax.run.config import data_settings, image_spec
 from genjax.run.config import load as load_config
-from genjax.run.config import parse
 from genjax.run.evaluation import Evaluation, evaluate
 from genjax.run.family import Family, state_shapes, untrained_state
 from genjax.run.sampling import Sampler, labels, linear, spherical
@@ -439,43 +438,6 @@ def load(
     values = load_config(where / "config.json")
     state = export.state(where, values, state_shapes(family))
     return RestoredRun(where, family, values, jax.tree.map(jnp.asarray, state), images)
-
-
-def data_settings(directory: Path, values: dict[str, Any]) -> DataSettings:
-    """Where a run's images come from.
-
-    Args:
-      directory: the run's.
-      values: the contents of its config.json.
-
-    Returns:
-      The settings.
-
-    Raises:
-      ConfigError: where config.json does not state it.
-    """
-    config = values.get("config")
-    data = config.get("data") if isinstance(config, dict) else None
-    return parse(DataSettings, data, f"{directory / 'config.json'}, data")
-
-
-def image_spec(directory: Path, values: dict[str, Any]) -> ImageSpec:
-    """What a run's images are.
-
-    Args:
-      directory: the run's.
-      values: the contents of its config.json.
-
-    Returns:
-      Shape, classes and count.
-
-    Raises:
-      ConfigError: where config.json does not state it.
-    """
-    images = values.get("images")
-    images = dict(images) if isinstance(images, dict) else {}
-    images.pop("fingerprint", None)
-    return parse(ImageSpec, images, str(directory / "config.json"))
 
 
 def checkpoint_state(

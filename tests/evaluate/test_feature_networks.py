@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,16 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from genjax.evaluate.features import efficientnet, imagenet, inception, resizing, weights
+from genjax.data import Dataset, DataSettings
+from genjax.data.preparation import prepared
+from genjax.evaluate.features import (
+    efficientnet,
+    imagenet,
+    inception,
+    resizing,
+    weights,
+)
+from genjax.evaluate.features.network import pixels
 from genjax.evaluate.lpips import lpips
 
 pytestmark = pytest.mark.heavy
@@ -232,3 +243,27 @@ def test_a_file_that_is_no_inception_is_refused(own_file, tmp_path):
     (tmp_path / "text").write_text(json.dumps({}))
     with pytest.raises(weights.FeatureError, match="no state dict"):
         inception.inception(tmp_path / "text")
+
+
+@needs_lpips
+@pytest.mark.slow
+def test_the_nearest_neighbours_of_features_have_the_same_class_more_often_than_those_of_pixels():
+    folder = Path(os.environ.get("GENJAX_DATA_DIR", "."))
+    if prepared("cifar10", folder) is None:
+        pytest.skip("$GENJAX_DATA_DIR holds no prepared cifar10")
+    sets = Dataset(DataSettings("cifar10", dir=str(folder)))
+    train, test = sets.train.batch(0, 0, 2000), sets.test.batch(0, 0, 400)
+
+    def right(network):
+        x, y = (
+            network(np.split(batch["image"], len(batch["image"]) // 100)) for batch in (train, test)
+        )
+        distances = (x**2).sum(1) - 2 * y @ x.T
+        nearest = train["label"][np.argpartition(distances, 5, axis=1)[:, :5]]
+        votes = [np.bincount(labels, minlength=10).argmax() for labels in nearest]
+        return np.mean(votes == test["label"])
+
+    # Of 10 classes; a standard error of 400 draws is 0.025.
+    of_pixels = right(pixels((32, 32, 3)))
+    assert 0.12 < of_pixels < 0.32
+    assert right(imagenet.alexnet()) > of_pixels + 0.1
