@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--to", type=Path, help="the file to write; printed without it")
     given = parser.parse_args()
-    command = f"python -m tools.calibrate_audits --repetitions {given.repetitions} --seed {given.seed} --to docs/notes/audits.md"
+    command = "python -m tools.calibrate_audits --to docs/notes/audits.md"
     machine = f"{jax.devices()[0].device_kind}, two cores of an AMD EPYC"
     versions = (
         f"Python {platform.python_version()}, jax {jax.__version__}, scipy {scipy.__version__}"
@@ -124,7 +124,8 @@ def main() -> None:
     for heading, claim, rows in tqdm(sections(given.repetitions, given.seed), total=8):
         parts.append(f"## {heading}\n")
         parts.append(
-            f"- Claim: {claim}\n- Number: below, of {given.repetitions} repetitions\n"
+            f"- Claim: {claim}\n"
+            f"- Number: below, of {given.repetitions} repetitions, seed {given.seed}\n"
             f"- Machine: {machine}\n- Versions: {versions}\n"
             f"- Date: {datetime.date.today()}\n- Command: `{command}`\n"
         )

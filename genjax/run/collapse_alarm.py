@@ -1,4 +1,4 @@
-"""The alarm of a training run: have the samples that it draws collapsed?"""
+"""The alarm of a training run at samples that have collapsed."""
 
 from __future__ import annotations
 

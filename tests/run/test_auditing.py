@@ -104,7 +104,7 @@ def test_too_few_images_are_refused(fashion, tmp_path):
 def test_the_command_prints_and_records_what_it_finds(own_sets, tmp_path, capsys, monkeypatch):
     with zipfile.ZipFile(EARLIER) as archive:
         archive.extractall(tmp_path)
-    monkeypatch.setattr(auditing, "MOST_HELD_OUT", 120)
+    monkeypatch.setattr(auditing, "MOST_HELD_OUT", 40)
     config, build = dcgan_fashion.Config(), dcgan_fashion.build
 
     def command(place, *more):
