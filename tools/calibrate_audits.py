@@ -28,9 +28,19 @@ def table(heading: powers.Row, rows: Iterable[powers.Row]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def sections(repetitions: int, seed: int) -> Iterator[tuple[str, str, str]]:
-    """Heading, claim and table of each audit."""
-    data, n = powers.fashion(), 1000
+N = 1000  # samples
+Section = tuple[str, str, str]  # heading, claim, table
+
+
+def sections(repetitions: int, seed: int) -> Iterator[Section]:
+    yield from _of_copies(repetitions, seed)
+    yield from _of_collapse(repetitions, seed)
+    yield from _of_bias(repetitions, seed)
+    yield from _of_faults(repetitions, seed)
+
+
+def _of_copies(repetitions: int, seed: int, n: int = N) -> Iterator[Section]:
+    data = powers.fashion()
     copied = ("copies", "none", "1 %", "5 %", "20 %", "20 %, by C_T alone")
     claim = (
         f"{n:,} samples against {n:,} held-out images, of which ten are near copies by definition. "
@@ -44,6 +54,9 @@ def sections(repetitions: int, seed: int) -> Iterator[tuple[str, str, str]]:
     rows = powers.copies_found(*drawn, repetitions, n // 2, seed)
     claim = claim.replace(f"{n:,}", f"{n // 2:,}").replace("ten", "five")
     yield "Copies among samples, 3,000 drawn shapes", claim, table(copied, rows)
+
+
+def _of_collapse(repetitions: int, seed: int, n: int = N) -> Iterator[Section]:
     for sampled, looks, which in (
         (64, LOOKS, "at one look of the training alarm"),
         (n, 1, "after training"),
@@ -58,6 +71,9 @@ def sections(repetitions: int, seed: int) -> Iterator[tuple[str, str, str]]:
             claim,
             table(("samples", "planted", "repetitions", "found"), rows),
         )
+
+
+def _of_bias(repetitions: int, seed: int, n: int = N) -> Iterator[Section]:
     claim = (
         "Simulated classifiers of random confusions and random shares, intervals at 95 % together. "
         "Coverage counts runs in which all hold; power is for 10 points more of the rarest class."
@@ -90,6 +106,10 @@ def sections(repetitions: int, seed: int) -> Iterator[tuple[str, str, str]]:
     )
     heading = ("factor", "read rightly", "coverage", "false alarms", "power")
     yield "Bias, drawn shapes", claim, table(heading, powers.drawn_shares(repetitions, n, seed))
+
+
+def _of_faults(repetitions: int, seed: int, n: int = N) -> Iterator[Section]:
+    data = powers.fashion()
     claim = (
         f"{n:,} samples, training images with a planted fault, against {n:,} held-out images. "
         "Nominal error rate 1 %."

@@ -18,7 +18,7 @@ from genjax.cli import options
 from genjax.data.dataset import Dataset
 from genjax.errors import ConfigError
 from genjax.report import grids, image_sets
-from genjax.run import auditing, findings, model_card, records, replay, restored, seeds, training
+from genjax.run import auditing, model_card, replay, restored, seeds, training
 from genjax.run import export as exports
 from genjax.run.config import image_spec, load, parse
 from genjax.run.directory import destination, run_directory, with_recorded_rules
@@ -269,14 +269,12 @@ class Experiment:
           given: the command's flags.
         """
         run, _ = self._opened(given)
-        names = [*auditing.SHEETS, *([records.FINDINGS] if given.to else [])]
-        folder = destination(run.directory, run.is_export, given.to, names)
+        folder = destination(run.directory, run.is_export, given.to, auditing.FILES)
         network = open_network(given.network, run.images.train.shape[1:], given.weights)
         audit = auditing.Audit(run, folder, network, n=given.n, seed=given.seed)
-        for finding in audit.findings():
+        for finding in audit.recorded():
             print(finding)
-            findings.append(folder, run.step, [finding])
-        print(*(folder / name for name in auditing.SHEETS if (folder / name).exists()), sep="\n")
+        print(*(folder / name for name in auditing.FILES if (folder / name).exists()), sep="\n")
 
     def export(self, given: options.Export) -> None:
         """Writes an export.

@@ -21,6 +21,7 @@ from genjax.evaluate.features.network import FeatureNetwork
 from genjax.evaluate.finding import Finding
 from genjax.evaluate.vendi import vendi
 from genjax.report import grids, plots
+from genjax.run import findings, records
 from genjax.run.collapse_alarm import balanced
 from genjax.run.evaluation import evaluate
 from genjax.run.restored import RestoredRun
@@ -32,6 +33,7 @@ NEAREST = "audit_nearest.png"
 SPECTRUM = "audit_spectrum.png"
 MISSING = "audit_missing.png"
 SHEETS = (NEAREST, SPECTRUM, MISSING)
+FILES = (records.FINDINGS, *SHEETS)  # that an audit writes
 SHOWN = 32  # pairs in a sheet
 MOST_HELD_OUT = 10_000
 UNITS = ("nats", "bits/dim")
@@ -84,6 +86,16 @@ class Audit:
             )
         held_out = min(len(self.test), MOST_HELD_OUT)
         self._rows = np.random.default_rng(seed).permutation(len(self.test))[:held_out]
+
+    def recorded(self) -> Iterator[Finding]:
+        """The findings, each added to findings.jsonl in the folder.
+
+        Yields:
+          What `findings` does.
+        """
+        for finding in self.findings():
+            findings.append(self.folder, self.run.step, [finding])
+            yield finding
 
     def findings(self) -> Iterator[Finding]:
         """All that apply to the run, in turn; those that do not are logged.
