@@ -49,7 +49,7 @@ def copies_found(
         each: dict[float, list[bool]] = {share: [] for share in SHARES}
         c_t: list[bool] = []
         for share in SHARES:
-            for _ in range(repetitions):
+            for _ in range(repetitions if share else 5 * repetitions):
                 order, k = generator.permutation(len(real)), round(share * n)
                 honest, held_out = take(order[: n - k]), take(order[n : 2 * n])
                 some = take(generator.choice(len(chosen), k, replace=False), copied)

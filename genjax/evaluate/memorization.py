@@ -249,11 +249,14 @@ def _closeness(near: Neighbours, real: Neighbours) -> tuple[np.ndarray, np.ndarr
         (near.aligned.distances, real.aligned.distances),
         (near.distances, real.distances),
     ):
+        # The scales are those of both together: the test is exact where they do not tell apart
+        # which images are samples.
+        both = np.concatenate([ours, theirs])
+        others = both[:, 1:].mean(1)
         # Beside many duplicates in the training set a copy is no nearer than the next ones.
-        floor = max(float(np.quantile(theirs[:, 1:].mean(1), 0.05)), 1e-12)
-        ratios = [d[:, 0] / np.maximum(d[:, 1:].mean(1), floor) for d in (ours, theirs)]
-        usual = max(float(np.sort(ratios[1])[_rank(len(theirs)) - 1]), 1e-6)
-        found.append((ratios[0] / usual, ratios[1] / usual))
+        ratios = both[:, 0] / np.maximum(others, max(float(np.quantile(others, 0.05)), 1e-12))
+        ratios = ratios / max(float(np.median(ratios)), 1e-6)
+        found.append((ratios[: len(ours)], ratios[len(ours) :]))
     (aligned, aligned_real), (plain, plain_real) = found
     copied = np.where(aligned <= plain, near.aligned.rows[:, 0], near.rows[:, 0])
     closeness, real_closeness = np.minimum(aligned, plain), np.minimum(aligned_real, plain_real)
