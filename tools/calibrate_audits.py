@@ -45,7 +45,7 @@ def _of_copies(repetitions: int, seed: int, n: int = N) -> Iterator[Section]:
     claim = (
         f"{n:,} samples against {n:,} held-out images, of which ten are near copies by definition. "
         "A share of the samples is replaced by copies of training images. In the last column C_T "
-        "is below -2.33, in pixels. Nominal error rate 1 %; column none: five times the repetitions."
+        "is below -2.33, in pixels. Nominal 1 %; the column none has five times the repetitions."
     )
     real = np.concatenate([data["test_images"], data["train_images"][5000:]])
     rows = powers.copies_found(data["train_images"][:5000], real, repetitions, n, seed)

@@ -254,7 +254,7 @@ def _closeness(near: Neighbours, real: Neighbours) -> tuple[np.ndarray, np.ndarr
         both = np.concatenate([ours, theirs])
         others = both[:, 1:].mean(1)
         # Beside many duplicates in the training set a copy is no nearer than the next ones.
-        ratios = both[:, 0] / np.maximum(others, max(float(np.quantile(others, 0.05)), 1e-12))
+        ratios = both[:, 0] / np.maximum(others, max(float(np.median(others)) / 2, 1e-12))
         ratios = ratios / max(float(np.median(ratios)), 1e-6)
         found.append((ratios[: len(ours)], ratios[len(ours) :]))
     (aligned, aligned_real), (plain, plain_real) = found
