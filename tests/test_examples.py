@@ -77,7 +77,9 @@ def test_the_notebook_cells_run_and_resume(folder):
     assert printed == []
     assert float(notebook.cells[-1].outputs[0].data["text/plain"].split("(")[-1].rstrip(")")) > 0
     rows = (folder / "runs" / "discs" / "metrics.jsonl").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows] == ['{"step": 3']
+    assert [row.split(",")[0] for row in rows] == 2 * ['{"step": 3']  # of training, and the alarm's
+    assert "net/loss" in rows[0]
+    assert "alarm/collapse" in rows[1]
 
 
 def test_the_loop_without_the_engine_learns(folder):

@@ -20,10 +20,11 @@ from genjax.errors import ConfigError
 from genjax.report import grids, image_sets
 from genjax.run import auditing, model_card, replay, restored, seeds, training
 from genjax.run import export as exports
-from genjax.run.config import image_spec, load, parse
+from genjax.run.config import load, parse
 from genjax.run.directory import destination, run_directory, with_recorded_rules
 from genjax.run.family import Build, build_family
 from genjax.run.image_scores import score_run
+from genjax.run.recorded_images import image_spec
 from genjax.run.sampling import FEW
 from genjax.run.score_rows import save, save_evaluation
 from genjax.run.scoring import open_network

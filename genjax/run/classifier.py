@@ -14,8 +14,8 @@ from genjax import files
 from genjax.errors import ConfigError, printable
 from genjax.evaluate.features.network import FeatureNetwork
 from genjax.models.classifier import Classifier
-from genjax.run.config import data_settings, image_spec
 from genjax.run.export import load_weights
+from genjax.run.recorded_images import data_settings, image_spec
 
 PLAYER = "classifier"
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from genjax import files
-from genjax.data.dataset import ImageSpec
-from genjax.data.settings import DataSettings
 from genjax.errors import ConfigError
 from genjax.limits import flag
 
@@ -126,43 +124,6 @@ def parse(kind: type[C], values: Any, where: str) -> C:
         if absent := fields[name].metadata.get("absent"):
             found[name] = absent(found)
     return kind(**found)
-
-
-def data_settings(directory: Path, values: dict[str, Any]) -> DataSettings:
-    """Where a run's images come from.
-
-    Args:
-      directory: the run's.
-      values: the contents of its config.json.
-
-    Returns:
-      The settings.
-
-    Raises:
-      ConfigError: where config.json does not state it.
-    """
-    config = values.get("config")
-    data = config.get("data") if isinstance(config, dict) else None
-    return parse(DataSettings, data, f"{directory / 'config.json'}, data")
-
-
-def image_spec(directory: Path, values: dict[str, Any]) -> ImageSpec:
-    """What a run's images are.
-
-    Args:
-      directory: the run's.
-      values: the contents of its config.json.
-
-    Returns:
-      Shape, classes and count.
-
-    Raises:
-      ConfigError: where config.json does not state it.
-    """
-    images = values.get("images")
-    images = dict(images) if isinstance(images, dict) else {}
-    images.pop("fingerprint", None)
-    return parse(ImageSpec, images, str(directory / "config.json"))
 
 
 def _short(value: Any) -> str:

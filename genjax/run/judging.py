@@ -17,8 +17,9 @@ from genjax.evaluate.judgement import Judgement
 from genjax.report import embedding, grids, image_sets, judging, rendering
 from genjax.report.judging import Mode
 from genjax.run import score_rows
-from genjax.run.config import data_settings, image_spec, load
+from genjax.run.config import load
 from genjax.run.listing import listed
+from genjax.run.recorded_images import data_settings, image_spec
 from genjax.train import digests
 
 MOST_IMAGES = 2000  # on a page

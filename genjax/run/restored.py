@@ -19,10 +19,10 @@ from genjax.data.dataset import Dataset
 from genjax.errors import ConfigError, shortened
 from genjax.run import classification, export
 from genjax.run import mixture as mixtures
-from genjax.run.config import data_settings, image_spec
 from genjax.run.config import load as load_config
 from genjax.run.evaluation import Evaluation, evaluate
 from genjax.run.family import Family, state_shapes, untrained_state
+from genjax.run.recorded_images import data_settings, image_spec
 from genjax.run.sampling import Sampler, labels, linear, spherical
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.keys import init_key

@@ -305,7 +305,10 @@ BAD_ARRAYS = {
         "the test images have no labels",
     ),
     "float": ({"images": IMAGES * 1.5}, r"float64 in 0\.\.382\.5"),
-    "NaN": ({"images": np.full((2, 2, 2), np.nan)}, r"nan\.\.nan"),
+    "NaN": (
+        {"images": np.full((2, 2, 2), np.nan)},
+        "the images hold NaN: some pixels have no value",
+    ),
     "complex": ({"images": IMAGES * 1j}, "complex"),
     "text": ({"images": np.full((2, 2, 2), "a")}, "<U1"),
 }

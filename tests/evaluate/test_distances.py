@@ -126,7 +126,7 @@ def test_the_limit_has_no_bias_of_n():
 
 
 def test_frechet_is_torch_fidelitys(monkeypatch):
-    import torch
+    torch = pytest.importorskip("torch")
 
     fid = fidelity("metric_fid", monkeypatch)
     theirs = [
@@ -359,7 +359,7 @@ def test_classifier_scores_known_and_by_the_formula():
 
 
 def test_classifier_scores_are_torch_fidelitys(monkeypatch):
-    import torch
+    torch = pytest.importorskip("torch")
 
     isc = fidelity("metric_isc", monkeypatch)
     theirs = isc.isc_features_to_metric(torch.from_numpy(X), splits=3, shuffle=False)
