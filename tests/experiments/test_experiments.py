@@ -81,7 +81,7 @@ def flags(directory, own_sets, steps):
 
 
 # Those whose commands are tested with another network as well.
-LONG = {"autoencoder_fashion conv", "vae_fashion conv", "gan_fashion", "ddpm_fashion"}
+LONG = {*EXPERIMENTS} - {"autoencoder_fashion", "vae_fashion", "latent_shapes", "classifier"}
 
 
 @pytest.mark.parametrize(
