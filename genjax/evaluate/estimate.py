@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -75,12 +76,8 @@ class Estimate:
         Returns:
           Its ends.
         """
-        parts = self._variances
-        free = np.array([len(r) - 1 for r in self.replicates])
-        below = (parts**2 / free).sum()
-        half = 0.0  # without any variation
-        if below > 0:
-            half = float(special.stdtrit(parts.sum() ** 2 / below, (1 + level) / 2)) * self.error
+        free = [len(r) - 1 for r in self.replicates]
+        half = float(welch_half_width(self._variances, free, 1 - level))
         low, high = self.value - half, self.value + half
         if self.share_of:
             least, most = _wilson(self.value, self.share_of, level)
@@ -103,6 +100,36 @@ class Estimate:
         others, *same = other.replicates
         paired = [a - b for a, b in zip(reference, same, strict=True)]
         return Estimate(self.value - other.value, (samples, others, *paired))
+
+
+def welch_half_width(
+    variances: Sequence[Any] | np.ndarray, freedom: Sequence[int], error_rate: float
+) -> np.ndarray:
+    r"""Half the width of the interval of a sum of independent estimates.
+
+    $$
+    t_{\nu} \sqrt{\textstyle\sum_i v_i}, \qquad
+    \nu = \frac{\left(\sum_i v_i\right)^2}{\sum_i v_i^2 / \nu_i}
+    $$
+
+    Args:
+      variances: v of each estimate, [k, ...].
+      freedom: ν of each, their degrees of freedom, [k].
+      error_rate: of the interval, both ends together.
+
+    Returns:
+      [...], 0 where nothing varies.
+
+    References:
+      Welch, "The Generalization of 'Student's' Problem when Several Different Population Variances
+      are Involved" (Biometrika, 1947).
+    """
+    parts = [np.asarray(v, np.float64) for v in variances]
+    total = np.sum(parts, 0)
+    below = np.sum([v**2 / free for v, free in zip(parts, freedom, strict=True)], 0)
+    varies = below > 0
+    degrees = np.where(varies, total, 1) ** 2 / np.where(varies, below, 1)
+    return np.where(varies, -special.stdtrit(degrees, error_rate / 2) * np.sqrt(total), 0.0)
 
 
 def _wilson(share: float, n: int, level: float) -> tuple[float, float]:

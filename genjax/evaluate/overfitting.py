@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import stats
 
 from genjax.evaluate.average import Average
+from genjax.evaluate.estimate import welch_half_width
 from genjax.evaluate.finding import Finding
 
 ERROR_RATE = 0.01
@@ -30,12 +30,8 @@ def gap(train: np.ndarray, test: np.ndarray, error_rate: float) -> tuple[float, 
       The difference, and the ends of its interval.
     """
     parts = [x.var(ddof=1) / len(x) for x in (train, test)]
-    sizes = [len(train) - 1, len(test) - 1]
-    below = sum(part**2 / size for part, size in zip(parts, sizes, strict=True))
-    value, total = float(test.mean() - train.mean()), sum(parts)
-    if not below:  # scores that do not vary
-        return value, value, value
-    half = float(stats.t.isf(error_rate / 2, total**2 / below) * np.sqrt(total))
+    half = float(welch_half_width(parts, [len(train) - 1, len(test) - 1], error_rate))
+    value = float(test.mean() - train.mean())
     return value, value - half, value + half
 
 

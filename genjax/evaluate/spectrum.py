@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy import stats
 
 from genjax.evaluate.copies import luminance
+from genjax.evaluate.estimate import welch_half_width
 from genjax.evaluate.finding import Finding
 
 ERROR_RATE = 0.01
@@ -153,11 +153,7 @@ def ratio(samples: np.ndarray, real: np.ndarray, error_rate: float) -> Ratio:
       are Involved" (Biometrika, 1947).
     """
     parts = [x.var(0, ddof=1) / len(x) for x in (samples, real)]
-    total = sum(parts) + 1e-30
-    freedom = total**2 / sum(
-        p**2 / (len(x) - 1) for p, x in zip(parts, (samples, real), strict=True)
-    ).clip(1e-300)
-    half = stats.t.isf(error_rate / 2, freedom) * np.sqrt(total)
+    half = welch_half_width(parts, [len(samples) - 1, len(real) - 1], error_rate)
     gap = samples.mean(0) - real.mean(0)
     return Ratio(np.exp(gap), np.exp(gap - half), np.exp(gap + half))
 
