@@ -8,7 +8,7 @@ import secrets
 import stat
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -154,6 +154,20 @@ def open_to_append(path: Path) -> IO[str]:
         if os.read(descriptor, 1) != b"\n":
             os.write(descriptor, b"\n")
     return os.fdopen(descriptor, "a", buffering=1, encoding="utf-8")
+
+
+def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Adds rows to a file of JSON lines.
+
+    Args:
+      path: the file; made where there is none.
+      rows: {"step": count, …} each.
+
+    Raises:
+      OSError: where `path` is a link: it is not followed.
+    """
+    with open_to_append(path) as file:
+        file.writelines(map(row_line, rows))
 
 
 def unused(path: Path) -> Path:

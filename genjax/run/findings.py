@@ -24,9 +24,7 @@ def append(folder: Path, step: int, findings: Sequence[Finding]) -> None:
     Raises:
       OSError: where the file cannot be written, or is a link.
     """
-    lines = [files.row_line({"step": step, **each.as_dict()}) for each in findings]
-    path = folder / FINDINGS
+    path, rows = folder / FINDINGS, [{"step": step, **each.as_dict()} for each in findings]
     known = {line.decode() for _, line in files.read_lines(path)[0]}
-    if new := [line for line in lines if line not in known]:
-        with files.open_to_append(path) as file:
-            file.writelines(new)
+    if new := [row for row in rows if files.row_line(row) not in known]:
+        files.append_rows(path, new)

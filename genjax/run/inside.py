@@ -26,8 +26,7 @@ def add_profile(folder: Path, step: int, profile: Profile, x: np.ndarray, y: np.
     """
     row = {"step": step, "name": profile.name, "axis": profile.axis, "hint": profile.hint}
     curve = {"x": x.astype(np.float64).tolist(), "y": y.astype(np.float64).tolist()}
-    with files.open_to_append(folder / PROFILES) as file:
-        file.write(files.row_line(row | curve))
+    files.append_rows(folder / PROFILES, [row | curve])
 
 
 def write_codes(

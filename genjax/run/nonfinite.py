@@ -143,8 +143,7 @@ class NonFinitePolicy:
         known = any(all(old[k] == row[k] for k in ("step", "answer", "key")) for old in self.rows)
         self.rows.append(row)
         if processes.is_main_process() and not (known and answer == "skip"):
-            with files.open_to_append(self.path) as file:
-                file.write(files.row_line(row))
+            files.append_rows(self.path, [row])
 
 
 def recorded_faults(directory: Path) -> list[dict[str, Any]]:

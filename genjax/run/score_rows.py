@@ -26,9 +26,7 @@ def append(path: Path, step: int, scores: Sequence[Score]) -> None:
       step: of the state that was scored; 0 for images of unknown origin.
       scores: to add.
     """
-    with files.open_to_append(path) as file:
-        for score in scores:
-            file.write(files.row_line({"step": step, **score.as_dict()}))
+    files.append_rows(path, ({"step": step, **score.as_dict()} for score in scores))
 
 
 def save(folder: Path, of: dict[str, Any], scores: Sequence[Score]) -> dict[str, float]:

@@ -50,8 +50,7 @@ def record(directory: Path, config: Any, step: int) -> None:
         },
         "changed": changed(config),
     }
-    with files.open_to_append(directory / STARTS) as file:
-        file.write(files.row_line(row))
+    files.append_rows(directory / STARTS, [row])
 
 
 def changed(config: Any) -> dict[str, Any]:
