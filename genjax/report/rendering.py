@@ -53,7 +53,8 @@ def render(page: Page) -> str:
         if blocks:
             sections.append((section, blocks))
     data = script_json({"charts": charts, "sheets": sheets})
-    return html("page.html", ["charts.js", "page.js"], data, page=page, sections=sections)
+    scripts = ["charts.js", "page.js"]
+    return html("page.html", scripts, data, title=page.title, page=page, sections=sections)
 
 
 def html(template: str, scripts: Sequence[str], data: Markup, **values: Any) -> str:
@@ -196,9 +197,13 @@ def _sheets(sheets: Sheets) -> dict[str, Any]:
 @functools.cache
 def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_finalize
+        loader=jinja2.FunctionLoader(_asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        finalize=_finalize,
     )
-    return environment.from_string(_asset(name))
+    return environment.get_template(name)
 
 
 def _finalize(value: Any) -> Any:
