@@ -195,6 +195,11 @@ def test_importing_the_library_imports_nothing_heavy_and_sets_nothing():
     assert done.returncode == 0, done.stderr
 
 
+def test_the_commands_start_without_statistics_that_audits_alone_need():
+    code = "import sys, genjax.cli.commands; sys.exit('scipy.stats' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_every_room_and_module_is_reached_by_its_dotted_name():
     names = {name for name in MODULES if name.count(".") == 2 and "__" not in name}
     lazy = [n for n in names if n.split(".")[1] not in {"data", "run"}]

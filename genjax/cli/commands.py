@@ -18,8 +18,8 @@ from genjax.cli import options
 from genjax.data.dataset import Dataset
 from genjax.errors import ConfigError
 from genjax.report import grids, image_sets
-from genjax.run import auditing, model_card, replay, restored, seeds, training
 from genjax.run import export as exports
+from genjax.run import model_card, replay, restored, seeds, training
 from genjax.run.config import load, parse
 from genjax.run.directory import destination, run_directory, with_recorded_rules
 from genjax.run.family import Build, build_family
@@ -269,6 +269,8 @@ class Experiment:
         Args:
           given: the command's flags.
         """
+        from genjax.run import auditing  # SciPy's statistics take a second, at every start
+
         run, _ = self._opened(given)
         folder = destination(run.directory, run.is_export, given.to, auditing.FILES)
         network = open_network(given.network, run.images.train.shape[1:], given.weights)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from genjax.evaluate.finding import Finding
 
@@ -164,7 +164,7 @@ class Spread:
           Whether they fill less than 85 % of the categories, with an affinity below 85 % of what
           is expected, or lower where so few images vary by more.
         """
-        lowest = self.affinity_real - stats.norm.isf(error_rate) * self.deviation
+        lowest = self.affinity_real + special.ndtri(error_rate) * self.deviation
         differ = self.affinity < min(ALIKE * self.affinity_real, lowest)
         return bool(differ and self.filled < ALIKE * self.filled_real)
 
