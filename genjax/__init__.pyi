@@ -1,6 +1,7 @@
 from . import cli as cli
 from . import data as data
 from . import diffusion as diffusion
+from . import edit as edit
 from . import errors as errors
 from . import evaluate as evaluate
 from . import files as files

@@ -18,6 +18,7 @@ STANDARD = set(sys.stdlib_module_names)
 ROOMS = {
     "losses": ({"jax"}, set()),
     "diffusion": ({"jax"}, set()),
+    "edit": ({"jax"}, {"diffusion"}),
     "models": ({"jax", "flax"}, set()),
     "data": (
         {"numpy", "tensorflow_datasets", "grain", "PIL", "tqdm", "etils", "array_record"},
@@ -31,7 +32,7 @@ ROOMS = {
     ),
     "run": (
         {"jax", "numpy", "tqdm", "sklearn", "threadpoolctl"},
-        {"data", "evaluate", "models", "report", "train"},
+        {"data", "edit", "evaluate", "models", "report", "train"},
     ),
     "cli": ({"jax", "numpy", "tyro"}, {"data", "report", "run", "train"}),
 }

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "genjax"
 # Rooms whose every public name, values included, has a docstring and a test that names it.
 PROVEN = ("losses", "diffusion")
-_FLOORS = (*PROVEN, "models", "data", "evaluate", "report", "train", "run", "cli")
+_FLOORS = (*PROVEN, "edit", "models", "data", "evaluate", "report", "train", "run", "cli")
 
 
 @dataclass

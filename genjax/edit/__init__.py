@@ -1,0 +1,5 @@
+"""Editing by trained models: inverse problems, inversion, interpolation, translation; jax only."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
