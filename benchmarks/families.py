@@ -10,6 +10,7 @@ docs/families.md of what is there, of one or several data sets.
 
 import argparse
 import json
+import os
 import time
 from dataclasses import fields, replace
 from itertools import islice
@@ -30,9 +31,9 @@ from experiments import (
 )
 from genjax import data, files, run
 from genjax.models.unet_settings import UNetSettings
-from genjax.run.auditing import Audit
-from genjax.run.image_scores import score_run
-from genjax.run.scoring import open_network
+from genjax.run import audited
+from genjax.run.audit_reference import AuditReference
+from genjax.run.scoring import Scorer, open_network, real_images
 
 # The U-Net and the optimizer of the diffusion model.
 SMALL = {field.name: getattr(ddpm_fashion.Config(), field.name) for field in fields(UNetSettings)}
@@ -45,7 +46,7 @@ FAMILIES = {
     "diffusion": (ddpm_fashion, ddpm_fashion.Config()),
     "flow": (flow_cifar10, replace(FLOW, run=ddpm_fashion.Config().run)),
 }
-SCORES = ("fd_vgg16", "kd_vgg16", "coverage_vgg16")
+SCORES = {"kd_vgg16": "kd", "fd_vgg16": "fd", "coverage_vgg16": "coverage"}
 N = 1000  # samples that are scored, and held-out images
 TIMED = 40  # steps of the run that measures the speed, of which the last half counts
 
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("dir", nargs="?", type=Path, default=Path("runs/families"))
     parser.add_argument("--minutes", type=float, default=3.0, help="of training, each run")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--audited", type=int, default=N, help="samples per run that are audited")
     parser.add_argument("--data", default="fashion_mnist_6k", help="name of the data set")
     parser.add_argument("--data-dir", default=None, help="where it is prepared")
     parser.add_argument("--write", action="store_true", help="write docs/families.md")
@@ -63,19 +65,32 @@ def main() -> None:
     path = asked.dir / "families.json"
     rows = json.loads(path.read_text()) if path.exists() else []
     images = data.Dataset(data.DataSettings(asked.data, dir=asked.data_dir))
+    real = Real(images)
     for seed in range(asked.seeds):
         for name in FAMILIES:
             key = {"data": asked.data, "family": name, "seed": seed, "minutes": asked.minutes}
             if not any(key.items() <= row.items() for row in rows):
-                rows.append({**key, **measured(name, images, seed, asked)})
+                rows.append({**key, **measured(name, images, real, seed, asked)})
                 files.write_json(path, rows)
     print(families_page.table([row for row in rows if row["data"] == asked.data]))
     if asked.write:
         families_page.write(rows)
 
 
-def measured(name: str, images: data.Dataset, seed: int, asked: Any) -> dict[str, Any]:
-    """Trains one family and scores its samples."""
+class Real:
+    """The real images that all runs are compared with, whose features are computed once."""
+
+    def __init__(self, images: data.Dataset):
+        shape = images.train.shape[1:]
+        real = real_images(images.split, images.settings, "test")
+        self.scorer = Scorer(real, N, open_network("vgg16", shape))
+        self.audits = AuditReference(
+            images.train, images.test, open_network("pixels", shape), most=N
+        )
+
+
+def measured(name: str, images: data.Dataset, real: Real, seed: int, asked: Any) -> dict[str, Any]:
+    """Trains one family, scores its samples and audits them."""
     experiment, config = FAMILIES[name]
     place = asked.dir / asked.data / name.replace(", ", "_").replace(" ", "_")
     rate = speed(experiment, config, images, place / "speed")
@@ -84,24 +99,31 @@ def measured(name: str, images: data.Dataset, seed: int, asked: Any) -> dict[str
     trained = train(experiment, config, images, directory, steps=steps, seed=seed)
     trained.sample(N, seed)  # compiles, and fits the mixture
     began = time.perf_counter()
-    trained.sample(N, seed)
+    samples = trained.sample(N, seed)
     seconds = time.perf_counter() - began
-    scores = [score.as_dict() for score in score_run(trained, SCORES, N, seed=seed)]
-    for score in scores:
+    features = real.scorer.features([samples])
+    scores = {name: real.scorer.score(kind, features).as_dict() for name, kind in SCORES.items()}
+    for score in scores.values():
         del score["replicates"]
-    network = open_network("pixels", images.spec.shape)
-    audit = Audit(trained, directory, network, n=N, seed=seed)  # copies first, then collapse
+    how = {"n": asked.audited, "seed": seed, "reference": real.audits}
+    audit = audited.of_run(trained, real.audits.network, **how)
     return {
         "steps": steps,
         "parameters": sum(x.size for x in jax.tree.leaves(trained.state.params)),
-        "training_seconds": logged(directory, "seconds")[-1],
         "seconds_per_1000_samples": seconds * 1000 / N,
-        "scores": dict(zip(SCORES, scores, strict=True)),
+        "scores": scores,
+        # Copies first, then collapse.
         "findings": [finding.as_dict() for finding in islice(audit.findings(), 2)],
-        "device": f"{jax.device_count()} {jax.devices()[0].device_kind}",
+        "device": device(),
         "jax": jax.__version__,
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def device() -> str:
+    """What computes: an accelerator, or as many cores of the CPU as the process may use."""
+    kind = jax.devices()[0].device_kind
+    return kind if kind != "cpu" else f"{len(os.sched_getaffinity(0))} CPU core(s)"
 
 
 def train(

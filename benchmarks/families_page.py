@@ -20,7 +20,7 @@ deviations over seeds; in brackets the interval of one seed's score, the mean of
 *Real images* is the floor: the score of as many training images. Rank is by the kernel distance;
 a family that cannot be told from the one above (Welch's test over seeds at 5 %) shares its rank.
 
-Minutes on two CPU cores are few: this ranks what is reached quickly, and says nothing about what is
+Minutes on a CPU are few: this ranks what is reached quickly, and says nothing about what is
 reached in the end. VGG16 was trained on photographs, not on these images. The autoencoder's samples
 come from a mixture that is fitted to its codes after training, in seconds that are not counted.
 """
@@ -34,7 +34,8 @@ def write(rows: Sequence[dict[str, Any]]) -> None:
         one = mine[0]
         parts.append(
             f"## {name}\n\n{one['minutes']:g} minutes each on {one['device']}, "
-            f"{one['scores']['kd_vgg16']['n']:,} samples, jax {one['jax']}, {one['date']}. "
+            f"{one['scores']['kd_vgg16']['n']:,} samples ({one['findings'][0]['n']:,} in the "
+            f"audits for copies and collapse), jax {one['jax']}, {one['date']}. "
             f"`python -m benchmarks.families --data {name} --minutes {one['minutes']:g}`\n\n"
             f"{table(mine)}\n"
         )

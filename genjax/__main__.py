@@ -1,4 +1,4 @@
-"""`python -m genjax`: what runs have come to, their pages, and scores of images."""
+"""`python -m genjax`: what runs have come to, their pages, scores and audits of images."""
 
 import sys
 
@@ -7,7 +7,7 @@ match sys.argv[1:]:
         from genjax.cli.report import main
 
         main(words)
-    case ["score" | "compare" as command, *words]:
+    case ["score" | "audit" | "compare" as command, *words]:
         from genjax.cli import score
 
         score.main(command, words)

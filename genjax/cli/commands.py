@@ -269,15 +269,15 @@ class Experiment:
         Args:
           given: the command's flags.
         """
-        from genjax.run import auditing  # SciPy's statistics take a second, at every start
+        from genjax.run import audited  # SciPy's statistics take a second, at every start
 
         run, _ = self._opened(given)
-        folder = destination(run.directory, run.is_export, given.to, auditing.FILES)
+        folder = destination(run.directory, run.is_export, given.to, audited.FILES)
         network = open_network(given.network, run.images.train.shape[1:], given.weights)
-        audit = auditing.Audit(run, folder, network, n=given.n, seed=given.seed)
-        for finding in audit.recorded():
+        audit = audited.of_run(run, network, folder, n=given.n, seed=given.seed)
+        for finding in audit.recorded(folder, run.step):
             print(finding)
-        print(*(folder / name for name in auditing.FILES if (folder / name).exists()), sep="\n")
+        print(*(folder / name for name in audited.FILES if (folder / name).exists()), sep="\n")
 
     def export(self, given: options.Export) -> None:
         """Writes an export.

@@ -119,7 +119,22 @@ class Evaluate(Scoring, OfRun):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audit(OfRun):
+class Auditing:
+    """What the commands that audit images have in common."""
+
+    seed: Seed = 0
+    """Of the samples and of the choice of images."""
+    network: Literal["pixels", "alexnet", "vgg16", "efficientnet", "inception", "classifier"] = (
+        "pixels"
+    )
+    """Whose features images are compared by. Networks of ImageNet are in the extra [features];
+    classifier takes an export of experiments.classifier, and reads classes with it as well."""
+    weights: str | None = None
+    """The file of Inception's weights, or the folder of an exported classifier."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit(Auditing, OfRun):
     """Look for copies of training images, collapse, bias, blur, artefacts and overfitting.
 
     Each finding is printed with its numbers and what to do, and added to findings.jsonl; sheets
@@ -128,13 +143,6 @@ class Audit(OfRun):
 
     n: Count = 1000
     """Samples to draw."""
-    seed: Seed = 0
-    """Of the samples and of the choice of images."""
-    network: Literal["pixels", "alexnet", "vgg16", "efficientnet", "inception"] = "pixels"
-    """Whose features images are compared by. All but pixels: pip install 'genjax-vision[features]',
-    or a file of your own."""
-    weights: str | None = None
-    """The file of Inception's weights."""
 
 
 @dataclass(frozen=True)

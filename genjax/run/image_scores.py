@@ -10,6 +10,7 @@ import jax
 
 from genjax import files
 from genjax.data.errors import DataError
+from genjax.data.images import Images
 from genjax.data.opening import MEMORY, find_at_own_size
 from genjax.data.settings import DataSettings
 from genjax.errors import ConfigError
@@ -96,9 +97,8 @@ def score_images(
     """
     if to is not None and (reason := files.unwritable(files.user_path(to).parent)):
         raise ConfigError(f"cannot write to {to} ({reason}): give another --to")
-    ours = dataclasses.replace(data, folder=images, name=DataSettings.name, dir=None)
-    samples = find_at_own_size(ours).open("all", MEMORY)
-    theirs = _reference(against, data)
+    samples = any_images(images, data)
+    theirs = named_images(against, data)
     found = find_at_own_size(theirs)
     real = real_images(lambda name: found.open(name, MEMORY), theirs, split, seed)
     count = len(samples)
@@ -113,7 +113,36 @@ def score_images(
     return made
 
 
-def _reference(against: str, settings: DataSettings) -> DataSettings:
+def any_images(images: str, settings: DataSettings) -> Images:
+    """All images of a folder or a file.
+
+    Args:
+      images: a folder, or a file .zip, .npz or .npy.
+      settings: how they are read.
+
+    Returns:
+      The images.
+
+    Raises:
+      DataError: where they cannot be read.
+    """
+    ours = dataclasses.replace(settings, folder=images, name=DataSettings.name, dir=None)
+    return find_at_own_size(ours).open("all", MEMORY)
+
+
+def named_images(against: str, settings: DataSettings) -> DataSettings:
+    """Settings that open a folder, a file or a data set by one word.
+
+    Args:
+      against: a folder, a file .zip, .npz or .npy, or the name of a data set.
+      settings: how it is read, and where prepared data sets are.
+
+    Returns:
+      The settings.
+
+    Raises:
+      DataError: for a file that is not there.
+    """
     path = files.user_path(against)
     if path.exists():
         return dataclasses.replace(settings, folder=against, name=DataSettings.name, dir=None)

@@ -269,7 +269,7 @@ class Scorer:
           ConfigError: where the images have another shape than the real ones.
         """
         self._neighbours.pop("samples", None)
-        checked = (_fitting(batch, self.real.shape) for batch in images)
+        checked = (fitting(batch, self.real.shape) for batch in images)
         return self._computed(checked, self.n, logits, "samples")
 
     def _estimate(self, what: str, kind: str, x: np.ndarray, y: np.ndarray) -> Estimate:
@@ -389,7 +389,19 @@ def batches(images: Images, n: int, seed: int) -> Iterator[np.ndarray]:
         yield batch["image"][batch["mask"]]
 
 
-def _fitting(batch: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+def fitting(batch: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Samples, once they are seen to have the shape of the real images.
+
+    Args:
+      batch: samples, uint8 [b, H, W, C].
+      shape: (H, W, C) of the real images.
+
+    Returns:
+      The samples.
+
+    Raises:
+      ConfigError: where it is another.
+    """
     if batch.shape[1:] != shape:
         sizes = ["x".join(map(str, each)) for each in (batch.shape[1:], shape)]
         flag = "--data.channels" if batch.shape[1:3] == shape[:2] else "--data.size"

@@ -19,7 +19,7 @@ from genjax.data.fashion_mnist_6k import ARCHIVE as FASHION
 from genjax.errors import ConfigError
 from genjax.evaluate.features import network
 from genjax.files import read_rows
-from genjax.run import Family, RestoredRun, Settings, auditing, findings
+from genjax.run import Family, RestoredRun, Settings, audited, auditing, findings
 from genjax.run.collapse_alarm import CollapseAlarm, balanced
 from genjax.run.periodic_eval import PeriodicEval
 from genjax.train.game import initial_state
@@ -51,12 +51,12 @@ def family(source, **more):
     return Family({}, None, lambda state, keys, z, label: pixels[z], draw=draw, **more)
 
 
-def audited(family, train, test, folder, n=200):
+def audit_of(family, train, test, folder, n=200):
     dataset = Dataset(data.from_arrays(np.zeros((2, 8, 8, 1), np.uint8)).settings)
     dataset.splits.update(train=train, test=test)
     run = RestoredRun(folder, family, {"experiment": "any"}, initial_state({}, {}, {}), dataset)
     pixels = network.pixels(train.shape[1:])
-    audit = auditing.Audit(run, folder, pixels, n=n)
+    audit = audited.of_run(run, pixels, folder, n=n)
     return {each.name: each for each in audit.findings()}
 
 
@@ -64,7 +64,7 @@ def audited(family, train, test, folder, n=200):
 def test_an_audit_finds_copies_and_few_classes_and_writes_its_sheets(fashion, tmp_path):
     train, test = images(fashion, "train", 600), images(fashion, "test", 300)
     some = train.source.image[np.isin(train.source.label, [3, 8])]
-    found = audited(family(some), train, test, tmp_path)
+    found = audit_of(family(some), train, test, tmp_path)
     assert found.keys() == {"memorization", "collapse", "bias", "blur", "checkerboard"}
     assert {name for name, each in found.items() if each.found} >= {
         "memorization",
@@ -85,7 +85,7 @@ def test_grey_images_without_labels_are_audited_and_real_ones_pass(fashion, tmp_
         return {"brightness": batch["image"].mean((1, 2, 3))}
 
     with caplog.at_level(logging.INFO, "genjax"):
-        found = audited(family(fresh, validate=validate), train, test, tmp_path)
+        found = audit_of(family(fresh, validate=validate), train, test, tmp_path)
     assert (
         "bias: skipped, the images have no labels that the model is free to draw" in caplog.messages
     )
@@ -96,15 +96,15 @@ def test_grey_images_without_labels_are_audited_and_real_ones_pass(fashion, tmp_
 
 def test_too_few_images_are_refused(fashion, tmp_path):
     train = images(fashion, "train", 600)
-    with pytest.raises(ConfigError, match="--n 2 samples"):
-        audited(family(train.source.image), train, train, tmp_path, n=2)
+    with pytest.raises(ConfigError, match="higher --n than 2"):
+        audit_of(family(train.source.image), train, train, tmp_path, n=2)
 
 
 @pytest.mark.heavy
 def test_the_command_prints_and_records_what_it_finds(own_sets, tmp_path, capsys, monkeypatch):
     with zipfile.ZipFile(EARLIER) as archive:
         archive.extractall(tmp_path)
-    monkeypatch.setattr(auditing, "MOST_HELD_OUT", 40)
+    monkeypatch.setattr(audited, "MOST_HELD_OUT", 40)
     config, build = dcgan_fashion.Config(), dcgan_fashion.build
 
     def command(place, *more):
