@@ -41,7 +41,7 @@ class AuditReference:
       test: the held-out images.
       network: of the features.
       seed: of the choice and the order of the held-out images.
-      most: held-out images, at most.
+      most: held-out images, at most; None for 10,000.
 
     Raises:
       ConfigError: where there are fewer than 3 of either.
@@ -54,7 +54,7 @@ class AuditReference:
         network: FeatureNetwork,
         *,
         seed: int = 0,
-        most: int = MOST_HELD_OUT,
+        most: int | None = None,
     ):
         self.training, self.test, self.network = training, test, network
         if min(len(training), len(test)) < 3:
@@ -63,7 +63,7 @@ class AuditReference:
                 f"{len(test)} held-out ones"
             )
         order = np.random.default_rng(seed).permutation(len(test))
-        self._rows = order[: min(len(test), most)]
+        self._rows = order[: min(len(test), most or MOST_HELD_OUT)]
 
     @cached_property
     def held_out(self) -> np.ndarray:

@@ -17,7 +17,8 @@ from genjax.errors import ConfigError
 from genjax.evaluate.average import Average, average
 from genjax.evaluate.features.network import FeatureNetwork
 from genjax.evaluate.finding import Finding
-from genjax.run.audit_reference import MOST_HELD_OUT, AuditReference
+from genjax.run import audit_reference
+from genjax.run.audit_reference import AuditReference
 from genjax.run.auditing import FILES as FILES
 from genjax.run.auditing import Audit
 from genjax.run.directory import destination
@@ -61,8 +62,7 @@ def of_run(
     if n < 3:
         raise ConfigError(f"an audit compares 3 images or more: give a higher --n than {n}")
     if reference is None:
-        both = run.images.train, run.images.test
-        reference = AuditReference(*both, network, seed=seed, most=MOST_HELD_OUT)
+        reference = AuditReference(run.images.train, run.images.test, network, seed=seed)
     family = run.family
     return Audit(
         run.sample(n, seed),
@@ -131,7 +131,7 @@ def audit_images(
 
 def _scores(run: RestoredRun, seed: int, images: Images) -> dict[str, Average]:
     """The run's scores of many images, and its expensive likelihoods of fewer."""
-    family, found, n = run.family, {}, min(len(images), MOST_HELD_OUT)
+    family, found, n = run.family, {}, min(len(images), audit_reference.MOST_HELD_OUT)
     if family.compiled_validate:
         score = partial(family.compiled_validate, run.usable_state)
         chunks = images.evaluation_batches(min(n, _CHUNK), limit=n, seed=seed)

@@ -13,13 +13,14 @@ import pytest
 
 from experiments import dcgan_fashion
 from genjax import data
+from genjax.cli import score
 from genjax.cli.main import main
 from genjax.data import Dataset, drawing, images_from_arrays
 from genjax.data.fashion_mnist_6k import ARCHIVE as FASHION
 from genjax.errors import ConfigError
 from genjax.evaluate.features import network
 from genjax.files import read_rows
-from genjax.run import Family, RestoredRun, Settings, audited, auditing, findings
+from genjax.run import Family, RestoredRun, Settings, audit_reference, audited, auditing, findings
 from genjax.run.collapse_alarm import CollapseAlarm, balanced
 from genjax.run.periodic_eval import PeriodicEval
 from genjax.train.game import initial_state
@@ -104,7 +105,7 @@ def test_too_few_images_are_refused(fashion, tmp_path):
 def test_the_command_prints_and_records_what_it_finds(own_sets, tmp_path, capsys, monkeypatch):
     with zipfile.ZipFile(EARLIER) as archive:
         archive.extractall(tmp_path)
-    monkeypatch.setattr(audited, "MOST_HELD_OUT", 40)
+    monkeypatch.setattr(audit_reference, "MOST_HELD_OUT", 40)
     config, build = dcgan_fashion.Config(), dcgan_fashion.build
 
     def command(place, *more):
@@ -224,3 +225,51 @@ def test_a_finding_that_is_there_is_not_added_again(tmp_path):
     findings.append(tmp_path, 4, [finding])
     lines = (tmp_path / "findings.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [3, 4]
+
+
+@pytest.mark.heavy
+def test_anyones_images_are_audited_from_a_file(own_sets, tmp_path, capsys, monkeypatch, fashion):
+    monkeypatch.setattr(audit_reference, "MOST_HELD_OUT", 100)
+    np.savez(tmp_path / "copies.npz", image=fashion["train_images"][:60])
+    np.save(tmp_path / "small.npy", np.zeros((9, 8, 8), np.uint8))
+    place = ["--against", "fashion_mnist_6k", "--data.dir", str(own_sets)]
+
+    def command(file, *more):
+        score.main("audit", [str(tmp_path / file), *place, *more])
+        return capsys.readouterr().out
+
+    out = command("copies.npz", "--to", str(tmp_path / "found"))
+    assert "60 of 60 images against 6,000 training and 1,000 held-out images" in out
+    rows = {row["name"]: row for row in read_rows(tmp_path / "found" / "findings.jsonl")}
+    assert rows.keys() == {"memorization", "collapse", "bias", "blur", "checkerboard"}
+    assert rows["memorization"]["found"]
+    assert not rows["blur"]["found"]
+    assert str(tmp_path / "found" / auditing.NEAREST) in out
+    for words, said in [
+        (("copies.npz", "--to", str(tmp_path / "found")), "is there already: give another --to"),
+        (("copies.npz", "--n", "61"), "--n 61: "),
+        (("copies.npz", "--n", "2"), "compares 3 images or more"),
+        (("small.npy",), "the samples are 8x8x1, the real images 28x28x1"),
+        (("copies.npz", "--network", "classifier"), "experiments.classifier export"),
+    ]:
+        with pytest.raises(SystemExit) as stopped:
+            command(*words)
+        err = capsys.readouterr().err
+        assert (stopped.value.code, err.count("\n")) == (2, 1)
+        assert said in err
+
+
+def test_a_classifier_as_the_network_reads_classes(fashion):
+    """Votes of neighbours could not tell them: the classes are those of a rule."""
+    train, test = images(fashion, "train", 300), images(fashion, "test", 200)
+
+    def logits(x):
+        return jax.nn.one_hot(x[:, 20, 9, 0].astype(int) // 26, 10)
+
+    pixels = network.pixels(train.shape[1:])
+    rule = dataclasses.replace(pixels, name="classifier of a rule", logits=logits)
+    reference = audit_reference.AuditReference(train, test, rule, most=90)
+    audit = auditing.Audit(train.source.image[:50], reference)
+    ours, theirs = audit.predicted("class")
+    np.testing.assert_array_equal(ours, train.source.image[:50, 20, 9, 0] // 26)
+    np.testing.assert_array_equal(theirs, reference.held_out[:, 20, 9, 0] // 26)
