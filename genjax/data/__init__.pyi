@@ -4,6 +4,8 @@ from .dataset import ImageSpec as ImageSpec
 from .dataset import folder as folder
 from .dataset import tfds as tfds
 from .errors import DataError as DataError
+from .given_files import read_images as read_images
+from .given_files import read_mask as read_mask
 from .images import Images as Images
 from .images import images_from_arrays as images_from_arrays
 from .opening import open_images as open_images
