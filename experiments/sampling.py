@@ -1,7 +1,8 @@
 """How diffusion and flow experiments sample: settings that may be chosen again for each command.
 
 A `Config` inherits `SamplerSettings`, or for data in −1..1 `PixelSamplerSettings`, and `drawing`
-returns what its `Family` takes: `generate`, `trajectory` and, where no noise is drawn, `invert`.
+returns what its `Family` takes: `generate`, `trajectory`, `denoiser` and, where no noise is drawn,
+`invert`.
 """
 
 from dataclasses import dataclass, fields
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from genjax.diffusion import correctors, multistep, samplers, steps, thresholding
 from genjax.errors import ConfigError
 from genjax.limits import Count, Limits, NonNegative, flag
-from genjax.run import SAMPLING
+from genjax.run import SAMPLING, Denoiser
 
 SAMPLERS = {
     "ddim": samplers.ddim,
@@ -59,6 +60,7 @@ class SamplerSettings:
         predict: (state, label) -> (z, t) -> what `target` names. decode: (state, key, data) ->
         images in 0..1, and encode: (state, images uint8) -> data; None where data are −1..1.
         """
+        pixels = decode is None
         decode = decode or (lambda state, key, x: (x + 1) / 2)
         encode = encode or (lambda state, image: image / 127.5 - 1)
 
@@ -87,7 +89,17 @@ class SamplerSettings:
             x = encode(state, image)
             return samplers.encode(predict(state, label), x, sampler=solver, **options())
 
-        found = {"generate": generate, "trajectory": trajectory}
+        denoiser = Denoiser(
+            predict=predict,
+            schedule=schedule,
+            target=target,
+            steps=lambda: self.grid(schedule),
+            clip=self.clip,
+            encode=encode,
+            decode=decode,
+            pixels=pixels,
+        )
+        found = {"generate": generate, "trajectory": trajectory, "denoiser": denoiser}
         return found if self.draws_noise else {**found, "invert": invert}
 
     @property

@@ -32,7 +32,7 @@ ROOMS = {
     ),
     "run": (
         {"jax", "numpy", "tqdm", "sklearn", "threadpoolctl"},
-        {"data", "edit", "evaluate", "models", "report", "train"},
+        {"data", "diffusion", "edit", "evaluate", "models", "report", "train"},
     ),
     "cli": ({"jax", "numpy", "tyro"}, {"data", "report", "run", "train"}),
 }

@@ -1,4 +1,5 @@
 from .classifier import load_classifier as load_classifier
+from .editable import Denoiser as Denoiser
 from .export import load_weights as load_weights
 from .family import Family as Family
 from .family import Measure as Measure

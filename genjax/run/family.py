@@ -26,6 +26,7 @@ from genjax.data.dataset import ImageSpec
 from genjax.errors import ConfigError, GenjaxError
 from genjax.evaluate.average import OrderedJit
 from genjax.evaluate.profiles import Profile
+from genjax.run.editable import Denoiser
 from genjax.train.game import Game, compiled_initial_state
 from genjax.train.layout import CompiledSteps
 from genjax.train.state import TrainState, Tree
@@ -82,6 +83,8 @@ class Family:
       mixture: whether samples come, unless asked otherwise, from a mixture of Gaussians fitted to
         the codes of the images it was trained on, in place of N(0, I).
       measure: the scores of the command `evaluate`.
+      denoiser: of a diffusion or flow model, what editing takes. Families without one whose latents
+        are drawn from N(0, I) are edited as decoders, by `generate` and `encode`.
       classify: (state, images uint8 [n, H, W, C]) -> features [n, F] and logits [n, K] of the
         images' classes; `evaluate` then scores errors, confusion and calibration.
       classes: number of classes that `generate` takes labels of, None for none.
@@ -117,6 +120,7 @@ class Family:
     profile: Profile | None = field(default=None, kw_only=True)
     mixture: bool = field(default=False, kw_only=True)
     measure: Measure | None = field(default=None, kw_only=True)
+    denoiser: Denoiser | None = field(default=None, kw_only=True)
     classify: Callable[[TrainState, jax.Array], tuple[jax.Array, jax.Array]] | None = field(
         default=None, kw_only=True
     )
