@@ -1,1 +1,2 @@
+from . import interpolation as interpolation
 from . import operator as operator
