@@ -30,7 +30,7 @@ def own_sets(tmp_path_factory):
 
 
 # Rooms that compile many small programs. Experiments compute for longer than they compile.
-QUICKLY_COMPILED = {"cli", "data", "diffusion", "losses", "run", "train"}
+QUICKLY_COMPILED = {"cli", "data", "diffusion", "edit", "losses", "run", "train"}
 OPTIMIZED = {"test_earlier_run"}  # its bits are those of a run as users start it
 
 

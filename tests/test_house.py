@@ -18,7 +18,7 @@ STANDARD = set(sys.stdlib_module_names)
 ROOMS = {
     "losses": ({"jax"}, set()),
     "diffusion": ({"jax"}, set()),
-    "edit": ({"jax"}, {"diffusion"}),
+    "edit": ({"jax", "optax"}, {"diffusion", "losses"}),
     "models": ({"jax", "flax"}, set()),
     "data": (
         {"numpy", "tensorflow_datasets", "grain", "PIL", "tqdm", "etils", "array_record"},

@@ -1,4 +1,4 @@
-"""Editing by trained models: inverse problems, inversion, interpolation, translation; jax only."""
+"""Editing by trained models: inverse problems, inversion, interpolation, translation."""
 
 import lazy_loader
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from genjax import files
 from genjax.data.dataset import Dataset
+from genjax.edit.interpolation import linear, spherical
 from genjax.errors import ConfigError, shortened
 from genjax.run import classification, export
 from genjax.run import mixture as mixtures
@@ -23,7 +24,7 @@ from genjax.run.config import load as load_config
 from genjax.run.evaluation import Evaluation, evaluate
 from genjax.run.family import Family, state_shapes, untrained_state
 from genjax.run.recorded_images import data_settings, image_spec
-from genjax.run.sampling import Sampler, labels, linear, spherical
+from genjax.run.sampling import Sampler, labels
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.keys import init_key
 from genjax.train.state import TrainState, not_finite

@@ -1,4 +1,4 @@
-"""Latents, paths between them, and images in chunks."""
+"""Latents, paths between images, and images in chunks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from genjax import data
+from genjax.edit.interpolation import spherical
 from genjax.errors import ConfigError
 from genjax.run import Family, RestoredRun
 from genjax.run.family import untrained_state
-from genjax.run.sampling import CHUNK, FEW, Sampler, labels, linear, spherical
+from genjax.run.sampling import CHUNK, FEW, Sampler, labels
 
 SYSTEM = Family(
     game={},
@@ -85,27 +86,6 @@ def test_a_trajectory_ends_in_the_sample():
 def test_labels_take_every_class_in_turn():
     np.testing.assert_array_equal(labels(SYSTEM, 6), [0, 1, 2, 3, 0, 1])
     np.testing.assert_array_equal(labels(SYSTEM, 3, first=6), [2, 3, 0])
-
-
-def test_a_great_arc_keeps_the_norm_and_has_constant_speed():
-    start, end = jnp.array([2.0, 0, 0]), jnp.array([0, 2.0, 0])
-    arc = spherical(start, end, jnp.linspace(0, 1, 5))
-    angles = jnp.linspace(0, jnp.pi / 2, 5)
-    expected = 2 * jnp.stack([jnp.cos(angles), jnp.sin(angles), 0 * angles], axis=1)
-    np.testing.assert_allclose(arc, expected, atol=1e-6)
-
-
-def test_between_parallel_noises_the_arc_is_a_line():
-    start = jnp.ones((2, 2, 1))
-    t = jnp.linspace(0, 1, 3)
-    np.testing.assert_allclose(spherical(start, start, t), jnp.ones((3, 2, 2, 1)), rtol=1e-6)
-    np.testing.assert_allclose(spherical(start, 3 * start, t), linear(start, 3 * start, t))
-
-
-def test_a_line_reaches_both_ends():
-    start, end = jnp.zeros((2, 2)), jnp.ones((2, 2))
-    line = linear(start, end, jnp.array([0, 0.25, 1]))
-    np.testing.assert_array_equal(line[:, 0, 0], [0, 0.25, 1])
 
 
 def test_interpolation_needs_two_held_out_images_per_pair():
