@@ -18,8 +18,8 @@ from genjax.cli import options
 from genjax.data.dataset import Dataset
 from genjax.errors import ConfigError
 from genjax.report import grids, image_sets
+from genjax.run import editing, model_card, replay, restored, seeds, training
 from genjax.run import export as exports
-from genjax.run import model_card, replay, restored, seeds, training
 from genjax.run.config import load, parse
 from genjax.run.directory import destination, run_directory, with_recorded_rules
 from genjax.run.family import Build, build_family
@@ -227,6 +227,24 @@ class Experiment:
         folder = destination(run.directory, run.is_export, given.to, [name])
         images = run.interpolate(given.pairs, given.steps, given.seed, noises=given.noises)
         _save(folder / name, grids.grid(images, given.steps))
+
+    def edit(self, given: options.Edit) -> None:
+        """Edits image files, or held-out images.
+
+        Args:
+          given: the command's flags.
+        """
+        run, _ = self._opened(given)
+        stem = f"edit_{given.called}_{given.seed}"
+        folder = destination(run.directory, run.is_export, given.to, [f"{stem}.png", stem])
+        image_sets.check_folder(folder / stem)
+        found = editing.edit(run, given.images or None, given)
+        print(*found.lines, sep="\n")
+        m, n = found.images.shape[:2]
+        batches = ({"image": images} for images in found.images)
+        image_sets.write_pngs(folder / stem, batches, m * n)
+        _save(folder / f"{stem}.png", found.sheet())
+        print(f"{folder / stem}: {m * n} images, {n} for each of {m} in turn")
 
     def evaluate(self, given: options.Evaluate) -> None:
         """Scores a run, prints a table and writes evaluation.json.

@@ -121,6 +121,7 @@ def _lacking(build: Callable, config: Any) -> list[str]:
     lacking = {
         # What has a trajectory can be inverted by some --sampler.
         "reconstruct": not (family.encode or family.reconstruct or family.trajectory),
+        "edit": family.generate is None,
         "trajectory": family.trajectory is None,
         "noises": not (family.encode or family.trajectory),
     }

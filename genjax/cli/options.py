@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from genjax.limits import Count, Limits, Natural, Seed
+from genjax.run import edit_settings
 from genjax.run.score_names import ScoreName
 from genjax.run.settings import sampling_settings
 
@@ -86,6 +87,17 @@ class Interpolate(OfRun):
     """Of the noises, or of the choice of images."""
     noises: bool = False
     """Between drawn noises in place of held-out images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit(edit_settings.Edit, OfRun):
+    """Fill in, restore, vary or change images: edit_HOW_SEED.png, before and after, and a folder.
+
+    Images of any size are brought to the run's; without any, held-out images are edited.
+    """
+
+    images: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Image files, after the run's directory. None: four held-out images, which are clear ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,12 +193,13 @@ COMMANDS = {
     "sample": Sample,
     "reconstruct": Reconstruct,
     "interpolate": Interpolate,
+    "edit": Edit,
     "evaluate": Evaluate,
     "audit": Audit,
     "export": Export,
     "replay": Replay,
 }
-DRAWING = (Sample, Reconstruct, Interpolate)
+DRAWING = (Sample, Reconstruct, Interpolate, Edit)
 
 
 def command(name: str, config: type, hidden: Iterable[str] = ()) -> type:

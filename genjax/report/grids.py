@@ -107,6 +107,29 @@ def rows(labelled: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.asarray(sheet)
 
 
+def columns(titled: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Tiles sets of images, a row per example, under the titles of their columns.
+
+    Args:
+      titled: {title: uint8 [m, k, H, W, C]}, k columns each; C of 1 or 3 in every set.
+
+    Returns:
+      uint8 [H', W', 3].
+    """
+    font = ImageFont.load_default()
+    line = math.ceil(font.getbbox("by")[3]) + 4
+    blocks = []
+    for title, images in titled.items():
+        block = grid(images.reshape(-1, *images.shape[2:]), images.shape[1])
+        needed = math.ceil(font.getlength(title)) + 8
+        wide = np.full((line + len(block), max(needed, block.shape[1]), 3), BACKGROUND, np.uint8)
+        wide[line:, : block.shape[1]] = block
+        drawn = Image.fromarray(wide)
+        ImageDraw.Draw(drawn).text((4, 1), title, "black", font)
+        blocks.append(np.asarray(drawn))
+    return np.concatenate(blocks, 1)
+
+
 def pairs(above: np.ndarray, below: np.ndarray, columns: int = 8) -> np.ndarray:
     """Tiles two sets in alternate rows, such as images over their reconstructions.
 

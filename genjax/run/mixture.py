@@ -78,6 +78,30 @@ class Mixture:
         parts = (self.weights, self.means, self.factors)
         return _draw(key, n, *(jnp.asarray(x, jnp.float32) for x in parts))
 
+    def log_density(self, codes: jax.Array) -> jax.Array:
+        r"""The logarithm of the density of codes.
+
+        $$
+        \log \sum_k \pi_k\, \mathcal N(c;\, \mu_k,\, \Sigma_k)
+        $$
+
+        Args:
+          codes: [n, d].
+
+        Returns:
+          [n], nats.
+        """
+        weights, means, factors = (
+            jnp.asarray(x, jnp.float32) for x in (self.weights, self.means, self.factors)
+        )
+        apart = codes[:, None] - means  # [n, K, d]
+        solve = partial(jax.scipy.linalg.solve_triangular, lower=True)
+        white = jax.vmap(solve, (0, 1), 1)(factors, apart[..., None])[..., 0]
+        size = jnp.log(jnp.diagonal(factors, axis1=1, axis2=2)).sum(1)
+        constant = 0.5 * means.shape[1] * jnp.log(2 * jnp.pi)
+        each = jnp.log(weights) - size - constant - 0.5 * (white**2).sum(-1)
+        return jax.nn.logsumexp(each, axis=1)
+
     def __str__(self) -> str:
         best = len(self.weights)
         each = ", ".join(f"{k}: {value:.2f}" for k, value in self.tried.items())

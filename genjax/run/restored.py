@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +18,11 @@ from genjax import files
 from genjax.data.dataset import Dataset
 from genjax.edit.interpolation import linear, spherical
 from genjax.errors import ConfigError, shortened
-from genjax.run import classification, export
+from genjax.run import classification, editing, export
 from genjax.run import mixture as mixtures
 from genjax.run.config import load as load_config
+from genjax.run.edit_settings import Edit
+from genjax.run.editing import Edited
 from genjax.run.evaluation import Evaluation, evaluate
 from genjax.run.family import Family, state_shapes, untrained_state
 from genjax.run.recorded_images import data_settings, image_spec
@@ -106,11 +108,12 @@ class RestoredRun:
         """The names of the classes that the run was trained on, where config.json has them."""
         return image_spec(self.directory, self.values).names
 
-    def class_number(self, label: int | str | None) -> int | None:
+    def class_number(self, label: int | str | None, flag: str = "--label") -> int | None:
         """The number of a class.
 
         Args:
           label: its number or its name; a name that is also a number is taken as the name.
+          flag: that gives it.
 
         Returns:
           The number; None for None.
@@ -127,7 +130,7 @@ class RestoredRun:
         known = ", ".join(self.classes[:20]) or f"numbers, 0 to {(self.family.classes or 0) - 1}"
         if not self.family.classes:
             known = "none: it has no classes"
-        raise ConfigError(f"--label {label} is not a class of this run: {known}")
+        raise ConfigError(f"{flag} {label} is not a class of this run: {known}")
 
     @cached_property
     def mixture(self) -> mixtures.Mixture:
@@ -295,6 +298,27 @@ class RestoredRun:
             nearest = 2 * np.arange(pairs)[:, None] + np.round(np.asarray(t)).astype(int)[None]
             at_ends = at_ends[nearest.ravel()]
         return self.sampler.images(state, key, jnp.concatenate(rows), at_ends, progress=True)
+
+    def edit(self, images: np.ndarray | Sequence[str] | None = None, **how: Any) -> Edited:
+        """Fills in, restores, varies or changes images, with a progress bar.
+
+            run.edit(images, hide="right").images  # uint8 [m, n, H, W, C]
+            run.edit(["photo.jpg"], task="super4", n=8)
+            run.edit(strength=0.5)  # variations of held-out images
+
+        Args:
+          images: uint8 [m, H, W, C], clear ones; or names of image files of any size; None for four
+            held-out images.
+          **how: the fields of `edit_settings.Edit`, the flags of the command `edit`.
+
+        Returns:
+          The images before and after, with what is known about them.
+
+        Raises:
+          ConfigError: where the family cannot do it, or settings do not fit each other.
+          DataError: where a file cannot be used.
+        """
+        return editing.edit(self, images, Edit(**how))
 
     def evaluate(self, n: int | None = None, split: str = "test", seed: int = 0) -> Evaluation:
         """The family's expensive scores on held-out images, with standard errors.

@@ -1,0 +1,108 @@
+"""One edit of real images by a trained run: fill in, restore, vary, change class or attribute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from genjax.data.given_files import read_images
+from genjax.errors import ConfigError
+from genjax.report import grids
+from genjax.run import altering, observing, restoring
+from genjax.run.edit_settings import RESTORING, Edit
+from genjax.run.edited_run import EditedRun
+
+
+@dataclass(frozen=True)
+class Edited:
+    """Images before and after an edit.
+
+    Attributes:
+      before: as they were given or observed, uint8 [m, H, W, C].
+      images: what became of them, uint8 [m, n, H, W, C].
+      spread: standard deviation of the answers per pixel, of a range of 1, [m, H, W]; None where
+        there is one answer or no question.
+      truth: what was behind the observations, uint8 [m, H, W, C]; None where that is not known.
+      lines: what was understood and done, and how far it can be trusted.
+    """
+
+    before: np.ndarray
+    images: np.ndarray
+    spread: np.ndarray | None = None
+    truth: np.ndarray | None = None
+    lines: tuple[str, ...] = ()
+
+    def sheet(self) -> np.ndarray:
+        """Before and after side by side, a row per image.
+
+        Returns:
+          uint8 [H', W', 3].
+        """
+        columns = {"before": self.before[:, None], "after": self.images}
+        if self.spread is not None:
+            level = np.rint(255 * np.clip(2 * self.spread, 0, 1)).astype(np.uint8)  # 1/2 at most
+            shape = self.images.shape
+            columns["spread"] = np.broadcast_to(
+                level[:, None, ..., None], (shape[0], 1, *shape[2:])
+            )
+        if self.truth is not None:
+            columns["truth"] = self.truth[:, None]
+        return grids.columns(columns)
+
+
+def edit(run: EditedRun, images: np.ndarray | Sequence[str] | None, how: Edit) -> Edited:
+    """Edits images by a trained run.
+
+    Args:
+      run: the run.
+      images: uint8 [m, H, W, C] of the run's shape, or the names of image files of any size; None
+        for held-out images, which are clear ones.
+      how: what is to be done.
+
+    Returns:
+      The images before and after.
+
+    Raises:
+      ConfigError: where the family cannot do it, or settings do not fit each other.
+      DataError: where a file cannot be used.
+    """
+    kind, shape = how.kind, run.images.spec.shape
+    label, to = run.class_number(how.label), run.class_number(how.to_label, "--to-label")
+    if kind in RESTORING:
+        if images is None or isinstance(images, np.ndarray):
+            given = (
+                run.held_out_batch(4, how.seed)["image"]
+                if images is None
+                else _checked(images, shape)
+            )
+            operator = observing.operator_of(how, shape, how.seed)
+            seen = observing.observe(given, how, operator, how.seed)
+        else:
+            seen = observing.observe_files(images, how, shape, clear=how.clear, seed=how.seed)
+        found = restoring.restore(run, seen, how.n, solver=how.solver, label=label, seed=how.seed)
+        spread = found.spread if how.n > 1 else None
+        return Edited(seen.shown, found.images, spread, seen.truth, (*seen.lines, *found.lines))
+    lines: tuple[str, ...] = ()
+    if images is None:
+        given = run.held_out_batch(4, how.seed)["image"]
+    elif isinstance(images, np.ndarray):
+        given = _checked(images, shape)
+    else:
+        read = read_images(images, shape)
+        given = np.stack([each.image for each in read])
+        lines = tuple(f"{each.name}: {each.changed}" for each in read if each.changed)
+    if how.strength is not None:
+        found = altering.vary(run, given, how.strength, how.n, label=label, seed=how.seed)
+        return Edited(given, found, lines=lines)
+    if to is not None:
+        return Edited(given, altering.relabel(run, given, to, label=label)[:, None], lines=lines)
+    raise NotImplementedError
+
+
+def _checked(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    if images.dtype != np.uint8 or images.shape[1:] != shape:
+        seen = f"{images.dtype} {images.shape}"
+        raise ConfigError(f"images must be uint8 [m, {', '.join(map(str, shape))}], not {seen}")
+    return images

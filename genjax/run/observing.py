@@ -1,0 +1,209 @@
+"""What is to be restored: images of a user or held-out ones, and how they were observed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax import keys
+from genjax.data.given_files import GivenImage, read_images, read_mask
+from genjax.edit import noise_level, operators
+from genjax.edit.operator import Operator
+from genjax.errors import ConfigError
+from genjax.run.edit_settings import Edit
+
+ADDED = 0.1  # noise that --task denoise adds to clear images, of a range of 1
+_GREY = 128  # of hidden pixels where an observation is shown
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Observed images, in the units −1..1 of data.
+
+    Attributes:
+      y: float32 [m, ...].
+      operator: that they were observed by.
+      noise: standard deviation of their noise, [m].
+      shown: how they look, uint8 [m, H, W, C].
+      truth: the images behind them, uint8 [m, H, W, C]; None where these are not known.
+      lines: what was understood.
+    """
+
+    y: np.ndarray
+    operator: Operator
+    noise: np.ndarray
+    shown: np.ndarray
+    truth: np.ndarray | None
+    lines: tuple[str, ...]
+
+
+def observe_files(
+    paths: Sequence[str],
+    how: Edit,
+    shape: tuple[int, int, int],
+    *,
+    clear: bool = False,
+    seed: int = 0,
+) -> Observation:
+    """Image files as observations, or as clear images that are observed.
+
+    Args:
+      paths: of the files.
+      how: they were, or are to be, observed.
+      shape: (H, W, C) of the model's images.
+      clear: whether they are clear images, which are degraded first. Masks hide pixels in any case.
+      seed: of the noise and the random pixels.
+
+    Returns:
+      The observations.
+
+    Raises:
+      ConfigError: where the model's images cannot be observed so.
+      DataError: where a file or the mask cannot be used.
+    """
+    operator = _operator(
+        how, shape, read_images(paths[:1], shape)[0].size if how.mask else None, seed
+    )
+    if clear or how.task is None:
+        given = read_images(paths, shape)
+        found = observe(_stacked(given), how, operator, seed, known=clear)
+        return Observation(**{**vars(found), "lines": (*_told(given), *found.lines)})
+    like = jax.eval_shape(operator, jax.ShapeDtypeStruct((1, *shape), jnp.float32)).shape[1:]
+    given = read_images(paths, (like[0], like[1], like[2]))
+    y = _to_data(_stacked(given))
+    noise, line = _noise(how, y, None)
+    shown = _shown(_stacked(given), shape)
+    return Observation(y, operator, noise, shown, None, (*_told(given), *_described(how), line))
+
+
+def observe(
+    images: np.ndarray,
+    how: Edit,
+    operator: Operator,
+    seed: int = 0,
+    *,
+    known: bool = True,
+) -> Observation:
+    """Clear images, degraded.
+
+    Args:
+      images: uint8 [m, H, W, C].
+      how: they are to be observed.
+      operator: the same, as `operator_of` returns it.
+      seed: of the noise.
+      known: whether the images are the truth behind the observation, rather than images some of
+        whose pixels nobody wants.
+
+    Returns:
+      The observations.
+    """
+    y = operator(jnp.asarray(_to_data(images)))
+    added = how.noise if how.noise is not None else ADDED if how.task == "denoise" else 0.0
+    noise = np.full(len(images), 2 * added, np.float32)
+    if added and known:
+        each = keys.per_example(jax.random.key(seed), len(images))
+        keep = operator(jnp.ones((1, *images.shape[1:]))) if how.task is None else 1.0
+        y = y + 2 * added * keep * keys.normal(each, y.shape)
+    what = f"noise of {added:g} (of a range of 1)" if added else "no noise"
+    seen = np.clip(np.rint(127.5 * (np.asarray(y) + 1)), 0, 255).astype(np.uint8)
+    if how.task is None:
+        hidden = np.asarray(operator(jnp.ones((1, *images.shape[1:])))) == 0
+        seen = np.where(hidden, np.uint8(_GREY), seen)
+    shown, truth = _shown(seen, images.shape[1:]), images if known else None
+    return Observation(np.asarray(y), operator, noise, shown, truth, (*_described(how), what))
+
+
+def operator_of(how: Edit, shape: tuple[int, int, int], seed: int = 0) -> Operator:
+    """The operator of a degradation that needs no image's size.
+
+    Args:
+      how: images are observed.
+      shape: (H, W, C) of the model's images.
+      seed: of random pixels.
+
+    Returns:
+      The operator.
+
+    Raises:
+      ConfigError: where such images cannot be observed so.
+      DataError: where the mask cannot be used.
+    """
+    return _operator(how, shape, None, seed)
+
+
+def _operator(
+    how: Edit, shape: tuple[int, int, int], size: tuple[int, int] | None, seed: int
+) -> Operator:
+    height, width, _ = shape
+    key = jax.random.key(seed)
+    if how.mask is not None:
+        return operators.mask(
+            shape, jnp.asarray(~read_mask(how.mask, size or (height, width), shape))
+        )
+    match how.hide:
+        case "random":
+            return operators.random_mask(shape, key)
+        case "centre":
+            parts = height // 4, width // 4, height - 2 * (height // 4), width - 2 * (width // 4)
+            return operators.box(shape, *parts)
+        case "left" | "right":
+            return operators.outpainting(shape, **{how.hide: width // 2})
+        case "top" | "bottom":
+            return operators.outpainting(shape, **{how.hide: height // 2})
+    try:
+        match how.task:
+            case "super2" | "super4" | "super8":
+                return operators.downsample_area(shape, int(how.task[-1]))
+            case "deblur":
+                return operators.gaussian_blur(shape, how.blur)
+            case "colourise":
+                return operators.grey(shape)
+            case "jpeg":
+                return operators.jpeg(shape, how.quality)
+    except ValueError as error:
+        raise ConfigError(f"--task {how.task}: {error}") from error
+    return Operator(lambda x: x, shape, gram=1.0)
+
+
+def _noise(how: Edit, y: np.ndarray, keep: np.ndarray | None) -> tuple[np.ndarray, str]:
+    """The noise of a user's observation, and what is said about it."""
+    if how.noise is not None:
+        return np.full(len(y), 2 * how.noise, np.float32), f"noise of {how.noise:g} as given"
+    if how.task not in ("deblur", "denoise", "jpeg"):
+        return np.zeros(len(y), np.float32), "no noise (--noise gives some)"
+    found = np.asarray(noise_level.estimate(jnp.asarray(y), keep))
+    each = ", ".join(f"{x / 2:.3g}" for x in found[:8])
+    return found, f"noise estimated as {each} (of a range of 1; --noise says it)"
+
+
+def _described(how: Edit) -> tuple[str, ...]:
+    if how.mask is not None:
+        return (f"filled in: the white pixels of {how.mask}",)
+    if how.hide is not None:
+        parts = {"centre": "the middle quarter", "random": "half of the pixels, at random"}
+        return (f"filled in: {parts.get(how.hide, f'the {how.hide} half')}",)
+    more = {"deblur": f", a Gaussian of {how.blur:g} pixels", "jpeg": f", quality {how.quality}"}
+    return (f"task: {how.task}{more.get(str(how.task), '')}",)
+
+
+def _told(given: Sequence[GivenImage]) -> tuple[str, ...]:
+    return tuple(f"{each.name}: {each.changed}" for each in given if each.changed)
+
+
+def _stacked(given: Sequence[GivenImage]) -> np.ndarray:
+    return np.stack([each.image for each in given])
+
+
+def _to_data(images: np.ndarray) -> np.ndarray:
+    return images.astype(np.float32) / 127.5 - 1
+
+
+def _shown(seen: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Observations in the size and with the channels of images, their pixels enlarged."""
+    height, width, channels = shape
+    large = seen.repeat(height // seen.shape[1], 1).repeat(width // seen.shape[2], 2)
+    return large.repeat(channels // seen.shape[3], 3)

@@ -1,0 +1,225 @@
+"""Answers to observations by a trained family: a denoiser's solvers, or a decoder's latents."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm.auto import tqdm
+
+from genjax import keys
+from genjax.edit import ddnm, dps, latent_maximum, latent_sampling, pigdm, repaint
+from genjax.errors import ConfigError
+from genjax.report.grids import to_uint8
+from genjax.run.edit_settings import Solver
+from genjax.run.edited_run import EditedRun
+from genjax.run.observing import Observation
+from genjax.train.progress import hidden
+
+logger = logging.getLogger(__name__)
+
+DENOISING: dict[str, Callable[..., Any]] = {
+    "pigdm": pigdm.pigdm,
+    "ddnm": ddnm.ddnm,
+    "dps": dps.dps,
+    "repaint": repaint.repaint,
+}
+DECODING = ("hmc", "maximum")
+CHUNK = 16  # answers that a denoiser computes together
+FEW = 4  # images whose latents are looked for together
+UNKNOWN = 0.2  # what a decoder without an encoder is taken to miss, of a range of 2
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Answers to observations.
+
+    Attributes:
+      images: uint8 [m, n, H, W, C].
+      spread: their standard deviation per pixel, of a range of 1, [m, H, W]; NaN for one answer.
+      lines: how they were found, and whether to trust them.
+    """
+
+    images: np.ndarray
+    spread: np.ndarray
+    lines: tuple[str, ...]
+
+
+def restore(
+    run: EditedRun,
+    observed: Observation,
+    n: int = 4,
+    *,
+    solver: Solver | None = None,
+    label: int | None = None,
+    seed: int = 0,
+) -> Restored:
+    """Draws images that explain observations.
+
+    Args:
+      run: the trained run.
+      observed: the observations.
+      n: answers for each.
+      solver: None for what suits the family: "pigdm" or "dps" by whether the operator is linear,
+        "hmc" for a decoder.
+      label: the class of all images, where the family takes one; None where it is not known.
+      seed: of the answers.
+
+    Returns:
+      The answers.
+
+    Raises:
+      ConfigError: where the family can not do it, or not by that solver.
+    """
+    if run.family.generate is None:
+        raise ConfigError("this family makes no images: it cannot fill in or restore any")
+    if run.family.denoiser is None:
+        return _decode(run, observed, n, solver, label, seed)
+    return _denoise(run, observed, n, solver, label, seed)
+
+
+def _denoise(
+    run: EditedRun,
+    observed: Observation,
+    n: int,
+    solver: Solver | None,
+    label: int | None,
+    seed: int,
+) -> Restored:
+    denoiser, operator = run.family.denoiser, observed.operator
+    assert denoiser is not None
+    if not denoiser.pixels:
+        raise ConfigError(
+            "this family denoises codes, of which no pixel is known: fill in and restore with a "
+            "family that denoises images (ddpm_fashion, flow_cifar10, …) or a decoder (vae_fashion)"
+        )
+    solver = solver or ("pigdm" if operator.linear else "dps")
+    if solver in DECODING:
+        raise ConfigError(
+            f"--solver {solver} is for decoders; a diffusion model takes {', '.join(DENOISING)}"
+        )
+    if not operator.linear and solver != "dps":
+        raise ConfigError(f"--solver {solver} needs a linear task: give --solver dps")
+    m, state = len(observed.y), run.usable_state
+    how = {
+        "schedule": denoiser.schedule,
+        "target": denoiser.target,
+        "steps": denoiser.steps(),
+        "clip": denoiser.clip,
+    }
+
+    @jax.jit
+    def some(state: Any, each: jax.Array, y: jax.Array, noise: jax.Array) -> jax.Array:
+        labels = None if label is None else jnp.full(len(y), label, jnp.int32)
+        predict = denoiser.predict(state, labels)
+        x = DENOISING[solver](predict, each, y, operator, noise=noise, **how)
+        return denoiser.decode(state, each, x)
+
+    rows, size = np.arange(m * n), min(CHUNK, m * n)
+    parts = []
+    with _bar(m * n) as bar:
+        for first in range(0, m * n, size):
+            these = np.minimum(rows[first] + np.arange(size), m * n - 1)  # one compiled size
+            each = keys.per_example(jax.random.key(seed), size, first)
+            found = some(state, each, observed.y[these // n], observed.noise[these // n])
+            parts.append(np.asarray(found))
+            bar.update(min(size, m * n - first))
+    x = np.concatenate(parts)[: m * n].reshape(m, n, *operator.shape)
+    steps = len(how["steps"]) - 1
+    return _restored(x, (f"solver: {solver}, {steps} steps, {n} answers for each image",))
+
+
+def _decode(
+    run: EditedRun,
+    observed: Observation,
+    n: int,
+    solver: Solver | None,
+    label: int | None,
+    seed: int,
+) -> Restored:
+    family, state, operator = run.family, run.usable_state, observed.operator
+    solver = solver or "hmc"
+    if solver not in DECODING:
+        raise ConfigError(
+            f"--solver {solver} is for diffusion models; a decoder takes {', '.join(DECODING)}"
+        )
+    if family.latent is None or family.draw is not None:
+        raise ConfigError("the latents of this family are no vectors: they cannot be looked for")
+    if family.classes and label is None:
+        raise ConfigError("this family draws by class: say which by --label")
+    missed = _missed(run)
+    mixture = run.mixture if family.mixture else None
+    latent = family.latent if mixture is None else (mixture.means.shape[1],)
+
+    @jax.jit
+    def some(state: Any, each: jax.Array, y: jax.Array, noise: jax.Array) -> Any:
+        def decode(z: jax.Array) -> jax.Array:
+            labels = None if label is None else jnp.full(len(z), label, jnp.int32)
+            return 2 * family.generate(state, keys.per_example(each[0], len(z)), z, labels) - 1
+
+        start, walk = keys.split(each, 2)
+        how: dict[str, Any] = {"latent": latent, "noise": jnp.sqrt(noise**2 + missed**2)}
+        if mixture is not None:
+            how["log_prior"] = mixture.log_density
+        best = latent_maximum.maximum_a_posteriori(decode, start, y, operator, starts=n, **how)
+        if solver == "maximum":
+            size = len(y) * n
+            ends = best.ends.reshape(size, *latent)
+            return decode(ends).reshape(len(y), n, *operator.shape), best.misfit
+        if n < 2:
+            return best.x[:, None], best.misfit
+        draws = latent_sampling.hmc(decode, walk, y, operator, start=best.ends, chains=n, **how)
+        return draws.x, jnp.stack([draws.acceptance, draws.r_hat, draws.effective_samples])
+
+    m = len(observed.y)
+    size = min(FEW, m)
+    parts, told = [], []
+    with _bar(m * n) as bar:
+        for first in range(0, m, size):
+            these = np.minimum(first + np.arange(size), m - 1)
+            each = keys.per_example(jax.random.key(seed), size, first)
+            x, seen = some(state, each, observed.y[these], observed.noise[these])
+            parts.append((np.asarray(x) + 1) / 2)
+            told.append(np.atleast_2d(seen)[:, : m - first])
+            bar.update(min(size, m - first) * n)
+    return _restored(np.concatenate(parts)[:m], (_trust(solver, np.concatenate(told, 1), missed),))
+
+
+def _missed(run: EditedRun) -> float:
+    """What a decoder does not express of images, a standard deviation of a range of 2."""
+    if run.family.encode is None:
+        return UNKNOWN
+    batch = run.held_out_batch(64)
+    again = run.reconstruct(batch["image"], batch.get("label"))
+    return float(2 * np.sqrt(np.mean((again / 255.0 - batch["image"] / 255.0) ** 2)))
+
+
+def _trust(solver: str, seen: np.ndarray, missed: float) -> str:
+    line = f"solver: {solver}; the decoder misses {missed / 2:.3g} per pixel (of a range of 1)"
+    if len(seen) == 1:
+        return f"{line}; misfit {seen.max():.2g}, 1 where the observation is explained"
+    rate, r_hat, size = seen
+    line += f"; acceptance {rate.mean():.0%}, R-hat up to {r_hat.max():.3g}"
+    line += f", {size.min():.0f} effective draws"
+    return (
+        line
+        if r_hat.max() < 1.1
+        else f"{line}: the chains disagree, the answers are of several modes"
+    )
+
+
+def _restored(images: np.ndarray, lines: tuple[str, ...]) -> Restored:
+    one = images.shape[1] < 2
+    spread = np.full((len(images), *images.shape[2:4]), np.nan)
+    if not one:
+        spread = images.std(1, ddof=1).mean(-1)
+    return Restored(to_uint8(images), spread, lines)
+
+
+def _bar(total: int) -> Any:
+    return tqdm(total=total, unit="answer", disable=hidden(), leave=False)
