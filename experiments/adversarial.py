@@ -48,15 +48,17 @@ class Augmentation:
         return signs, {"augmentation": changed}
 
 
-def sampling_family(game, init, generate, latent: int) -> Family:
+def sampling_family(game, init, generate, latent: int, classes: int | None = None) -> Family:
     """The family of a generator that is judged by its samples."""
 
     def validate(state, keys, batch):
-        images = generate(state, keys, normal(keys, (len(keys), latent)), None)
+        label = batch["label"] if classes else None
+        images = generate(state, keys, normal(keys, (len(keys), latent)), label)
         distance = sliced_wasserstein(images, batch["image"] / 255, keys[0])
         return {"sliced_wasserstein": jnp.full(len(images), distance)}  # one for the global batch
 
-    return Family(game, init, generate, latent=(latent,), validate=validate, few=FEW)
+    how = {"latent": (latent,), "validate": validate, "classes": classes, "few": FEW}
+    return Family(game, init, generate, **how)
 
 
 def probabilities(real: jax.Array, fake: jax.Array):

@@ -20,8 +20,7 @@ def diffusion(config, spec):
     if config.flip:
         mirrored("--flip")
     rise(config)
-    if config.classes and not spec.classes:
-        raise ConfigError("--classes: these images have none")
+    labelled(config, spec)
     if config.levels <= 20:
         raise ConfigError(f"--levels must be above 20, not {config.levels}")
     config.check_sampling(config.chosen())
@@ -44,6 +43,7 @@ def flow(config, spec):
 def vae(config, spec):
     """Of the VAE on Fashion-MNIST."""
     rise(config)
+    labelled(config, spec)
     autoencoder(config, spec)
 
 
@@ -69,10 +69,17 @@ def latent(config, spec):
 
 def adversarial(config, spec):
     """Of the GANs."""
+    labelled(config, spec)
     if config.augment == "ada" and spec.shape[-1] not in (1, 3):
         raise ConfigError(f"--augment ada takes grey or RGB images, not {spec.shape[-1]} channels")
     if config.augment == "flip":
         mirrored("--augment flip")
+
+
+def labelled(config, spec):
+    """Labels for a model that is conditioned on them."""
+    if config.classes and not spec.classes:
+        raise ConfigError("--classes: these images have none")
 
 
 def mirrored(flags):

@@ -3,7 +3,8 @@
 Radford et al., "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
 Networks" (2016), in the shape of TensorFlow's DCGAN tutorial: Dense 7·7·256, transposed 5x5
 convolutions to 128, 64 and 1 channels, BatchNorm, LeakyReLU (--preset tutorial). The default has
-half the channels and learns faster. Samples come from the generator's moving average.
+half the channels and learns faster. Samples come from the generator's moving average. --classes
+conditions the generator (Mirza & Osindero, 2014) and the critic (Miyato & Koyama, 2018).
 
     python -m experiments.dcgan_fashion
 
@@ -48,6 +49,8 @@ class Config:
     """Show the critic how much the images of a minibatch differ."""
     augment: Augment = "none"
     """What the critic sees: mirrored real images, or all of them by DiffAugment or ADA."""
+    classes: bool = False
+    """Condition generator and critic on the class."""
     turns: Count = 1
     """Updates of the critic per step, each on its own slice of the batch."""
     optimizer: Optimizer = Optimizer()
@@ -61,9 +64,10 @@ TUTORIAL = Config(
 
 
 def build(config: Config, spec: ImageSpec) -> Family:
-    generator = Generator(spec.shape, config.widths)
+    classes = spec.classes_for("--classes") if config.classes else None
     options = {name: getattr(config, name) for name in ("spectral_norm", "minibatch_stddev")}
-    critic, augment = Critic(config.widths[:0:-1], **options), Augmentation(config.augment)
+    critic = Critic(config.widths[:0:-1], classes=classes, **options)
+    generator, augment = Generator(spec.shape, config.widths, classes), Augmentation(config.augment)
 
     def init(key, before):
         keys = jax.random.split(key)
@@ -72,31 +76,32 @@ def build(config: Config, spec: ImageSpec) -> Family:
         params = {"critic": {"params": judging.pop("params")}, "generator": making.pop("params")}
         return params, {"critic": judging, "generator": making, **augment.variables()}
 
-    def fakes(params, state, keys):
+    def fakes(params, state, keys, label):
         variables = {"params": params["generator"], **state.variables["generator"]}
         z = normal(keys, (len(keys), config.latent))
-        return generator.apply(variables, z, train=True, mutable=["batch_stats"])
+        return generator.apply(variables, z, label, train=True, mutable=["batch_stats"])
 
-    def judge(params, state, images, keys, train=False):
-        variables = {**params["critic"], **state.variables["critic"]}
-        return critic.apply(variables, images, keys=keys, train=train, mutable=["batch_stats"])
+    def judge(params, state, images, keys, label, train=False):
+        variables, how = {**params["critic"], **state.variables["critic"]}, {"train": train}
+        return critic.apply(variables, images, label, keys=keys, mutable=["batch_stats"], **how)
 
     def critic_loss(params, state, keys, batch):
         noise, *layers = split(keys, 3)
-        images, _ = fakes(params, state, noise)
+        label = batch["label"] if classes else None
+        images, _ = fakes(params, state, noise, label)
         # Both sides start the power iteration alike, so that they meet the same kernels.
         shown = augment(batch["image"] / 127.5 - 1, layers[0], state, real=True)
-        real, variables = judge(params, state, shown, layers[0], train=True)
-        fake, _ = judge(params, state, augment(images, layers[1], state), layers[1])
+        real, variables = judge(params, state, shown, layers[0], label, train=True)
+        fake, _ = judge(params, state, augment(images, layers[1], state), layers[1], label)
         metrics, adapted = augment.adapt(state, real)
         value = gan.non_saturating.discriminator(real, fake).mean()
-        metrics |= probabilities(real, fake)
-        return value, Aux(metrics, {"critic": variables, **adapted})
+        return value, Aux(metrics | probabilities(real, fake), {"critic": variables, **adapted})
 
     def generator_loss(params, state, keys, batch):
         noise, layers = split(keys, 2)
-        images, variables = fakes(params, state, noise)
-        fake, _ = judge(params, state, augment(images, layers, state), layers)
+        label = batch["label"] if classes else None
+        images, variables = fakes(params, state, noise, label)
+        fake, _ = judge(params, state, augment(images, layers, state), layers, label)
         return gan.non_saturating.generator(None, fake).mean(), Aux({}, {"generator": variables})
 
     player = partial(config.optimizer.player, rate=config.learning_rate, b1=config.b1)
@@ -105,9 +110,9 @@ def build(config: Config, spec: ImageSpec) -> Family:
 
     def generate(state, keys, z, label):
         variables = {"params": state.ema["generator"], **state.variables["generator"]}
-        return (generator.apply(variables, z) + 1) / 2
+        return (generator.apply(variables, z, label) + 1) / 2
 
-    return sampling_family(game, init, generate, config.latent)
+    return sampling_family(game, init, generate, config.latent, classes)
 
 
 if __name__ == "__main__":

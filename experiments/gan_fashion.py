@@ -1,6 +1,7 @@
 """The first GAN: a dense generator 100-256-784 against a dense critic, minimax loss.
 
-Goodfellow et al., "Generative Adversarial Nets" (2014), equation 1.
+Goodfellow et al., "Generative Adversarial Nets" (2014), equation 1. --classes: Mirza & Osindero's
+conditional generator (2014) against Miyato & Koyama's projection critic (2018).
 
     python -m experiments.gan_fashion
 
@@ -37,6 +38,8 @@ class Config:
     """Width of the hidden layers."""
     augment: Augment = "none"
     """What the critic sees: mirrored real images, or all of them by DiffAugment or ADA."""
+    classes: bool = False
+    """Condition generator and critic on the class."""
     turns: Count = 1
     """Updates of the critic per step, each on its own slice of the batch."""
     learning_rate: Positive = 2e-4
@@ -45,8 +48,10 @@ class Config:
 
 
 def build(config: Config, spec: ImageSpec) -> Family:
-    generator = Generator(spec.shape, (config.hidden,))
-    critic, augment = Discriminator((config.hidden,)), Augmentation(config.augment)
+    classes = spec.classes_for("--classes") if config.classes else None
+    generator = Generator(spec.shape, (config.hidden,), classes)
+    critic = Discriminator((config.hidden,), classes=classes)
+    augment = Augmentation(config.augment)
 
     def init(key, before):
         keys = jax.random.split(key)
@@ -55,10 +60,11 @@ def build(config: Config, spec: ImageSpec) -> Family:
         return params, augment.variables()
 
     def logits(params, state, keys, batch):
-        z = normal(keys, (len(keys), config.latent))
-        images = augment(generator.apply(params["generator"], z), fold_in(keys, 0), state)
+        z, label = normal(keys, (len(keys), config.latent)), batch["label"] if classes else None
+        images = augment(generator.apply(params["generator"], z, label), fold_in(keys, 0), state)
         shown = augment(batch["image"] / 127.5 - 1, keys, state, real=True)
-        return critic.apply(params["critic"], shown), critic.apply(params["critic"], images)
+        judge = partial(critic.apply, params["critic"], label=label)
+        return judge(shown), judge(images)
 
     def critic_loss(params, state, keys, batch):
         real, fake = logits(params, state, keys, batch)
@@ -70,11 +76,11 @@ def build(config: Config, spec: ImageSpec) -> Family:
         return gan.minimax.generator(*logits(params, state, keys, batch)).mean(), Aux()
 
     def generate(state, keys, z, label):
-        return (generator.apply(state.params["generator"], z) + 1) / 2
+        return (generator.apply(state.params["generator"], z, label) + 1) / 2
 
     player = partial(config.optimizer.player, rate=config.learning_rate, b1=0.5)
     game = {"critic": player(critic_loss, turns=config.turns), "generator": player(generator_loss)}
-    return sampling_family(game, init, generate, config.latent)
+    return sampling_family(game, init, generate, config.latent, classes)
 
 
 if __name__ == "__main__":

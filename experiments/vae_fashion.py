@@ -1,7 +1,8 @@
 """A variational autoencoder with a Bernoulli likelihood on Fashion-MNIST, dense or convolutional.
 
 Kingma & Welling, "Auto-Encoding Variational Bayes" (2014): 784-400-20, Adam. --beta gives Higgins
-et al.'s β-VAE (2017), --warm-up raises β linearly over the first steps.
+et al.'s β-VAE (2017), --warm-up raises β linearly over the first steps. --classes: Sohn et al.'s
+conditional VAE (2015), a bound of log p(x | y), with an encoder that sees the image alone.
 
     python -m experiments.vae_fashion
 
@@ -44,18 +45,21 @@ class Config:
     """Weight of the KL term."""
     warm_up: Natural = 0
     """Steps over which that weight rises from 0."""
+    classes: bool = False
+    """Condition the decoder on the class."""
     learning_rate: Positive = 1e-3
     optimizer: Optimizer = Optimizer()
     check = checks.vae
 
 
 def build(config: Config, spec: ImageSpec) -> Family:
+    classes = spec.classes_for("--classes") if config.classes else None
     if config.conv:
         network = autoencoder.ConvEncoder(latent=2 * config.latent)
-        decoder = autoencoder.ConvDecoder(spec.shape)
+        decoder = autoencoder.ConvDecoder(spec.shape, classes=classes)
     else:
         network = autoencoder.DenseEncoder((config.hidden,), 2 * config.latent)
-        decoder = autoencoder.DenseDecoder(spec.shape, (config.hidden,))
+        decoder = autoencoder.DenseDecoder(spec.shape, (config.hidden,), classes=classes)
     encoder = autoencoder.GaussianEncoder(network)
 
     def init(key, before):
@@ -66,7 +70,8 @@ def build(config: Config, spec: ImageSpec) -> Family:
 
     def apply(score, params, keys, batch, **options):  # score: of the arguments of vae.elbo
         encode = partial(encoder.apply, params["encoder"])
-        decode = partial(decoder.apply, params["decoder"])
+        label = batch["label"] if classes else None  # the encoder sees it in the image
+        decode = partial(decoder.apply, params["decoder"], label=label)
         return score(encode, decode, batch["image"] / 255, keys, nll=bernoulli_nll, **options)
 
     def loss(params, state, keys, batch):
@@ -75,13 +80,10 @@ def build(config: Config, spec: ImageSpec) -> Family:
         return parts.loss(beta).mean(), Aux({"nll": parts.nll.mean(), "kl": parts.kl.mean()})
 
     def generate(state, keys, z, label):
-        return jax.nn.sigmoid(decoder.apply(state.params["vae"]["decoder"], z))
+        return jax.nn.sigmoid(decoder.apply(state.params["vae"]["decoder"], z, label))
 
     def posterior(state, batch):
         return encoder.apply(state.params["vae"]["encoder"], batch["image"] / 255)
-
-    def encode(state, image):
-        return posterior(state, {"image": image})[0]
 
     def validate(state, keys, batch):
         return apply(elbo_scores, state.params["vae"], keys, batch)
@@ -94,7 +96,8 @@ def build(config: Config, spec: ImageSpec) -> Family:
         init,
         generate,
         latent=(config.latent,),
-        encode=encode,
+        classes=classes,
+        encode=lambda state, image: posterior(state, {"image": image})[0],
         validate=validate,
         profile=kl_per_dimension(posterior),
         measure=Measure(measure, vae_units(5000), alarms={"effective_samples": 10}),

@@ -75,6 +75,19 @@ FAMILIES = {
         dcgan_fashion.Config(widths=_WIDTHS, spectral_norm=True, minibatch_stddev=True),
         "--widths 16 8 8 --spectral-norm --minibatch-stddev",
     ),
+    "vae conv classes": Family(
+        vae_fashion,
+        vae_fashion.Config(latent=4, conv=True, classes=True),
+        "--latent 4 --conv --classes",
+    ),
+    "gan classes": Family(
+        gan_fashion, gan_fashion.Config(hidden=16, classes=True), "--hidden 16 --classes"
+    ),
+    "dcgan spectral classes": Family(
+        dcgan_fashion,
+        dcgan_fashion.Config(widths=_WIDTHS, spectral_norm=True, classes=True),
+        "--widths 16 8 8 --spectral-norm --classes",
+    ),
     "ddpm": Family(
         ddpm_fashion,
         ddpm_fashion.Config(channels=8, multipliers=(1,), attention=(), dropout=0.1, classes=True),

@@ -2,6 +2,7 @@ from . import attention as attention
 from . import autoencoder as autoencoder
 from . import classifier as classifier
 from . import codes as codes
+from . import conditioning as conditioning
 from . import convolution as convolution
 from . import dcgan as dcgan
 from . import gan as gan

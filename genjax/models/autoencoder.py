@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from genjax.models import conditioning
 from genjax.models.layers import Conv, ConvTranspose, relu
 
 
@@ -52,11 +53,16 @@ class DenseDecoder(nn.Module):
       activation: of the hidden layers.
       kernel_init: initializer of the kernels.
       bias_init: initializer of the linear layer's bias, called with the shape (prod(shape),).
+      classes: number of classes K to condition on; None for an unconditional network.
       dtype: of the computation; None for what inputs and parameters have.
       param_dtype: of the parameters.
 
     Returns:
-      From codes [B, latent]: logits [B, *shape].
+      From codes [B, latent] and labels [B] in 0..K: logits [B, *shape]. The label K, and None for
+      labels, mean "no class".
+
+    Raises:
+      ValueError: for labels where `classes` is None.
     """
 
     shape: tuple[int, ...] = (28, 28, 1)
@@ -64,13 +70,15 @@ class DenseDecoder(nn.Module):
     activation: Callable[[jax.Array], jax.Array] = nn.relu
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros
+    classes: int | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
+    def __call__(self, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
         kinds: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         kinds["kernel_init"] = self.kernel_init
+        z = conditioning.beside(z, label, self.classes)
         for width in self.widths:
             z = self.activation(nn.Dense(width, **kinds)(z))
         z = nn.Dense(math.prod(self.shape), bias_init=self.bias_init, **kinds)(z)
@@ -115,27 +123,31 @@ class ConvDecoder(nn.Module):
     Args:
       shape: (H, W, C) of an image, H and W divisible by 2 to the number of widths.
       widths: channels before each doubling of the resolution.
+      classes: number of classes K to condition on; None for an unconditional network.
       dtype: of the computation; None for what inputs and parameters have.
       param_dtype: of the parameters.
 
     Returns:
-      From codes [B, latent]: logits [B, H, W, C].
+      From codes [B, latent] and labels [B] in 0..K: logits [B, H, W, C]. The label K, and None for
+      labels, mean "no class".
 
     Raises:
-      ValueError: where H or W is not divisible.
+      ValueError: where H or W is not divisible, or for labels where `classes` is None.
     """
 
     shape: tuple[int, int, int] = (28, 28, 1)
     widths: tuple[int, ...] = (64, 32)
+    classes: int | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
+    def __call__(self, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
         h, w, c = self.shape
         _divisible((h, w), len(self.widths))
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         h, w = h >> len(self.widths), w >> len(self.widths)
+        z = conditioning.beside(z, label, self.classes)
         z = relu(nn.Dense(h * w * self.widths[0], **kinds)(z))
         z = z.reshape(z.shape[0], h, w, self.widths[0])
         for width in self.widths[1:]:

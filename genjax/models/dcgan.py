@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from genjax.models import conditioning
 from genjax.models.layers import Conv, ConvTranspose, Dropout
 from genjax.models.normalization import BatchNorm, MinibatchStddev
 
@@ -20,15 +21,17 @@ class Generator(nn.Module):
     Args:
       shape: (H, W, C) of an image, H and W divisible by 2 to the number of widths less one.
       widths: channels at each layer.
+      classes: number of classes K to condition on; None for an unconditional network.
       dtype: of the computation; None for what inputs and parameters have.
       param_dtype: of the parameters.
 
     Returns:
-      From noise [B, n]: images in (−1, 1), [B, H, W, C]. `train` normalises by the batch's
-      statistics and updates "batch_stats".
+      From noise [B, n] and labels [B] in 0..K: images in (−1, 1), [B, H, W, C]. The label K, and
+      None for labels, mean "no class". `train` normalises by the batch's statistics and updates
+      "batch_stats".
 
     Raises:
-      ValueError: where H or W is not divisible.
+      ValueError: where H or W is not divisible, or for labels where `classes` is None.
 
     References:
       Radford, Metz & Chintala, "Unsupervised Representation Learning with Deep Convolutional
@@ -37,11 +40,14 @@ class Generator(nn.Module):
 
     shape: tuple[int, int, int] = (28, 28, 1)
     widths: tuple[int, ...] = (256, 128, 64)
+    classes: int | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, z: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, z: jax.Array, label: jax.Array | None = None, *, train: bool = False
+    ) -> jax.Array:
         h, w, c = self.shape
         doublings = len(self.widths) - 1
         if h % 2**doublings or w % 2**doublings:
@@ -50,6 +56,7 @@ class Generator(nn.Module):
             )
         h, w = h >> doublings, w >> doublings
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        z = conditioning.beside(z, label, self.classes)
         # BatchNorm would subtract a bias again.
         x = nn.Dense(h * w * self.widths[0], use_bias=False, **kinds)(z)
         x = nn.leaky_relu(BatchNorm(**kinds)(x, train=train), 0.3)
@@ -70,13 +77,18 @@ class Critic(nn.Module):
       spectral_norm: whether every kernel, as a matrix [kh·kw·C, D], is divided by its largest
         singular value.
       minibatch_stddev: whether the last layer also sees the `MinibatchStddev` of its input.
+      classes: number of classes K to condition on; None for an unconditional network.
       dtype: of the computation; None for what inputs and parameters have.
       param_dtype: of the parameters.
 
     Returns:
-      From images [B, H, W, C]: logits [B], high for real images. keys: one PRNG key per example
-      [B], for the dropout, or None for no dropout. `train` takes one step of the power iteration
-      of the spectral norm, which is in "batch_stats".
+      From images [B, H, W, C] and labels [B] in 0..K: logits [B], high for real images, of their
+      class where there are classes. The label K, and None for labels, mean "no class". keys: one
+      PRNG key per example [B], for the dropout, or None for no dropout. `train` takes one step of
+      the power iteration of the spectral norm, which is in "batch_stats".
+
+    Raises:
+      ValueError: for labels where `classes` is None.
 
     References:
       Radford, Metz & Chintala, "Unsupervised Representation Learning with Deep Convolutional
@@ -89,23 +101,34 @@ class Critic(nn.Module):
     dropout: float = 0.3
     spectral_norm: bool = False
     minibatch_stddev: bool = False
+    classes: int | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, *, keys: jax.Array | None = None, train: bool = False
+        self,
+        x: jax.Array,
+        label: jax.Array | None = None,
+        *,
+        keys: jax.Array | None = None,
+        train: bool = False,
     ) -> jax.Array:
+        conditioning.check(label, self.classes)
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
-        def normed(layer: nn.Module, x: jax.Array) -> jax.Array:
+        def normed(layer: nn.Module, *inputs: jax.Array | None) -> jax.Array:
             if not self.spectral_norm:
-                return layer(x)
-            return nn.SpectralNorm(layer, **kinds)(x, update_stats=train)
+                return layer(*inputs)
+            return nn.SpectralNorm(layer, **kinds)(*inputs, update_stats=train)
 
         for width in self.widths:
             x = nn.leaky_relu(normed(Conv(width, (5, 5), strides=(2, 2), **kinds), x), 0.3)
             x = Dropout(self.dropout)(x, keys)
         if self.minibatch_stddev:
             x = MinibatchStddev()(x)
-        return normed(nn.Dense(1, **kinds), x.reshape(x.shape[0], -1))[:, 0]
+        x = x.reshape(x.shape[0], -1)
+        logits = normed(nn.Dense(1, **kinds), x)[:, 0]
+        if self.classes is None:
+            return logits
+        return logits + normed(conditioning.ClassProjection(self.classes, **kinds), x, label)

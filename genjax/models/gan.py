@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from genjax.models import conditioning
 from genjax.models.layers import Dropout
 
 
@@ -16,11 +17,16 @@ class Generator(nn.Module):
     Args:
       shape: of one image.
       widths: features of each hidden layer.
+      classes: number of classes K to condition on; None for an unconditional network.
       dtype: of the computation; None for what inputs and parameters have.
       param_dtype: of the parameters.
 
     Returns:
-      From noise [B, n]: images in (−1, 1), [B, *shape].
+      From noise [B, n] and labels [B] in 0..K: images in (−1, 1), [B, *shape]. The label K, and
+      None for labels, mean "no class".
+
+    Raises:
+      ValueError: for labels where `classes` is None.
 
     References:
       Goodfellow et al., "Generative Adversarial Nets" (2014), arXiv:1406.2661.
@@ -28,12 +34,14 @@ class Generator(nn.Module):
 
     shape: tuple[int, ...] = (28, 28, 1)
     widths: tuple[int, ...] = (256,)
+    classes: int | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
+    def __call__(self, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        z = conditioning.beside(z, label, self.classes)
         for width in self.widths:
             z = nn.relu(nn.Dense(width, **kinds)(z))
         z = jnp.tanh(nn.Dense(math.prod(self.shape), **kinds)(z))
@@ -46,12 +54,17 @@ class Discriminator(nn.Module):
     Args:
       widths: features of each hidden layer.
       dropout: probability.
+      classes: number of classes K to condition on; None for an unconditional network.
       dtype: of the computation; None for what inputs and parameters have.
       param_dtype: of the parameters.
 
     Returns:
-      From images [B, ...]: logits [B], high for real images. keys: one PRNG key per example [B],
-      for the dropout, or None for no dropout.
+      From images [B, ...] and labels [B] in 0..K: logits [B], high for real images, of their class
+      where there are classes. The label K, and None for labels, mean "no class". keys: one PRNG key
+      per example [B], for the dropout, or None for no dropout.
+
+    Raises:
+      ValueError: for labels where `classes` is None.
 
     References:
       Goodfellow et al., "Generative Adversarial Nets" (2014), arXiv:1406.2661.
@@ -59,14 +72,21 @@ class Discriminator(nn.Module):
 
     widths: tuple[int, ...] = (256,)
     dropout: float = 0.0
+    classes: int | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, label: jax.Array | None = None, *, keys: jax.Array | None = None
+    ) -> jax.Array:
+        conditioning.check(label, self.classes)
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = x.reshape(x.shape[0], -1)
         for width in self.widths:
             x = nn.leaky_relu(nn.Dense(width, **kinds)(x), 0.2)
             x = Dropout(self.dropout)(x, keys)
-        return nn.Dense(1, **kinds)(x)[:, 0]
+        logits = nn.Dense(1, **kinds)(x)[:, 0]
+        if self.classes is None:
+            return logits
+        return logits + conditioning.ClassProjection(self.classes, **kinds)(x, label)

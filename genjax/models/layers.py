@@ -1,4 +1,4 @@
-"""Layers that networks share: dropout, convolution, attention, embeddings of time and class."""
+"""Layers that networks share: dropout, convolution, attention, the embedding of the time."""
 
 import zlib
 from typing import Any
@@ -226,31 +226,3 @@ def time_embedding(t: jax.Array, features: int, *, scale: float = 1000.0) -> jax
     omega = jnp.exp(-jnp.log(10000.0) * jnp.arange(half, dtype=jnp.float32) / max(half - 1, 1))
     angle = scale * t.astype(jnp.float32)[:, None] * omega[None]  # [B, features / 2]
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
-
-
-class ClassEmbedding(nn.Module):
-    """An embedding of class labels, with one more label for "no class".
-
-    Args:
-      classes: number of classes K.
-      features: of the embedding.
-      dtype: of the computation; None for what inputs and parameters have.
-      param_dtype: of the parameters.
-
-    Returns:
-      From labels [B] in 0..K, where K means "no class", or None for K throughout, and the batch
-      size B: [B, features].
-    """
-
-    classes: int
-    features: int
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, label: jax.Array | None, batch: int) -> jax.Array:
-        if label is None:
-            label = jnp.full((batch,), self.classes)
-        return nn.Embed(
-            self.classes + 1, self.features, dtype=self.dtype, param_dtype=self.param_dtype
-        )(label)

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genjax.models.layers import ClassEmbedding, Dropout, time_embedding
+from genjax.models import conditioning
+from genjax.models.layers import Dropout, time_embedding
 
 
 class MLP(nn.Module):
@@ -52,12 +53,12 @@ class MLP(nn.Module):
         *,
         keys: jax.Array | None = None,
     ) -> jax.Array:
+        conditioning.check(label, self.classes)
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         emb = nn.Dense(self.width, **kinds)(time_embedding(t, 128))
         if self.classes is not None:
-            emb = emb + ClassEmbedding(self.classes, self.width, **kinds)(label, z.shape[0])
-        elif label is not None:
-            raise ValueError("a label needs a network with `classes`")
+            embed = conditioning.ClassEmbedding(self.classes, self.width, **kinds)
+            emb = emb + embed(label, z.shape[0])
         emb = nn.silu(emb)
         x = nn.Dense(self.width, **kinds)(z)
         for _ in range(self.blocks):

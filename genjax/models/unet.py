@@ -7,14 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from genjax.models.layers import (
-    Attention,
-    ClassEmbedding,
-    Conv,
-    Dropout,
-    UpsampleConv,
-    time_embedding,
-)
+from genjax.models import conditioning
+from genjax.models.layers import Attention, Conv, Dropout, UpsampleConv, time_embedding
 from genjax.models.normalization import GroupNorm
 
 
@@ -112,6 +106,7 @@ class UNet(nn.Module):
         *,
         keys: jax.Array | None = None,
     ) -> jax.Array:
+        conditioning.check(label, self.classes)
         levels = len(self.multipliers)
         if z.shape[1] % 2 ** (levels - 1) or z.shape[2] % 2 ** (levels - 1):
             raise ValueError(
@@ -136,9 +131,8 @@ class UNet(nn.Module):
         emb = nn.silu(nn.Dense(width, **kinds)(time_embedding(t, self.channels)))
         emb = nn.Dense(width, **kinds)(emb)
         if self.classes is not None:
-            emb = emb + ClassEmbedding(self.classes, width, **kinds)(label, z.shape[0])
-        elif label is not None:
-            raise ValueError("a label needs a network with `classes`")
+            embed = conditioning.ClassEmbedding(self.classes, width, **kinds)
+            emb = emb + embed(label, z.shape[0])
         emb = nn.silu(emb)
 
         x = Conv(self.channels, (3, 3), name="conv_in", **kinds)(z)

@@ -87,7 +87,8 @@ class Family:
         are drawn from N(0, I) are edited as decoders, by `generate` and `encode`.
       classify: (state, images uint8 [n, H, W, C]) -> features [n, F] and logits [n, K] of the
         images' classes; `evaluate` then scores errors, confusion and calibration.
-      classes: number of classes that `generate` takes labels of, None for none.
+      classes: number of classes that `generate` takes labels of, None for none. Latents that
+        `encode` returns are then decoded with the labels of the images.
       few: training images below which such a family is known to overfit to them or to copy them:
         logged at the start. None where it is not known.
       before: the family to train first, which this one builds upon.

@@ -131,8 +131,9 @@ class PeriodicEval:
     ) -> Iterator[tuple[str, str, np.ndarray]]:
         yield "samples", f"step_{step}.png", grids.grid(images)
         if self.sampler.reconstructs:
-            originals = next(self.batches())["image"][:RECONSTRUCTED]
-            again = self.sampler.reconstructions(state, self.key, originals)
+            some = {name: x[:RECONSTRUCTED] for name, x in next(self.batches()).items()}
+            originals = some["image"]
+            again = self.sampler.reconstructions(state, self.key, originals, some.get("label"))
             yield "reconstructions", f"reconstructions_{step}.png", grids.pairs(originals, again)
 
     def _look_inside(self, step: int, state: TrainState) -> None:

@@ -243,7 +243,7 @@ class RestoredRun:
 
         Args:
           images: uint8 [n, H, W, C].
-          labels: their classes [n], for an inversion in a family that takes labels.
+          labels: their classes [n], for a family that takes labels.
 
         Returns:
           uint8 [n, H, W, C].
@@ -286,8 +286,7 @@ class RestoredRun:
                 )
             batch = self.held_out_batch(2 * pairs, seed)
             ends = self.sampler.latents_of(state, key, batch["image"], batch.get("label"))
-            if self.family.encode is None and label is not None:
-                # From their noises images come back by their own classes.
+            if label is not None:  # from their latents images come back by their own classes
                 at_ends = jnp.asarray(batch["label"])
         if not (isinstance(ends, jax.Array) and jnp.issubdtype(ends.dtype, jnp.floating)):
             raise ConfigError("the latents of this family are no vectors: nothing lies in between")

@@ -137,7 +137,7 @@ class Sampler:
         state: TrainState,
         key: jax.Array,
         latents: Any,
-        label: jax.Array | None = None,
+        label: jax.Array | np.ndarray | None = None,
         *,
         progress: bool = False,
     ) -> np.ndarray:
@@ -188,9 +188,7 @@ class Sampler:
         if self._invert is None:
             there = ": sample and interpolate are there" if self.family.generate else ""
             raise ConfigError(f"this family has no encoder{there}")
-        if self.family.classes and label is None:
-            raise ConfigError("this family takes labels: give those of the images")
-        known = label if self.family.classes else None
+        known = self._known(label)
         return self._invert(state, per_example(key, len(images)), images, known)
 
     def reconstructions(
@@ -208,18 +206,21 @@ class Sampler:
           state: the trained state.
           key: of the noise that reconstructing draws.
           images: uint8 [n, H, W, C].
-          label: their classes [n], for an inversion in a family that takes labels.
+          label: their classes [n], for a family that takes labels.
           progress: whether to show a bar.
 
         Returns:
           uint8 [n, H, W, C].
 
         Raises:
-          ConfigError: where the family can neither reconstruct nor encode nor invert.
+          ConfigError: where the family can neither reconstruct nor encode nor invert, or takes
+            labels and there are none.
         """
         n, reconstruct = len(images), self._reconstruct
         if reconstruct is None and self._encode is not None:
-            return self.images(state, key, self.latents_of(state, key, images), progress=progress)
+            known = self._known(label)
+            latents = self.latents_of(state, key, images)
+            return self.images(state, key, latents, known, progress=progress)
 
         def again(keys: jax.Array, rows: jax.Array) -> jax.Array:
             some = np.minimum(np.asarray(rows), n - 1)
@@ -230,6 +231,12 @@ class Sampler:
             return self._generate(state, keys, z, known if self.family.classes else None)
 
         return np.concatenate([*_in_chunks(again, key, n, progress)])
+
+    def _known(self, label: np.ndarray | None) -> np.ndarray | None:
+        """The labels of images that `generate` makes again; None where it takes none."""
+        if self.family.classes and label is None:
+            raise ConfigError("this family takes labels: give those of the images")
+        return label if self.family.classes else None
 
 
 def _compiled(function: Callable[..., Any], what: str) -> Callable[..., Any]:

@@ -35,8 +35,11 @@ EXPERIMENTS = {
     "autoencoder_fashion conv": (autoencoder_fashion, "--conv"),
     "vae_fashion": (vae_fashion, "--warm-up 3"),
     "vae_fashion conv": (vae_fashion, "--conv"),
+    "vae_fashion classes": (vae_fashion, "--classes"),
     "gan_fashion": (gan_fashion, ""),
+    "gan_fashion classes": (gan_fashion, "--classes --augment ada"),
     "dcgan_fashion": (dcgan_fashion, "--widths 16 8 8"),
+    "dcgan_fashion classes": (dcgan_fashion, "--widths 16 8 8 --classes --spectral-norm"),
     "ddpm_fashion": (
         ddpm_fashion,
         "--channels 8 --multipliers 1 1 --blocks 1 --attention 14 --sampling-steps 2 --classes "

@@ -113,16 +113,6 @@ def test_dropout_rescales_and_depends_on_the_key_of_each_example():
     np.testing.assert_array_equal(module.apply({}, ones, None), ones)
 
 
-def test_no_label_is_the_label_after_the_last_class():
-    module = layers.ClassEmbedding(3, 5)
-    variables = module.init(KEY, None, 2)
-    rows = variables["params"]["Embed_0"]["embedding"]
-    assert rows.shape == (4, 5)
-    np.testing.assert_array_equal(module.apply(variables, None, 2), rows[jnp.array([3, 3])])
-    label = jnp.array([2, 3])
-    np.testing.assert_array_equal(module.apply(variables, label, 2), rows[label])
-
-
 def test_indivisible_sizes_raise():
     with pytest.raises(ValueError, match="12 channels do not divide into heads of 5"):
         layers.Attention(5, groups=4).init(KEY, X)

@@ -88,6 +88,27 @@ def test_labels_take_every_class_in_turn():
     np.testing.assert_array_equal(labels(SYSTEM, 3, first=6), [2, 3, 0])
 
 
+def test_images_are_decoded_by_their_own_classes():
+    def encode(state, images):
+        return images[:, 0, 0] / 255.0
+
+    def generate(state, keys, z, label):
+        return (z - label[:, None] / 255)[:, None, None]
+
+    family = replace(SYSTEM, encode=encode, generate=generate)
+    pixels = np.random.default_rng(0).integers(9, 256, (8, 1, 1, 3), np.uint8)
+    given = data.images_from_arrays(pixels, np.arange(8) % 4)
+    images = data.Dataset(data.DataSettings(), {"test": given})
+    run = RestoredRun(Path("any"), family, {}, untrained_state(family, KEY), images)
+    batch = run.held_out_batch(8, 1)
+    moved = batch["image"] - batch["label"][:, None, None, None]
+    np.testing.assert_array_equal(run.reconstruct(batch["image"], batch["label"]), moved)
+    ends = run.interpolate(4, 3, seed=1).reshape(4, 3, 1, 1, 3)[:, [0, -1]]
+    np.testing.assert_array_equal(ends.reshape(moved.shape), moved)
+    with pytest.raises(ConfigError, match="this family takes labels: give those of the images"):
+        run.reconstruct(batch["image"])
+
+
 def test_interpolation_needs_two_held_out_images_per_pair():
     pixels = np.zeros((6, 1, 1, 1), np.uint8)
     family = replace(SYSTEM, encode=lambda state, images: jnp.zeros((len(images), 3)), classes=None)
