@@ -16,6 +16,7 @@ import numpy as np
 
 from genjax.cli import options
 from genjax.data.dataset import Dataset
+from genjax.data.given_files import read_images
 from genjax.errors import ConfigError
 from genjax.report import grids, image_sets
 from genjax.run import editing, model_card, replay, restored, seeds, training
@@ -207,13 +208,14 @@ class Experiment:
                 else f"{self.name} has no encoder to reconstruct with"
             )
         folder = destination(run.directory, run.is_export, given.to, ["reconstruct.png"])
-        batch = run.held_out_batch(given.n)
+        batch = _read(run, given) or run.held_out_batch(given.n)
         originals = batch["image"]
         again = run.reconstruct(originals, batch.get("label"))
         _save(folder / "reconstruct.png", grids.pairs(originals, again))
         error = np.mean((again.astype(np.float32) - originals) ** 2)
         print(
-            f"mean squared error {error / 255**2:.3g} on {len(originals)} held-out images in 0..1"
+            f"mean squared error {error / 255**2:.3g} on {len(originals)} "
+            f"{'' if given.images else 'held-out '}images in 0..1"
         )
 
     def interpolate(self, given: options.Interpolate) -> None:
@@ -225,7 +227,9 @@ class Experiment:
         run, _ = self._opened(given)
         name = f"interpolate_{given.seed}.png"
         folder = destination(run.directory, run.is_export, given.to, [name])
-        images = run.interpolate(given.pairs, given.steps, given.seed, noises=given.noises)
+        named = _read(run, given).get("image")
+        how = {"noises": given.noises, "images": named, "label": given.label}
+        images = run.interpolate(given.pairs, given.steps, given.seed, **how)
         _save(folder / name, grids.grid(images, given.steps))
 
     def edit(self, given: options.Edit) -> None:
@@ -324,6 +328,18 @@ class Experiment:
         run, config = self.open(str(directory), data=given.data, before=row["step"])
         replay.check_unchanged(run.values, run.step)
         print(replay.replay(run.family.game, run.state, run.images.train, config.run, row))
+
+
+def _read(run: restored.RestoredRun, given: Any) -> dict[str, np.ndarray]:
+    """The image files that a command names, with their class; nothing where it names none."""
+    if not given.images:
+        return {}
+    found = read_images(given.images, run.images.spec.shape)
+    print(*(f"{each.name}: {each.changed}" for each in found if each.changed), sep="\n")
+    batch = {"image": np.stack([each.image for each in found])}
+    if (label := run.class_number(given.label)) is not None:
+        batch["label"] = np.full(len(found), label, np.int32)
+    return batch
 
 
 def _checkpoint(given: options.Evaluate) -> str:

@@ -19,6 +19,7 @@ from genjax.run.score_names import ScoreName
 from genjax.run.settings import sampling_settings
 
 Dir = Annotated[str | None, tyro.conf.Positional]
+Images = Annotated[tuple[str, ...], tyro.conf.Positional]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,11 @@ class Reconstruct(OfRun):
     """
 
     n: Count = 32
-    """Number of images."""
+    """Number of held-out images."""
+    images: Images = ()
+    """Image files to give back in their place, after the run's directory; of any size."""
+    label: str | None = None
+    """The class of these, where the run is class-conditional."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +92,10 @@ class Interpolate(OfRun):
     """Of the noises, or of the choice of images."""
     noises: bool = False
     """Between drawn noises in place of held-out images."""
+    images: Images = ()
+    """Image files to go between in place of those, pair by pair, after the run's directory."""
+    label: str | None = None
+    """The class of these, where the run is class-conditional."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +105,7 @@ class Edit(edit_settings.Edit, OfRun):
     Images of any size are brought to the run's; without any, held-out images are edited.
     """
 
-    images: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    images: Images = ()
     """Image files, after the run's directory. None: four held-out images, which are clear ones."""
 
 

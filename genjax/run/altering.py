@@ -1,4 +1,4 @@
-"""Real images made into others by a trained family: variations, another class, an attribute."""
+"""Variations of real images by a denoiser, and what all edits by a trained family share."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from genjax import keys
-from genjax.edit import sdedit, translation
+from genjax.diffusion.protocols import Predict
+from genjax.edit import sdedit
 from genjax.errors import ConfigError
 from genjax.report.grids import to_uint8
 from genjax.run.editable import Denoiser
 from genjax.run.edited_run import EditedRun
 from genjax.run.sampling import labels
 from genjax.train.progress import hidden
+from genjax.train.state import TrainState
 
 CHUNK = 16  # images that are altered together
-ITERATIONS = 5  # of the exact inversion, per step
 
 
 def vary(
@@ -48,14 +49,14 @@ def vary(
     Raises:
       ConfigError: where the family does not denoise, or there is no such class.
     """
-    denoiser = _denoiser(run, "--strength")
+    denoiser = denoiser_of(run, "--strength")
     labels(run.family, 0, label)
-    how = _settings(denoiser)
+    how = solver_settings(denoiser)
     if strength == 0:
         return np.repeat(images[:, None], n, 1)
 
     def altered(state: Any, each: jax.Array, image: jax.Array) -> jax.Array:
-        predict = denoiser.predict(state, _all(label, len(image)))
+        predict = predictor(denoiser, state, label)
         x = denoiser.encode(state, image)
         return denoiser.decode(
             state,
@@ -64,62 +65,22 @@ def vary(
         )
 
     rows = np.repeat(images, n, 0)
-    return _chunks(run, altered, rows, seed).reshape(len(images), n, *images.shape[1:])
+    return in_chunks(run, altered, rows, seed).reshape(len(images), n, *images.shape[1:])
 
 
-def relabel(run: EditedRun, images: np.ndarray, to: int, *, label: int | None = None) -> np.ndarray:
-    """Images as they would be were they of another class.
-
-    A diffusion model inverts its sampler under the images' own class and samples from the noise
-    that it finds under the other; a decoder that takes a class decodes the image's code under it.
+def denoiser_of(run: EditedRun, flag: str) -> Denoiser:
+    """What a diffusion or flow model offers.
 
     Args:
-      run: the trained run of a family that takes classes.
-      images: uint8 [m, H, W, C].
-      to: the class to come to.
-      label: the class of all images; None for none in particular.
+      run: the trained run.
+      flag: that asks for it.
 
     Returns:
-      uint8 [m, H, W, C].
+      The denoiser.
 
     Raises:
-      ConfigError: where the family takes no classes, has not these, or cannot find the latents of
-        an image.
+      ConfigError: where the family has none.
     """
-    family = run.family
-    if not family.classes:
-        raise ConfigError(
-            "this family takes no classes, so that none can be changed: train one that does, such "
-            "as `python -m experiments.ddpm_fashion --classes`, or give --toward with a decoder"
-        )
-    for each in (to, label):
-        labels(family, 0, each)
-    if (denoiser := family.denoiser) is None:
-        return _decoded(run, images, to)
-    how = _settings(denoiser)
-
-    def altered(state: Any, each: jax.Array, image: jax.Array) -> jax.Array:
-        x = denoiser.encode(state, image)
-        ours, theirs = (denoiser.predict(state, _all(k, len(image))) for k in (label, to))
-        found = translation.translate(ours, theirs, x, iterations=ITERATIONS, **how)
-        return denoiser.decode(state, each, found)
-
-    return _chunks(run, altered, images, 0)
-
-
-def _decoded(run: EditedRun, images: np.ndarray, to: int) -> np.ndarray:
-    family = run.family
-    if family.encode is None or family.generate is None:
-        raise ConfigError("this family cannot find the latents of an image: --to-label needs them")
-    encode, generate = family.encode, family.generate
-
-    def altered(state: Any, each: jax.Array, image: jax.Array) -> jax.Array:
-        return generate(state, each, encode(state, image), _all(to, len(image)))
-
-    return _chunks(run, altered, images, 0)
-
-
-def _denoiser(run: EditedRun, flag: str) -> Denoiser:
     if run.family.denoiser is None:
         raise ConfigError(
             f"{flag} needs a family that denoises, such as ddpm_fashion or flow_cifar10: this one "
@@ -128,7 +89,15 @@ def _denoiser(run: EditedRun, flag: str) -> Denoiser:
     return run.family.denoiser
 
 
-def _settings(denoiser: Denoiser) -> dict[str, Any]:
+def solver_settings(denoiser: Denoiser) -> dict[str, Any]:
+    """What all functions of `edit` that denoise take beside the network.
+
+    Args:
+      denoiser: of the family.
+
+    Returns:
+      {"schedule", "target", "steps"}.
+    """
     return {
         "schedule": denoiser.schedule,
         "target": denoiser.target,
@@ -136,14 +105,47 @@ def _settings(denoiser: Denoiser) -> dict[str, Any]:
     }
 
 
-def _all(label: int | None, n: int) -> jax.Array | None:
+def predictor(denoiser: Denoiser, state: TrainState, label: int | None) -> Predict:
+    """The network under one class, for batches of any size.
+
+    Args:
+      denoiser: of the family.
+      state: the trained state.
+      label: the class; None for none in particular.
+
+    Returns:
+      A function (z [n, ...], t [n]) -> what the denoiser's target names.
+    """
+    return lambda z, t: denoiser.predict(state, every(label, len(z)))(z, t)
+
+
+def every(label: int | None, n: int) -> jax.Array | None:
+    """One class for all images.
+
+    Args:
+      label: the class; None for none.
+      n: images.
+
+    Returns:
+      int32 [n], or None.
+    """
     return None if label is None else jnp.full(n, label, jnp.int32)
 
 
-def _chunks(
-    run: EditedRun, alter: Callable[..., jax.Array], images: np.ndarray, seed: int
+def in_chunks(
+    run: EditedRun, alter: Callable[..., jax.Array], images: np.ndarray | jax.Array, seed: int
 ) -> np.ndarray:
-    """alter(state, keys [b], images [b]) -> images in 0..1, for all images by one program."""
+    """Images made of others, or of latents, in chunks by one program, with a progress bar.
+
+    Args:
+      run: the trained run.
+      alter: (state, keys [b], rows [b, ...]) -> images [b, ...] in 0..1.
+      images: the rows, [n, ...].
+      seed: of the keys: image i depends on it and i alone.
+
+    Returns:
+      uint8 [n, ...].
+    """
     n, size = len(images), min(CHUNK, len(images))
     compiled, state, parts = jax.jit(alter), run.usable_state, []
     with tqdm(total=n, unit="image", disable=hidden(), leave=False) as bar:

@@ -10,7 +10,7 @@ import numpy as np
 from genjax.data.given_files import read_images
 from genjax.errors import ConfigError
 from genjax.report import grids
-from genjax.run import altering, observing, restoring
+from genjax.run import altering, moving, observing, restoring
 from genjax.run.edit_settings import RESTORING, Edit
 from genjax.run.edited_run import EditedRun
 
@@ -81,9 +81,9 @@ def edit(run: EditedRun, images: np.ndarray | Sequence[str] | None, how: Edit) -
             seen = observing.observe(given, how, operator, how.seed)
         else:
             seen = observing.observe_files(images, how, shape, clear=how.clear, seed=how.seed)
-        found = restoring.restore(run, seen, how.n, solver=how.solver, label=label, seed=how.seed)
-        spread = found.spread if how.n > 1 else None
-        return Edited(seen.shown, found.images, spread, seen.truth, (*seen.lines, *found.lines))
+        answers = restoring.restore(run, seen, how.n, solver=how.solver, label=label, seed=how.seed)
+        spread = answers.spread if how.n > 1 else None
+        return Edited(seen.shown, answers.images, spread, seen.truth, (*seen.lines, *answers.lines))
     lines: tuple[str, ...] = ()
     if images is None:
         given = run.held_out_batch(4, how.seed)["image"]
@@ -97,8 +97,10 @@ def edit(run: EditedRun, images: np.ndarray | Sequence[str] | None, how: Edit) -
         found = altering.vary(run, given, how.strength, how.n, label=label, seed=how.seed)
         return Edited(given, found, lines=lines)
     if to is not None:
-        return Edited(given, altering.relabel(run, given, to, label=label)[:, None], lines=lines)
-    raise NotImplementedError
+        return Edited(given, moving.relabel(run, given, to, label=label)[:, None], lines=lines)
+    assert how.toward is not None
+    found, told = moving.toward(run, given, how.toward, label=label)
+    return Edited(given, found[:, None], lines=(*lines, told))
 
 
 def _checked(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

@@ -18,7 +18,7 @@ from genjax import files
 from genjax.data.dataset import Dataset
 from genjax.edit.interpolation import linear, spherical
 from genjax.errors import ConfigError, shortened
-from genjax.run import classification, editing, export
+from genjax.run import classification, editing, export, moving
 from genjax.run import mixture as mixtures
 from genjax.run.config import load as load_config
 from genjax.run.edit_settings import Edit
@@ -252,7 +252,14 @@ class RestoredRun:
         return self.sampler.reconstructions(self.usable_state, key, images, labels, progress=True)
 
     def interpolate(
-        self, pairs: int = 8, steps: int = 10, seed: int = 0, *, noises: bool = False
+        self,
+        pairs: int = 8,
+        steps: int = 10,
+        seed: int = 0,
+        *,
+        noises: bool = False,
+        images: np.ndarray | None = None,
+        label: int | str | None = None,
     ) -> np.ndarray:
         """Images along paths between pairs, with a progress bar.
 
@@ -265,6 +272,9 @@ class RestoredRun:
           steps: images per path, both ends included.
           seed: of the noises, or of the choice of images.
           noises: whether to go between drawn noises in any case.
+          images: uint8 [2 p, H, W, C], to go between these in place of held-out images, see
+            `moving.between`; `pairs` and `seed` have no effect then.
+          label: the class of these images, where the family takes one.
 
         Returns:
           uint8 [pairs * steps, H, W, C], path by path.
@@ -273,9 +283,11 @@ class RestoredRun:
           ConfigError: where the family's latents are not arrays of real numbers, or there are
             fewer than two held-out images per pair.
         """
+        if images is not None:
+            return moving.between(self, images, steps, label=self.class_number(label))
         key, state = jax.random.key(seed), self.usable_state
-        label = labels(self.family, pairs)
-        at_ends = None if label is None else jnp.repeat(label, 2)
+        turns = labels(self.family, pairs)
+        at_ends = None if turns is None else jnp.repeat(turns, 2)
         if noises or not (self.family.encode or self.family.invert):
             ends = self.family.latents(key, 2 * pairs)
         else:
@@ -286,7 +298,7 @@ class RestoredRun:
                 )
             batch = self.held_out_batch(2 * pairs, seed)
             ends = self.sampler.latents_of(state, key, batch["image"], batch.get("label"))
-            if label is not None:  # from their latents images come back by their own classes
+            if turns is not None:  # from their latents images come back by their own classes
                 at_ends = jnp.asarray(batch["label"])
         if not (isinstance(ends, jax.Array) and jnp.issubdtype(ends.dtype, jnp.floating)):
             raise ConfigError("the latents of this family are no vectors: nothing lies in between")

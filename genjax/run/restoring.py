@@ -16,6 +16,7 @@ from genjax import keys
 from genjax.edit import ddnm, dps, latent_maximum, latent_sampling, pigdm, repaint
 from genjax.errors import ConfigError
 from genjax.report.grids import to_uint8
+from genjax.run.altering import every, predictor, solver_settings
 from genjax.run.edit_settings import Solver
 from genjax.run.edited_run import EditedRun
 from genjax.run.observing import Observation
@@ -106,17 +107,11 @@ def _denoise(
     if not operator.linear and solver != "dps":
         raise ConfigError(f"--solver {solver} needs a linear task: give --solver dps")
     m, state = len(observed.y), run.usable_state
-    how = {
-        "schedule": denoiser.schedule,
-        "target": denoiser.target,
-        "steps": denoiser.steps(),
-        "clip": denoiser.clip,
-    }
+    how = {**solver_settings(denoiser), "clip": denoiser.clip}
 
     @jax.jit
     def some(state: Any, each: jax.Array, y: jax.Array, noise: jax.Array) -> jax.Array:
-        labels = None if label is None else jnp.full(len(y), label, jnp.int32)
-        predict = denoiser.predict(state, labels)
+        predict = predictor(denoiser, state, label)
         x = DENOISING[solver](predict, each, y, operator, noise=noise, **how)
         return denoiser.decode(state, each, x)
 
@@ -152,15 +147,16 @@ def _decode(
         raise ConfigError("the latents of this family are no vectors: they cannot be looked for")
     if family.classes and label is None:
         raise ConfigError("this family draws by class: say which by --label")
-    missed = _missed(run)
+    generate, missed = family.generate, _missed(run)
+    assert generate is not None
     mixture = run.mixture if family.mixture else None
     latent = family.latent if mixture is None else (mixture.means.shape[1],)
 
     @jax.jit
     def some(state: Any, each: jax.Array, y: jax.Array, noise: jax.Array) -> Any:
         def decode(z: jax.Array) -> jax.Array:
-            labels = None if label is None else jnp.full(len(z), label, jnp.int32)
-            return 2 * family.generate(state, keys.per_example(each[0], len(z)), z, labels) - 1
+            drawn = keys.per_example(each[0], len(z))
+            return 2 * generate(state, drawn, z, every(label, len(z))) - 1
 
         start, walk = keys.split(each, 2)
         how: dict[str, Any] = {"latent": latent, "noise": jnp.sqrt(noise**2 + missed**2)}

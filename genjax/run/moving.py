@@ -1,0 +1,211 @@
+"""Real images moved through a decoder's latents: to another class, along an attribute, between."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax import keys
+from genjax.edit import directions, inversion, projection, translation
+from genjax.edit.interpolation import linear
+from genjax.edit.operator import Operator
+from genjax.errors import ConfigError, shortened
+from genjax.run.altering import every, in_chunks, predictor, solver_settings
+from genjax.run.edited_run import EditedRun
+from genjax.run.sampling import labels
+
+ITERATIONS = 5  # of the exact inversion, per step
+MOST = 5_000  # training images whose codes a direction is found from
+_CHUNK = 100
+
+
+def latents_of(run: EditedRun, images: np.ndarray, label: int | None = None) -> jax.Array:
+    """Latents that a decoder makes images of: by the encoder, else by projection.
+
+    Args:
+      run: the trained run.
+      images: uint8 [m, H, W, C].
+      label: the class of all images, where the family takes one.
+
+    Returns:
+      [m, *latent].
+
+    Raises:
+      ConfigError: where the family's latents are no vectors, or its class is not given.
+    """
+    family, state = run.family, run.usable_state
+    if family.encode is not None:
+        encode = jax.jit(family.encode)
+        blocks = range(0, len(images), _CHUNK)
+        return jnp.concatenate([encode(state, images[i : i + _CHUNK]) for i in blocks])
+    if family.generate is None or family.latent is None:
+        raise ConfigError("the latents of this family are no vectors: no image's can be found")
+    if family.classes and label is None:
+        raise ConfigError("this family draws by class: say which the images have by --label")
+    generate, latent = family.generate, family.latent
+    shape = images.shape[1:]
+
+    @jax.jit
+    def project(state: Any, each: jax.Array, image: jax.Array) -> jax.Array:
+        def decode(z: jax.Array) -> jax.Array:
+            return generate(state, each, z, every(label, len(z)))
+
+        same = Operator(lambda x: x, shape, gram=1.0)
+        return projection.project(decode, each, image / 255, same, latent=latent).z
+
+    each = keys.per_example(jax.random.key(0), len(images))
+    return project(state, each, jnp.asarray(images))
+
+
+def decoded(run: EditedRun, latents: jax.Array, label: int | None = None) -> np.ndarray:
+    """Images of latents.
+
+    Args:
+      run: the trained run.
+      latents: [m, *latent].
+      label: the class of all images, where the family takes one.
+
+    Returns:
+      uint8 [m, H, W, C].
+
+    Raises:
+      ConfigError: where the family takes a class and none is given.
+    """
+    family = run.family
+    if family.classes and label is None:
+        raise ConfigError("this family draws by class: say which the images have by --label")
+    generate = family.generate
+    assert generate is not None
+
+    def some(state: Any, each: jax.Array, z: jax.Array) -> jax.Array:
+        return generate(state, each, z, every(label, len(z)))
+
+    return in_chunks(run, some, latents, 0)
+
+
+def relabel(run: EditedRun, images: np.ndarray, to: int, *, label: int | None = None) -> np.ndarray:
+    """Images as they would be were they of another class.
+
+    A diffusion model inverts its sampler under the images' own class and samples from the noise
+    that it finds under the other; a decoder that takes a class decodes the image's code under it.
+
+    Args:
+      run: the trained run of a family that takes classes.
+      images: uint8 [m, H, W, C].
+      to: the class to come to.
+      label: the class of all images; None for none in particular.
+
+    Returns:
+      uint8 [m, H, W, C].
+
+    Raises:
+      ConfigError: where the family takes no classes, has not these, or cannot find the latents of
+        an image.
+    """
+    family = run.family
+    if not family.classes:
+        raise ConfigError(
+            "this family takes no classes, so that none can be changed: train one that does, such "
+            "as `python -m experiments.ddpm_fashion --classes`, or give --toward with a decoder"
+        )
+    for each in (to, label):
+        labels(family, 0, each)
+    if (denoiser := family.denoiser) is None:
+        return decoded(run, latents_of(run, images, label), to)
+    how = solver_settings(denoiser)
+
+    def altered(state: Any, each: jax.Array, image: jax.Array) -> jax.Array:
+        x = denoiser.encode(state, image)
+        ours, theirs = (predictor(denoiser, state, k) for k in (label, to))
+        found = translation.translate(ours, theirs, x, iterations=ITERATIONS, **how)
+        return denoiser.decode(state, each, found)
+
+    return in_chunks(run, altered, images, 0)
+
+
+def toward(
+    run: EditedRun, images: np.ndarray, attribute: str, *, label: int | None = None
+) -> tuple[np.ndarray, str]:
+    """Images moved along the direction in which those of a class of the data lie.
+
+    Args:
+      run: the trained run of a family with an encoder.
+      images: uint8 [m, H, W, C].
+      attribute: "CLASS=STEP", the step in standard deviations of codes along the direction.
+      label: the class of all images, where the family takes one.
+
+    Returns:
+      uint8 [m, H, W, C], and what is known of the direction.
+
+    Raises:
+      ConfigError: where it is not so written, or there is no such class, no encoder or no label.
+    """
+    name, _, text = attribute.rpartition("=")
+    training = run.images.train
+    try:
+        step = float(text)
+    except ValueError:
+        step = float("nan")
+    if not name or not np.isfinite(step):
+        raise ConfigError(f"--toward {attribute}: give a class and a step, such as coat=1.5")
+    if not training.labelled or name not in training.classes:
+        known = shortened(list(training.classes)) or "none, as the images have no labels"
+        raise ConfigError(f"--toward {attribute}: {name} is not a class of the data: {known}")
+    if run.family.encode is None:
+        raise ConfigError(
+            "--toward needs the codes of labelled images, and this family has no encoder: take an "
+            "autoencoder or a VAE, or --to-label in a family that takes classes"
+        )
+    batch = training.batch(0, 0, min(MOST, len(training)))
+    codes = latents_of(run, batch["image"])
+    probe = directions.linear_probe(codes, batch["label"] == training.classes.index(name))
+    moved = latents_of(run, images) + step * probe.direction[None]
+    told = (
+        f"direction of {name} from {len(codes):,} codes: a linear probe of it is right on "
+        f"{float(probe.accuracy):.1%} of held-out codes, always saying the same on "
+        f"{float(probe.chance):.1%}"
+    )
+    return decoded(run, moved, label), told
+
+
+def between(
+    run: EditedRun, images: np.ndarray, steps: int, *, label: int | None = None
+) -> np.ndarray:
+    """Images on the way between pairs of real ones.
+
+    A diffusion model goes by a great arc between the noises that its sampler makes them of, and
+    reaches both exactly; a decoder by the straight line between their latents, and reaches what it
+    makes of them.
+
+    Args:
+      run: the trained run.
+      images: uint8 [2 p, H, W, C], pair by pair.
+      steps: images per pair, both ends included.
+      label: the class of all images, where the family takes one.
+
+    Returns:
+      uint8 [p * steps, H, W, C], path by path.
+
+    Raises:
+      ConfigError: where their number is odd, or the family cannot find the latents of an image.
+    """
+    if len(images) % 2 or not len(images):
+        raise ConfigError(f"images are taken in pairs: give an even number, not {len(images)}")
+    t = jnp.linspace(0, 1, steps)
+    if (denoiser := run.family.denoiser) is None:
+        z = latents_of(run, images, label)
+        paths = [linear(z[i], z[i + 1], t) for i in range(0, len(images), 2)]
+        return decoded(run, jnp.concatenate(paths), label)
+    how = solver_settings(denoiser)
+
+    def paths_of(state: Any, each: jax.Array, both: jax.Array) -> jax.Array:
+        predict = predictor(denoiser, state, label)
+        ends = [denoiser.encode(state, both[:, i]) for i in (0, 1)]
+        found = inversion.interpolate(predict, *ends, t, iterations=ITERATIONS, **how)
+        return jnp.moveaxis(jax.lax.map(lambda x: denoiser.decode(state, each, x), found), 0, 1)
+
+    pairs = images.reshape(-1, 2, *images.shape[1:])
+    return in_chunks(run, paths_of, pairs, 0).reshape(-1, *images.shape[1:])
