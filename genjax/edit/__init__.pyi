@@ -1,7 +1,11 @@
 from . import chains as chains
 from . import hamiltonian as hamiltonian
 from . import interpolation as interpolation
+from . import jpeg as jpeg
 from . import latent_density as latent_density
 from . import latent_maximum as latent_maximum
 from . import latent_sampling as latent_sampling
+from . import noise_level as noise_level
 from . import operator as operator
+from . import operators as operators
+from . import uncertainty as uncertainty
