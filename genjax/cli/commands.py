@@ -243,7 +243,8 @@ class Experiment:
         folder = destination(run.directory, run.is_export, given.to, [f"{stem}.png", stem])
         image_sets.check_folder(folder / stem)
         found = editing.edit(run, given.images or None, given)
-        print(*found.lines, sep="\n")
+        for line in found.lines:
+            print(line)
         m, n = found.images.shape[:2]
         batches = ({"image": images} for images in found.images)
         image_sets.write_pngs(folder / stem, batches, m * n)
@@ -335,7 +336,8 @@ def _read(run: restored.RestoredRun, given: Any) -> dict[str, np.ndarray]:
     if not given.images:
         return {}
     found = read_images(given.images, run.images.spec.shape)
-    print(*(f"{each.name}: {each.changed}" for each in found if each.changed), sep="\n")
+    for each in found:
+        print(f"{each.name}: {each.changed or 'as it is'}")
     batch = {"image": np.stack([each.image for each in found])}
     if (label := run.class_number(given.label)) is not None:
         batch["label"] = np.full(len(found), label, np.int32)

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 import numpy as np
 
 from genjax.data.given_files import read_images
+from genjax.edit import uncertainty
 from genjax.errors import ConfigError
 from genjax.report import grids
 from genjax.run import altering, moving, observing, restoring
 from genjax.run.edit_settings import RESTORING, Edit
 from genjax.run.edited_run import EditedRun
+from genjax.run.observing import Observation
+
+LEVEL = 0.9  # of the band in which the truth is looked for
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,10 @@ def edit(run: EditedRun, images: np.ndarray | Sequence[str] | None, how: Edit) -
             seen = observing.observe_files(images, how, shape, clear=how.clear, seed=how.seed)
         answers = restoring.restore(run, seen, how.n, solver=how.solver, label=label, seed=how.seed)
         spread = answers.spread if how.n > 1 else None
-        return Edited(seen.shown, answers.images, spread, seen.truth, (*seen.lines, *answers.lines))
+        judged = _judged(answers.images, seen) if seen.truth is not None else ()
+        return Edited(
+            seen.shown, answers.images, spread, seen.truth, (*seen.lines, *answers.lines, *judged)
+        )
     lines: tuple[str, ...] = ()
     if images is None:
         given = run.held_out_batch(4, how.seed)["image"]
@@ -101,6 +109,34 @@ def edit(run: EditedRun, images: np.ndarray | Sequence[str] | None, how: Edit) -
     assert how.toward is not None
     found, told = moving.toward(run, given, how.toward, label=label)
     return Edited(given, found[:, None], lines=(*lines, told))
+
+
+def _judged(images: np.ndarray, seen: Observation) -> tuple[str, ...]:
+    """How far answers [m, n, ...] are from the truth, and how often it lies in their band."""
+    truth = np.asarray(seen.truth, np.float32)
+    answers = images.astype(np.float32)
+
+    def psnr(x: np.ndarray) -> float:
+        error = ((x - truth[:, None]) ** 2).mean((2, 3, 4)).mean(1)
+        return float(np.mean(10 * np.log10(255**2 / np.maximum(error, 1e-3))))
+
+    lines = f"PSNR of one answer {psnr(answers):.1f} dB"
+    if answers.shape[1] > 1:
+        lines += (
+            f", of the mean of {answers.shape[1]} {psnr(answers.mean(1, keepdims=True)):.1f} dB"
+        )
+    if min(answers.shape[:2]) < 2:
+        return (lines,)
+    unseen = None if seen.hidden is None else jnp.asarray(seen.hidden)
+    found = uncertainty.coverage(
+        jnp.asarray(answers.swapaxes(0, 1)), jnp.asarray(truth), LEVEL, unseen
+    )
+    band = (
+        f"the truth lies in the {LEVEL:.0%} band of the answers in {float(found.share):.0%} "
+        f"({float(found.low):.0%} to {float(found.high):.0%}) of the pixels"
+        f"{'' if unseen is None else ' that were hidden'}, over {len(truth)} images"
+    )
+    return lines, band
 
 
 def _checked(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

@@ -31,6 +31,7 @@ class Observation:
       shown: how they look, uint8 [m, H, W, C].
       truth: the images behind them, uint8 [m, H, W, C]; None where these are not known.
       lines: what was understood.
+      hidden: which pixels were hidden, bool [H, W, 1]; None where none was.
     """
 
     y: np.ndarray
@@ -39,6 +40,7 @@ class Observation:
     shown: np.ndarray
     truth: np.ndarray | None
     lines: tuple[str, ...]
+    hidden: np.ndarray | None = None
 
 
 def observe_files(
@@ -110,11 +112,13 @@ def observe(
         y = y + 2 * added * keep * keys.normal(each, y.shape)
     what = f"noise of {added:g} (of a range of 1)" if added else "no noise"
     seen = np.clip(np.rint(127.5 * (np.asarray(y) + 1)), 0, 255).astype(np.uint8)
+    hidden = None
     if how.task is None:
-        hidden = np.asarray(operator(jnp.ones((1, *images.shape[1:])))) == 0
+        hidden = np.asarray(operator(jnp.ones((1, *images.shape[1:]))))[0] == 0
         seen = np.where(hidden, np.uint8(_GREY), seen)
     shown, truth = _shown(seen, images.shape[1:]), images if known else None
-    return Observation(np.asarray(y), operator, noise, shown, truth, (*_described(how), what))
+    lines = (*_described(how), what)
+    return Observation(np.asarray(y), operator, noise, shown, truth, lines, hidden)
 
 
 def operator_of(how: Edit, shape: tuple[int, int, int], seed: int = 0) -> Operator:
