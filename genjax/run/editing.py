@@ -17,6 +17,7 @@ from genjax.run.edit_settings import RESTORING, Edit
 from genjax.run.edited_run import EditedRun
 from genjax.run.observing import Observation
 
+Given = np.ndarray | Sequence[str] | None  # images, names of files, or held-out images
 LEVEL = 0.9  # of the band in which the truth is looked for
 
 
@@ -57,7 +58,7 @@ class Edited:
         return grids.columns(columns)
 
 
-def edit(run: EditedRun, images: np.ndarray | Sequence[str] | None, how: Edit) -> Edited:
+def edit(run: EditedRun, images: Given, how: Edit) -> Edited:
     """Edits images by a trained run.
 
     Args:
@@ -76,31 +77,8 @@ def edit(run: EditedRun, images: np.ndarray | Sequence[str] | None, how: Edit) -
     kind, shape = how.kind, run.images.spec.shape
     label, to = run.class_number(how.label), run.class_number(how.to_label, "--to-label")
     if kind in RESTORING:
-        if images is None or isinstance(images, np.ndarray):
-            given = (
-                run.held_out_batch(4, how.seed)["image"]
-                if images is None
-                else _checked(images, shape)
-            )
-            operator = observing.operator_of(how, shape, how.seed)
-            seen = observing.observe(given, how, operator, how.seed)
-        else:
-            seen = observing.observe_files(images, how, shape, clear=how.clear, seed=how.seed)
-        answers = restoring.restore(run, seen, how.n, solver=how.solver, label=label, seed=how.seed)
-        spread = answers.spread if how.n > 1 else None
-        judged = _judged(answers.images, seen) if seen.truth is not None else ()
-        return Edited(
-            seen.shown, answers.images, spread, seen.truth, (*seen.lines, *answers.lines, *judged)
-        )
-    lines: tuple[str, ...] = ()
-    if images is None:
-        given = run.held_out_batch(4, how.seed)["image"]
-    elif isinstance(images, np.ndarray):
-        given = _checked(images, shape)
-    else:
-        read = read_images(images, shape)
-        given = np.stack([each.image for each in read])
-        lines = tuple(f"{each.name}: {each.changed}" for each in read if each.changed)
+        return _restored(run, _observed(run, images, how, shape), how, label)
+    given, lines = _given(run, images, how, shape)
     if how.strength is not None:
         found = altering.vary(run, given, how.strength, how.n, label=label, seed=how.seed)
         return Edited(given, found, lines=lines)
@@ -109,6 +87,34 @@ def edit(run: EditedRun, images: np.ndarray | Sequence[str] | None, how: Edit) -
     assert how.toward is not None
     found, told = moving.toward(run, given, how.toward, label=label)
     return Edited(given, found[:, None], lines=(*lines, told))
+
+
+def _given(
+    run: EditedRun, images: Given, how: Edit, shape: tuple[int, int, int]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Images in the run's shape, and what was done to them."""
+    if images is None:
+        return run.held_out_batch(4, how.seed)["image"], ()
+    if isinstance(images, np.ndarray):
+        return _checked(images, shape), ()
+    read = read_images(images, shape)
+    told = tuple(f"{each.name}: {each.changed}" for each in read if each.changed)
+    return np.stack([each.image for each in read]), told
+
+
+def _observed(run: EditedRun, images: Given, how: Edit, shape: tuple[int, int, int]) -> Observation:
+    if images is not None and not isinstance(images, np.ndarray):
+        return observing.observe_files(images, how, shape)
+    given, _ = _given(run, images, how, shape)
+    return observing.observe(given, how, observing.operator_of(how, shape))
+
+
+def _restored(run: EditedRun, seen: Observation, how: Edit, label: int | None) -> Edited:
+    found = restoring.restore(run, seen, how.n, solver=how.solver, label=label, seed=how.seed)
+    judged = _judged(found.images, seen) if seen.truth is not None else ()
+    spread = found.spread if how.n > 1 else None
+    lines = (*seen.lines, *found.lines, *judged)
+    return Edited(seen.shown, found.images, spread, seen.truth, lines)
 
 
 def _judged(images: np.ndarray, seen: Observation) -> tuple[str, ...]:

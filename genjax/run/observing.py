@@ -47,9 +47,6 @@ def observe_files(
     paths: Sequence[str],
     how: Edit,
     shape: tuple[int, int, int],
-    *,
-    clear: bool = False,
-    seed: int = 0,
 ) -> Observation:
     """Image files as observations, or as clear images that are observed.
 
@@ -57,8 +54,6 @@ def observe_files(
       paths: of the files.
       how: they were, or are to be, observed.
       shape: (H, W, C) of the model's images.
-      clear: whether they are clear images, which are degraded first. Masks hide pixels in any case.
-      seed: of the noise and the random pixels.
 
     Returns:
       The observations.
@@ -67,17 +62,21 @@ def observe_files(
       ConfigError: where the model's images cannot be observed so.
       DataError: where a file or the mask cannot be used.
     """
-    operator = _operator(
-        how, shape, read_images(paths[:1], shape)[0].size if how.mask else None, seed
-    )
-    if clear or how.task is None:
+    if how.clear or how.task is None:
         given = read_images(paths, shape)
-        found = observe(_stacked(given), how, operator, seed, known=clear)
+        sizes = {each.size for each in given}
+        if how.mask is not None and len(sizes) > 1:
+            raise ConfigError(
+                "--mask is for images of one size: edit the others by a second command"
+            )
+        operator = operator_of(how, shape, sizes.pop())
+        found = observe(_stacked(given), how, operator, known=how.mask is None)
         return Observation(**{**vars(found), "lines": (*_told(given), *found.lines)})
+    operator = operator_of(how, shape)
     like = jax.eval_shape(operator, jax.ShapeDtypeStruct((1, *shape), jnp.float32)).shape[1:]
     given = read_images(paths, (like[0], like[1], like[2]))
     y = _to_data(_stacked(given))
-    noise, line = _noise(how, y, None)
+    noise, line = _noise(how, y)
     shown = _shown(_stacked(given), shape)
     return Observation(y, operator, noise, shown, None, (*_told(given), *_described(how), line))
 
@@ -86,7 +85,6 @@ def observe(
     images: np.ndarray,
     how: Edit,
     operator: Operator,
-    seed: int = 0,
     *,
     known: bool = True,
 ) -> Observation:
@@ -96,7 +94,6 @@ def observe(
       images: uint8 [m, H, W, C].
       how: they are to be observed.
       operator: the same, as `operator_of` returns it.
-      seed: of the noise.
       known: whether the images are the truth behind the observation, rather than images some of
         whose pixels nobody wants.
 
@@ -107,7 +104,7 @@ def observe(
     added = how.noise if how.noise is not None else ADDED if how.task == "denoise" else 0.0
     noise = np.full(len(images), 2 * added, np.float32)
     if added and known:
-        each = keys.per_example(jax.random.key(seed), len(images))
+        each = keys.per_example(jax.random.key(how.seed), len(images))
         keep = operator(jnp.ones((1, *images.shape[1:]))) if how.task is None else 1.0
         y = y + 2 * added * keep * keys.normal(each, y.shape)
     what = f"noise of {added:g} (of a range of 1)" if added else "no noise"
@@ -121,13 +118,15 @@ def observe(
     return Observation(np.asarray(y), operator, noise, shown, truth, lines, hidden)
 
 
-def operator_of(how: Edit, shape: tuple[int, int, int], seed: int = 0) -> Operator:
-    """The operator of a degradation that needs no image's size.
+def operator_of(
+    how: Edit, shape: tuple[int, int, int], size: tuple[int, int] | None = None
+) -> Operator:
+    """The operator that images are observed by.
 
     Args:
       how: images are observed.
       shape: (H, W, C) of the model's images.
-      seed: of random pixels.
+      size: (height, width) of the file that a mask belongs to; None for that of `shape`.
 
     Returns:
       The operator.
@@ -136,21 +135,14 @@ def operator_of(how: Edit, shape: tuple[int, int, int], seed: int = 0) -> Operat
       ConfigError: where such images cannot be observed so.
       DataError: where the mask cannot be used.
     """
-    return _operator(how, shape, None, seed)
-
-
-def _operator(
-    how: Edit, shape: tuple[int, int, int], size: tuple[int, int] | None, seed: int
-) -> Operator:
     height, width, _ = shape
-    key = jax.random.key(seed)
     if how.mask is not None:
         return operators.mask(
             shape, jnp.asarray(~read_mask(how.mask, size or (height, width), shape))
         )
     match how.hide:
         case "random":
-            return operators.random_mask(shape, key)
+            return operators.random_mask(shape, jax.random.key(how.seed))
         case "centre":
             parts = height // 4, width // 4, height - 2 * (height // 4), width - 2 * (width // 4)
             return operators.box(shape, *parts)
@@ -173,13 +165,13 @@ def _operator(
     return Operator(lambda x: x, shape, gram=1.0)
 
 
-def _noise(how: Edit, y: np.ndarray, keep: np.ndarray | None) -> tuple[np.ndarray, str]:
+def _noise(how: Edit, y: np.ndarray) -> tuple[np.ndarray, str]:
     """The noise of a user's observation, and what is said about it."""
     if how.noise is not None:
         return np.full(len(y), 2 * how.noise, np.float32), f"noise of {how.noise:g} as given"
     if how.task not in ("deblur", "denoise", "jpeg"):
         return np.zeros(len(y), np.float32), "no noise (--noise gives some)"
-    found = np.asarray(noise_level.estimate(jnp.asarray(y), keep))
+    found = np.asarray(noise_level.estimate(jnp.asarray(y)))
     each = ", ".join(f"{x / 2:.3g}" for x in found[:8])
     return found, f"noise estimated as {each} (of a range of 1; --noise says it)"
 
