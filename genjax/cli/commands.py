@@ -335,7 +335,7 @@ def _read(run: restored.RestoredRun, given: Any) -> dict[str, np.ndarray]:
     """The image files that a command names, with their class; nothing where it names none."""
     if not given.images:
         return {}
-    found = read_images(given.images, run.images.spec.shape)
+    found = read_images(given.images, run.spec.shape)
     for each in found:
         print(f"{each.name}: {each.changed or 'as it is'}")
     batch = {"image": np.stack([each.image for each in found])}

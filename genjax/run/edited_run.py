@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from genjax.data.dataset import Dataset
+from genjax.data.dataset import Dataset, ImageSpec
 from genjax.run.family import Family
 from genjax.run.mixture import Mixture
 from genjax.train.state import TrainState
@@ -30,6 +30,10 @@ class EditedRun(Protocol):
     @property
     def images(self) -> Dataset:
         """The data set."""
+
+    @property
+    def spec(self) -> ImageSpec:
+        """What its images are."""
 
     def class_number(self, label: int | str | None, flag: str = "--label") -> int | None:
         """The number of a class.

@@ -74,7 +74,7 @@ def edit(run: EditedRun, images: Given, how: Edit) -> Edited:
       ConfigError: where the family cannot do it, or settings do not fit each other.
       DataError: where a file cannot be used.
     """
-    kind, shape = how.kind, run.images.spec.shape
+    kind, shape = how.kind, run.spec.shape
     label, to = run.class_number(how.label), run.class_number(how.to_label, "--to-label")
     if kind in RESTORING:
         return _restored(run, _observed(run, images, how, shape), how, label)

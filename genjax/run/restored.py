@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import files
-from genjax.data.dataset import Dataset
+from genjax.data.dataset import Dataset, ImageSpec
 from genjax.edit.interpolation import linear, spherical
 from genjax.errors import ConfigError, shortened
 from genjax.run import classification, editing, export, moving
@@ -104,9 +104,14 @@ class RestoredRun:
         return [found[step] for step in sorted(found)]
 
     @property
+    def spec(self) -> ImageSpec:
+        """What the images are that the run was trained on, by config.json."""
+        return image_spec(self.directory, self.values)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes that the run was trained on, where config.json has them."""
-        return image_spec(self.directory, self.values).names
+        return self.spec.names
 
     def class_number(self, label: int | str | None, flag: str = "--label") -> int | None:
         """The number of a class.

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from genjax import keys
+from genjax.data.errors import DataError
 from genjax.edit import ddnm, dps, latent_maximum, latent_sampling, pigdm, repaint
 from genjax.errors import ConfigError
 from genjax.report.grids import to_uint8
@@ -190,7 +191,10 @@ def _missed(run: EditedRun) -> float:
     """What a decoder does not express of images, a standard deviation of a range of 2."""
     if run.family.encode is None:
         return UNKNOWN
-    batch = run.held_out_batch(64)
+    try:
+        batch = run.held_out_batch(64)
+    except DataError:  # an export is used where its data are not
+        return UNKNOWN
     again = run.reconstruct(batch["image"], batch.get("label"))
     return float(2 * np.sqrt(np.mean((again / 255.0 - batch["image"] / 255.0) ** 2)))
 

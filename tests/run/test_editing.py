@@ -82,6 +82,186 @@ def decoding(**more):
 
 
 def opened(family, train=PIXELS, labels=LABEL, names=("dark", "bright")):
-    images = data.from_arrays(train, labels, test=PIXELS[:12], test_labels=LABEL[:12], names=names)
+    images = data.from_arrays(train, labels, test=(PIXELS[:12], LABEL[:12]), names=names)
+    about = {"shape": list(SHAPE), "classes": 2, "count": len(train), "names": list(names)}
     state = untrained_state(family, jax.random.key(0))
-    return RestoredRun(Path("any"), family, {"experiment": "any", "data": {}}, state, images)
+    return RestoredRun(Path("any"), family, {"images": about}, state, images)
+
+
+DIFFUSION, DECODER = opened(denoising()), opened(decoding())
+
+
+def brightness(images):
+    return images.mean((-3, -2, -1)) / 127.5 - 1
+
+
+@pytest.mark.parametrize("solver", [None, "ddnm", "repaint", "dps"])
+def test_a_denoiser_fills_in_what_is_hidden(solver):
+    """Half of a ramp says what the other half is, to the noise of a pixel."""
+    found = DIFFUSION.edit(PIXELS[:3], hide="right", n=2, solver=solver)
+    assert found.images.shape == (3, 2, *SHAPE)
+    off = brightness(found.images) - brightness(PIXELS[:3])[:, None]
+    assert np.abs(off).max() < 0.03
+    assert (found.before[:, :, 4:] == 128).all()
+    np.testing.assert_array_equal(found.before[:, :, :4], PIXELS[:3, :, :4])
+    np.testing.assert_array_equal(found.truth, PIXELS[:3])
+    assert found.spread.shape == (3, 8, 8)
+    assert "filled in: the right half" in found.lines
+    assert any("PSNR of one answer" in line for line in found.lines)
+    assert any("of the pixels that were hidden, over 3 images" in line for line in found.lines)
+
+
+@pytest.mark.parametrize("solver", [None, "maximum"])
+def test_a_decoder_explains_what_was_observed(solver):
+    found = DECODER.edit(PIXELS[:3], task="super2", n=3, solver=solver)
+    assert found.images.shape == (3, 3, *SHAPE)
+    assert np.abs(brightness(found.images) - brightness(PIXELS[:3])[:, None]).max() < 0.1
+    (line,) = (line for line in found.lines if line.startswith("solver: "))
+    assert ("misfit" if solver else "R-hat") in line
+
+
+def test_answers_are_those_of_their_seed_and_image_alone():
+    one = DIFFUSION.edit(PIXELS[:3], hide="top", n=2, seed=1).images
+    np.testing.assert_array_equal(
+        one[:1], DIFFUSION.edit(PIXELS[:1], hide="top", n=2, seed=1).images
+    )
+    assert (one != DIFFUSION.edit(PIXELS[:3], hide="top", n=2, seed=2).images).any()
+
+
+def test_held_out_images_are_edited_where_none_are_given():
+    found = DIFFUSION.edit(task="denoise", n=1)
+    assert found.images.shape == (4, 1, *SHAPE)
+    assert found.spread is None
+    assert "noise of 0.1 (of a range of 1)" in found.lines
+
+
+def test_strength_0_returns_the_images_and_1_forgets_them():
+    np.testing.assert_array_equal(
+        DIFFUSION.edit(PIXELS[:2], strength=0, n=3).images, np.repeat(PIXELS[:2, None], 3, 1)
+    )
+    bright = PIXELS[BRIGHTNESS > 0][:1]
+    free = DIFFUSION.edit(bright, strength=1, n=16).images
+    assert brightness(free).std() > 0.2  # of both classes
+    near = DIFFUSION.edit(bright, strength=0.2, n=16).images
+    assert np.abs(brightness(near) - brightness(bright)).max() < 0.25
+
+
+def test_a_label_becomes_another():
+    dark = PIXELS[LABEL == 0][:3]
+    found = DIFFUSION.edit(dark, label="dark", to_label="bright").images[:, 0]
+    # The class's mean moves, and how far the image was from it stays.
+    np.testing.assert_allclose(brightness(found) - brightness(dark), np.diff(MEANS)[0], atol=0.05)
+    same = DIFFUSION.edit(dark, label="dark", to_label="dark").images[:, 0]
+    assert np.abs(same.astype(int) - dark).max() <= 2
+
+
+def test_a_decoder_takes_the_label_of_what_it_decodes():
+    family = decoding(classes=2)
+    inner = family.generate
+
+    def generate(state, keys, z, label):
+        return inner(state, keys, z, label) + 0.25 * (label == 1)[:, None, None, None]
+
+    run = opened(replace(family, generate=generate))
+    dark = PIXELS[LABEL == 0][:2]
+    found = run.edit(dark, to_label="bright").images[:, 0]
+    np.testing.assert_allclose(brightness(found) - brightness(dark), 0.5, atol=0.02)
+
+
+def test_codes_move_toward_a_class_by_its_direction():
+    dark = PIXELS[LABEL == 0][:2]
+    found = DECODER.edit(dark, toward="bright=1.0")
+    step = brightness(found.images[:, 0]) - brightness(dark)
+    codes = brightness(opened(decoding()).images.train.batch(0, 0, 40)["image"])
+    np.testing.assert_allclose(step, codes.std(), rtol=0.1)
+    assert "of held-out codes" in found.lines[-1]
+
+
+def test_a_way_between_real_images_reaches_both_ends():
+    ends = np.stack([PIXELS[0], PIXELS[1], PIXELS[2], PIXELS[3]])
+    for run, exact in ((DIFFUSION, True), (DECODER, False)):
+        path = run.interpolate(images=ends, steps=5).reshape(2, 5, *SHAPE)
+        off = np.abs(path[:, [0, -1]].astype(int) - ends.reshape(2, 2, *SHAPE))
+        assert off.max() <= (0 if exact else 1)
+        bright = brightness(path)
+        assert (np.diff(bright, axis=1) > 0).all()  # from dark to bright
+
+
+def test_files_of_any_size_are_told(tmp_path):
+    small, large = tmp_path / "small.png", tmp_path / "large.png"
+    Image.fromarray(PIXELS[0, ::2, ::2, 0]).save(small)
+    Image.fromarray(PIXELS[1, ..., 0].repeat(3, 0).repeat(3, 1)).save(large)
+    found = DIFFUSION.edit([str(small)], task="super2", n=2)
+    assert found.truth is None
+    assert "no noise (--noise gives some)" in found.lines
+    assert np.abs(brightness(found.images) - brightness(PIXELS[0])).max() < 0.05
+    found = DIFFUSION.edit([str(large)], task="super2", clear=True, n=2)
+    assert "large.png: resized from 24x24 to 8x8" in found.lines
+    assert found.truth is not None
+
+
+def test_a_mask_is_filled_in(tmp_path):
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:, :4] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    spoiled = PIXELS[2, ..., 0].copy()
+    spoiled[:, :4] = 7
+    Image.fromarray(spoiled).save(tmp_path / "image.png")
+    found = DIFFUSION.edit([str(tmp_path / "image.png")], mask=str(tmp_path / "mask.png"), n=2)
+    assert np.abs(brightness(found.images) - brightness(PIXELS[2])).max() < 0.05
+    assert found.truth is None
+
+
+def test_the_sheet_has_a_row_per_image_and_its_columns():
+    found = DIFFUSION.edit(PIXELS[:2], hide="left", n=3)
+    sheet = found.sheet()
+    assert sheet.shape[1] > (1 + 3 + 1 + 1) * 64
+    assert sheet.shape[0] > 2 * 64
+
+
+@pytest.mark.parametrize(
+    ("run", "how", "said"),
+    [
+        (DIFFUSION, {}, "by one of --mask, --hide, --task, --strength, --to-label, --toward"),
+        (DIFFUSION, {"hide": "left", "strength": 0.5}, "only one of --hide, --strength"),
+        (DIFFUSION, {"strength": 1.5}, "--strength"),
+        (DIFFUSION, {"strength": 0.5, "solver": "ddnm"}, "--solver has no effect on --strength"),
+        (DIFFUSION, {"hide": "left", "solver": "hmc"}, "--solver hmc is for decoders"),
+        (DECODER, {"hide": "left", "solver": "ddnm"}, "--solver ddnm is for diffusion models"),
+        (DIFFUSION, {"task": "jpeg", "solver": "ddnm"}, "needs a linear task: give --solver dps"),
+        (DIFFUSION, {"task": "colourise"}, "--task colourise: "),
+        (DECODER, {"strength": 0.5}, "--strength needs a family that denoises"),
+        (DECODER, {"to_label": "bright"}, "is not a class of this run: none"),
+        (
+            DIFFUSION,
+            {"to_label": "green"},
+            "--to-label green is not a class of this run: dark, bright",
+        ),
+        (DIFFUSION, {"toward": "bright=1"}, "this family has no encoder"),
+        (DECODER, {"toward": "bright"}, "give a class and a step, such as coat=1.5"),
+        (DECODER, {"toward": "green=1"}, "green is not a class of the data: dark, bright"),
+        (opened(decoding(classes=2)), {"hide": "left"}, "say which by --label"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(run, how, said):
+    with pytest.raises(ConfigError, match=said):
+        run.edit(PIXELS[:1], **how)
+
+
+def test_images_of_another_shape_and_odd_numbers_are_refused():
+    with pytest.raises(ConfigError, match=r"images must be uint8 \[m, 8, 8, 1\], not uint8 \(2, 4"):
+        DIFFUSION.edit(PIXELS[:2, :4], hide="left")
+    with pytest.raises(ConfigError, match="give an even number, not 3"):
+        DIFFUSION.interpolate(images=PIXELS[:3])
+
+
+def test_a_denoiser_of_codes_fills_in_nothing():
+    family = denoising()
+    run = opened(replace(family, denoiser=replace(family.denoiser, pixels=False)))
+    with pytest.raises(ConfigError, match="this family denoises codes"):
+        run.edit(PIXELS[:1], hide="left")
+
+
+def test_the_name_of_an_edit():
+    assert Edit(task="super2").called == "super2"
+    assert Edit(to_label="a/b").called == "to_label"
