@@ -18,9 +18,9 @@ import optax
 from experiments import checks
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
-from genjax.keys import split
+from genjax.keys import fold_in, split
 from genjax.limits import Count, Counts, Positive, Share
-from genjax.losses.augmentation import horizontal_flip
+from genjax.losses.augmentation import horizontal_flip, translation
 from genjax.losses.likelihoods import categorical_nll
 from genjax.models.classifier import Classifier
 from genjax.run import Family, Settings
@@ -40,6 +40,8 @@ class Config:
     """Probability of zeroing a feature."""
     flip: bool = False
     """Mirror half of the training images."""
+    shift: Share = 0.0
+    """The largest shift of a training image, as a share of its height and width."""
     learning_rate: Positive = 2e-3
     """At the start; it falls to 0 along a cosine."""
     optimizer: Optimizer = Optimizer()
@@ -56,6 +58,8 @@ def build(config: Config, spec: ImageSpec) -> Family:
         flipping, dropping = split(keys, 2)
         images = batch["image"] / 255
         images = horizontal_flip(images, flipping) if config.flip else images
+        if config.shift:
+            images = translation(images, fold_in(flipping, 1), ratio=config.shift)
         _, logits = network.apply(params["classifier"], images, keys=dropping)
         error = (logits.argmax(-1) != batch["label"]).mean()
         return categorical_nll(logits, batch["label"]).mean(), Aux({"error": error})

@@ -1,11 +1,15 @@
 from . import chains as chains
+from . import directions as directions
+from . import effects as effects
 from . import hamiltonian as hamiltonian
 from . import interpolation as interpolation
 from . import jpeg as jpeg
 from . import latent_density as latent_density
+from . import latent_importance as latent_importance
 from . import latent_maximum as latent_maximum
 from . import latent_sampling as latent_sampling
 from . import noise_level as noise_level
 from . import operator as operator
 from . import operators as operators
+from . import projection as projection
 from . import uncertainty as uncertainty

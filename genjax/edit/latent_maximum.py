@@ -82,7 +82,7 @@ def maximum_a_posteriori(
         fit each other, or there is another number of keys.
 
     References:
-      Bora et al., "Compressed Sensing using Generative Models" (2017), arXiv:1703.03208, section 6.
+      Bora et al., "Compressed Sensing using Generative Models" (2017), arXiv:1703.03208.
       Kingma & Ba, "Adam: A Method for Stochastic Optimization" (2015), arXiv:1412.6980.
     """
     check_static(starts=starts, steps=steps)

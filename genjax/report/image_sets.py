@@ -1,4 +1,7 @@
-"""Many images as files, written as they come: one .npz, or a folder of PNGs with labels.csv."""
+"""Many images as files, written as they come: one .npz, or a folder of PNGs with labels.csv.
+
+Of PNGs a folder per class is one that `genjax.data` and others read as a labelled set.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ from genjax.errors import ConfigError
 
 Batch = dict[str, np.ndarray]
 _BLOCK = 4096  # bytes that a file takes at least
+_PNG, _LABELS, _CARD = re.compile(r"\d{6,}\.png"), "labels.csv", "README.md"
+_MARK = "\n<!-- Written with the images beside it, and replaced with them. -->\n"
 
 
 def write_npz(path: Path, batches: Iterable[Batch], n: int) -> tuple[int, ...]:
@@ -72,19 +77,55 @@ def check_folder(folder: Path) -> None:
     Raises:
       ConfigError: where something is there that `write_pngs` has not written.
     """
-    if not os.path.lexists(folder):
-        return
-    ours = re.compile(r"\d{6,}\.png|labels\.csv")
-    if (
-        folder.is_symlink()
-        or not folder.is_dir()
-        or not all(map(ours.fullmatch, os.listdir(folder)))
-    ):
+    if os.path.lexists(folder) and not _is_ours(folder):
         raise ConfigError(f"{folder} is there and holds other things: give another --to")
 
 
+def _is_ours(folder: Path) -> bool:
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    there = {each.name: each for each in folder.iterdir()}
+    card = there.pop(_CARD, None)
+    by_class = there.pop(_LABELS, None) is not None  # with folders there are always labels
+    if card and not (card.is_file() and card.read_bytes().endswith(_MARK.encode())):
+        return False
+    return all(_PNG.fullmatch(name) or (by_class and _has_pngs(there[name])) for name in there)
+
+
+def _has_pngs(folder: Path) -> bool:
+    """Whether nothing but PNGs of ours is in the folder of a class."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    return all(map(_PNG.fullmatch, os.listdir(folder)))
+
+
+def class_folders(names: Sequence[str]) -> list[str]:
+    """Names of classes as names of folders, one per class.
+
+    Args:
+      names: of the classes.
+
+    Returns:
+      The names with "_" for what no file system takes; with the class number before each where two
+      would then be the same, or one is no name of a folder.
+    """
+    safe = [re.sub(r'[/\\:*?"<>|\x00-\x1f]', "_", name).strip(" .") for name in names]
+    if len({name.casefold() for name in safe}) == len(names) and all(
+        name and len(name.encode()) < 200 and name not in (_LABELS, _CARD) for name in safe
+    ):
+        return safe
+    digits = len(str(len(names) - 1))
+    return [f"{i:0{digits}} {name[:40]}".strip() for i, name in enumerate(safe)]
+
+
 def write_pngs(
-    folder: Path, batches: Iterable[Batch], n: int, names: Sequence[str] = ()
+    folder: Path,
+    batches: Iterable[Batch],
+    n: int,
+    names: Sequence[str] = (),
+    *,
+    by_class: bool = False,
+    card: str = "",
 ) -> tuple[int, ...]:
     """Writes a PNG per image, 000000.png and so on, and labels.csv where there are labels.
 
@@ -95,6 +136,8 @@ def write_pngs(
       batches: {"image": uint8 [m, H, W, C]}, with "label": int32 [m] where there are labels.
       n: images in all.
       names: of the classes, where they are known.
+      by_class: whether each image lies in the folder of its class, which `class_folders` names.
+      card: what the images are, for README.md; "" for none.
 
     Returns:
       (H, W, C).
@@ -107,15 +150,20 @@ def write_pngs(
     digits = max(6, len(str(n - 1)))
     half = _hidden(folder)
     half.mkdir()
+    inside = [f"{name}/" for name in class_folders(names)] if by_class else []
     try:
-        with (half / "labels.csv").open("w", newline="", encoding="utf-8") as table:
+        for each in inside:
+            (half / each).mkdir()
+        if card:
+            (half / _CARD).write_text(card.rstrip() + "\n" + _MARK, encoding="utf-8")
+        with (half / _LABELS).open("w", newline="", encoding="utf-8") as table:
             rows = csv.writer(table)
             rows.writerow(["file", "label", "name"])
             place = 0
             for batch in batches:
                 labels = batch.get("label", [None] * len(batch["image"]))
                 for image, label in zip(batch["image"], labels, strict=True):
-                    name = f"{place:0{digits}}.png"
+                    name = f"{inside[label] if by_class else ''}{place:0{digits}}.png"
                     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
                         half / name
                     )
@@ -123,11 +171,11 @@ def write_pngs(
                         rows.writerow([name, int(label), names[label] if names else ""])
                     place += 1
                 if place == len(first["image"]):
-                    sizes = [path.stat().st_size for path in half.glob("*.png")]
+                    sizes = [path.stat().st_size for path in half.rglob("*.png")]
                     taken = sum(math.ceil(size / _BLOCK) * _BLOCK for size in sizes)
                     _check_room(folder.parent, taken / place * n, n)
         if "label" not in first:
-            (half / "labels.csv").unlink()
+            (half / _LABELS).unlink()
         check_folder(folder)
         _replace(half, folder)
     finally:

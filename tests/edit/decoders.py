@@ -34,3 +34,35 @@ def posterior(y, noise=NOISE):
     w, rest = W[seen].astype(float), np.asarray(y, float).reshape(len(y), -1)[:, seen] - BIAS[seen]
     covariance = np.linalg.inv(np.eye(LATENT) + w.T @ w / noise**2)
     return rest @ w @ covariance / noise**2, covariance
+
+
+def share_of_samples(y, noise):
+    """(E w)² / E w² of weights w = p(y|z), z ~ N(0, I): effective per drawn samples, [n].
+
+    p(y|z)² is (4πσ²)^(−m/2) times the density of y with half the variance.
+    """
+    seen = KEEP.ravel() > 0
+    w, rest = W[seen].astype(float), np.asarray(y, float).reshape(len(y), -1)[:, seen] - BIAS[seen]
+
+    def log_evidence(variance):
+        covariance = w @ w.T + variance * np.eye(len(w))
+        distance = np.einsum("ni,ij,nj->n", rest, np.linalg.inv(covariance), rest)
+        return -0.5 * (distance + np.linalg.slogdet(2 * np.pi * covariance)[1])
+
+    squared = log_evidence(noise**2 / 2) - len(w) / 2 * np.log(4 * np.pi * noise**2)
+    return np.exp(2 * log_evidence(noise**2) - squared)
+
+
+PIXEL = Operator(lambda x: x, (1, 1, 1), gram=1.0)
+
+
+def two_roots(z):
+    """x = z² + 0.3 z as an image of one pixel; 2 has the roots 1.27 and −1.57."""
+    return (z**2 + 0.3 * z)[:, None, None]
+
+
+def mass_above(noise):
+    """P(z > 0 | y = 2) of `two_roots` and N(0, 1), by the trapezoidal rule."""
+    z = np.linspace(-8, 8, 20001)
+    p = np.exp(-((2 - z**2 - 0.3 * z) ** 2) / (2 * noise**2) - z**2 / 2)
+    return p[z > 0].sum() / p.sum()

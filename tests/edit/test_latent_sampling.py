@@ -8,8 +8,18 @@ import pytest
 from genjax.edit import hamiltonian
 from genjax.edit.chains import effective_sample_size
 from genjax.edit.latent_sampling import hmc, mala
-from genjax.edit.operator import Operator
-from tests.edit.decoders import LATENT, MASK, NOISE, W, linear, observation, posterior
+from tests.edit.decoders import (
+    LATENT,
+    MASK,
+    NOISE,
+    PIXEL,
+    W,
+    linear,
+    mass_above,
+    observation,
+    posterior,
+    two_roots,
+)
 
 pytestmark = pytest.mark.heavy
 KEY = jax.random.key(0)
@@ -17,7 +27,6 @@ KEYS = jax.random.split(KEY, 2)
 Y = observation(2)
 SETTINGS = {"latent": (LATENT,), "noise": NOISE, "chains": 16}
 EFFECTIVE = jax.jit(jax.vmap(effective_sample_size))
-PIXEL = Operator(lambda x: x, (1, 1, 1), gram=1.0)
 METHODS = {
     "hmc": (hmc, {"draws": 500, "warmup": 200, "leapfrogs": 4}),
     "mala": (mala, {"draws": 500, "warmup": 300, "thin": 4}),
@@ -88,13 +97,6 @@ def test_a_wrong_acceptance_is_found(monkeypatch):
     assert np.abs(errors(found.z)).max() > 10
 
 
-def mass_above(noise):
-    """P(z > 0 | y) of x = z² + 0.3 z, y = 2, z ~ N(0, 1), by the trapezoidal rule."""
-    z = np.linspace(-8, 8, 20001)
-    p = np.exp(-((2 - z**2 - 0.3 * z) ** 2) / (2 * noise**2) - z**2 / 2)
-    return p[z > 0].sum() / p.sum()
-
-
 def test_chains_kept_apart_are_noticed_and_masses_of_two_modes_are_right():
     """At little noise no chain crosses from one root to the other; at much noise all do."""
     noise = jnp.array([0.1, 1.0])
@@ -103,10 +105,7 @@ def test_chains_kept_apart_are_noticed_and_masses_of_two_modes_are_right():
 
     @jax.jit
     def solve(y, noise, start):
-        def decode(z):
-            return (z**2 + 0.3 * z)[:, None, None]
-
-        return hmc(decode, KEY, y, PIXEL, noise=noise, start=start, **settings)
+        return hmc(two_roots, KEY, y, PIXEL, noise=noise, start=start, **settings)
 
     found = solve(y, noise, start)
     assert found.r_hat[0] > 1.1

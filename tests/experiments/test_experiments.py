@@ -53,7 +53,7 @@ EXPERIMENTS = {
 MEASURED = {"vae_fashion", "ddpm_fashion"}
 # Only training and evaluation of these: the commands that use a run are the same for all.
 BRIEF = {
-    "classifier": (classifier, "--widths 4 --features 8 --flip"),
+    "classifier": (classifier, "--widths 4 --features 8 --flip --shift 0.1"),
     "ddpm_fashion": EXPERIMENTS["ddpm_fashion"],
     "iwae_mnist": (iwae_mnist, "--data.name fashion_mnist_6k --dynamic --layers 2 --k 2"),
     "vae_cifar10": (

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from genjax import data
 from genjax.errors import ConfigError
-from genjax.report.image_sets import write_npz, write_pngs
+from genjax.report.image_sets import class_folders, write_npz, write_pngs
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 4, 5, 3), np.uint8)
 LABELS = np.arange(7, dtype=np.int32) % 3
@@ -36,6 +37,36 @@ def test_an_npz_written_in_pieces_is_read_by_numpy(tmp_path):
     assert {member.compress_type for member in zipfile.ZipFile(path).filelist} == {8}  # deflated
     write_npz(path, batches(labels=None), 7)
     assert np.load(path).files == ["images"]
+
+
+def test_a_folder_per_class_is_read_back_as_a_labelled_set(tmp_path):
+    names = ("T-shirt/top", "train", "Bag")
+    assert class_folders(names) == ["T-shirt_top", "train", "Bag"]
+    assert class_folders(("a/b", "a_b", "..")) == ["0 a_b", "1 a_b", "2"]
+    folder = tmp_path / "drawn"
+    for _ in range(2):  # the second replaces the first
+        write_pngs(folder, batches(), 7, names, by_class=True, card="# Drawn by a model\n")
+    assert (folder / "README.md").read_text().startswith("# Drawn by a model\n")
+    read = data.folder(folder, size=IMAGES.shape[1:3], subfolders="classes").split("all")
+    assert read.classes == ("Bag", "T-shirt_top", "train")  # as folders are sorted
+    arrays = read.arrays
+    for number, name in enumerate(read.classes):
+        ours = class_folders(names).index(name) == LABELS
+        np.testing.assert_array_equal(arrays["image"][arrays["label"] == number], IMAGES[ours])
+
+
+@pytest.mark.parametrize("change", ["README.md", "Bag/mine.txt", "labels.csv"])
+def test_a_folder_per_class_with_other_things_is_left_alone(tmp_path, change):
+    folder = tmp_path / "drawn"
+    write_pngs(folder, batches(), 7, ("a", "b", "Bag"), by_class=True, card="# Drawn\n")
+    if change == "labels.csv":  # folders of PNGs without it are somebody's data set
+        (folder / change).unlink()
+    else:
+        (folder / change).write_text("mine")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(ConfigError, match="holds other things"):
+        write_pngs(folder, batches(), 7, NAMES)
+    assert sorted(folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize("grey", [False, True])
