@@ -113,7 +113,12 @@ def _denoise(
     @jax.jit
     def some(state: Any, each: jax.Array, y: jax.Array, noise: jax.Array) -> jax.Array:
         predict = predictor(denoiser, state, label)
-        x = DENOISING[solver](predict, each, y, operator, noise=noise, **how)
+
+        def one(key: jax.Array, y: jax.Array, noise: jax.Array) -> jax.Array:  # each its own noise
+            solve = DENOISING[solver]
+            return solve(predict, key[None], y[None], operator, noise=noise, **how)[0]
+
+        x = jax.vmap(one)(each, y, noise)
         return denoiser.decode(state, each, x)
 
     rows, size = np.arange(m * n), min(CHUNK, m * n)
