@@ -1,4 +1,5 @@
 from . import chains as chains
+from . import ddnm as ddnm
 from . import directions as directions
 from . import effects as effects
 from . import hamiltonian as hamiltonian
@@ -12,4 +13,6 @@ from . import noise_level as noise_level
 from . import operator as operator
 from . import operators as operators
 from . import projection as projection
+from . import repaint as repaint
+from . import solver_loop as solver_loop
 from . import uncertainty as uncertainty
