@@ -4,6 +4,7 @@ from . import directions as directions
 from . import effects as effects
 from . import hamiltonian as hamiltonian
 from . import interpolation as interpolation
+from . import inversion as inversion
 from . import jpeg as jpeg
 from . import latent_density as latent_density
 from . import latent_importance as latent_importance
@@ -14,5 +15,7 @@ from . import operator as operator
 from . import operators as operators
 from . import projection as projection
 from . import repaint as repaint
+from . import sdedit as sdedit
 from . import solver_loop as solver_loop
+from . import translation as translation
 from . import uncertainty as uncertainty
