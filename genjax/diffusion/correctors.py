@@ -92,10 +92,7 @@ def predictor_corrector(
         noise = (z - row.alpha * data) / row.sigma
         drawn = loop.normal(row)
 
-        predicted = row.sigma_next * jnp.sqrt(1 - eta**2 * row.kappa)
-        std = row.sigma_next * eta * jnp.sqrt(row.kappa)
-        after = row.alpha_next * data + predicted * noise + std * drawn
-
+        after = row.ddim(data, noise, drawn, eta)
         score = -noise / row.sigma
         size = 2 * (row.alpha / row.alpha_next * snr) ** 2 * _ratio(drawn, score)
         corrected = z + size * score + jnp.sqrt(2 * size) * drawn

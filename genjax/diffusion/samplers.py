@@ -175,10 +175,7 @@ def ddim(
         data, noise = loop.data_and_noise(z, row)
         if draws_nothing:
             return row.alpha_next * data + row.sigma_next * noise
-        share = eta**2 * row.kappa
-        predicted = row.sigma_next * jnp.sqrt(1 - share)
-        drawn = row.sigma_next * jnp.sqrt(share)
-        return row.alpha_next * data + predicted * noise + drawn * loop.normal(row)
+        return row.ddim(data, noise, loop.normal(row), eta)
 
     return loop.run(step)
 

@@ -44,6 +44,31 @@ class Row(NamedTuple):
     kappa: Array
     h: Array
 
+    def ddim(self, data: Array, noise: Array, drawn: Array, eta: float | Array) -> Array:
+        r"""The step of DDIM from estimates of data and noise at t.
+
+        $$
+        z_s = \alpha_s \hat x + \sigma_s \sqrt{1 - \eta^2 \kappa}\; \hat\epsilon
+          + \sigma_s\, \eta \sqrt{\kappa}\; \xi
+        $$
+
+        Args:
+          data: x̂, [B, ...].
+          noise: ε̂, [B, ...].
+          drawn: ξ ~ N(0, I), [B, ...].
+          eta: η, 0 for a deterministic step, 1 for one of the reverse chain of DDPM.
+
+        Returns:
+          z_s, [B, ...].
+
+        References:
+          Song et al., "Denoising Diffusion Implicit Models" (2021), arXiv:2010.02502, eq. 12.
+        """
+        share = eta**2 * self.kappa
+        predicted = self.sigma_next * jnp.sqrt(1 - share)
+        std = self.sigma_next * jnp.sqrt(share)
+        return self.alpha_next * data + predicted * noise + std * drawn
+
 
 def rows(schedule: Schedule, steps: Array) -> Row:
     """The steps of a grid of times, as columns.
@@ -155,7 +180,27 @@ class SamplingLoop:
         Returns:
           x̂, clipped, [B, ...]; of no use where σ = 0, unlike that of `data_and_noise`.
         """
-        return self._clipped(self._to_data(self.output(z, row), z, row))
+        return self.clipped(self._to_data(self.output(z, row), z, row))
+
+    def data_and_pullback(self, z: Array, row: Row) -> tuple[Array, Callable[[Array], Array]]:
+        r"""The estimate of the data at a state, and its derivative's transpose.
+
+        $$
+        u \mapsto \Bigl(\frac{\partial \hat x}{\partial z}\Bigr)^{\!\top} u
+        $$
+
+        The derivative is that of the estimate before it is clipped, so that pixels at a bound can
+        move away from it; and 0 where α = 0 and z does not depend on the data.
+
+        Args:
+          z: [B, ...].
+          row: the step that begins at z.
+
+        Returns:
+          x̂, clipped, [B, ...], of no use where σ = 0; and the function of u, [B, ...].
+        """
+        data, pullback = jax.vjp(lambda z: self._to_data(self.output(z, row), z, row), z)
+        return self.clipped(data), lambda u: jnp.where(row.alpha > 0, pullback(u)[0], 0)
 
     def data_and_noise(self, z: Array, row: Row) -> tuple[Array, Array]:
         """The network's estimates of data and noise at a state.
@@ -182,7 +227,7 @@ class SamplingLoop:
           ε̂ is 0, or in a loop that encodes that of the prediction, see `noise_in_data`.
         """
         data = self._to_data(prediction, z, row)
-        data = self._clipped(jnp.where(row.sigma > 0, data, z / positive(row.alpha)))
+        data = self.clipped(jnp.where(row.sigma > 0, data, z / positive(row.alpha)))
         implied: Array | int = 0
         if self._from_data:  # times that fall never step away from σ = 0
             args = prediction.astype(z.dtype), z, row.alpha, row.sigma
@@ -196,7 +241,15 @@ class SamplingLoop:
             raise ValueError(f"predict returned shape {shape} for z of shape {z.shape}")
         return self._target.to_data(prediction.astype(z.dtype), z, row.alpha, row.sigma)
 
-    def _clipped(self, data: Array) -> Array:
+    def clipped(self, data: Array) -> Array:
+        """Estimates of the data within the bounds that the sampler was given.
+
+        Args:
+          data: x̂, [B, ...].
+
+        Returns:
+          x̂, clipped, [B, ...].
+        """
         if self._clip is None:
             return data
         if not callable(self._clip):

@@ -1,8 +1,10 @@
 from . import chains as chains
+from . import ddnm as ddnm
 from . import directions as directions
 from . import effects as effects
 from . import hamiltonian as hamiltonian
 from . import interpolation as interpolation
+from . import inversion as inversion
 from . import jpeg as jpeg
 from . import latent_density as latent_density
 from . import latent_importance as latent_importance
@@ -12,4 +14,8 @@ from . import noise_level as noise_level
 from . import operator as operator
 from . import operators as operators
 from . import projection as projection
+from . import repaint as repaint
+from . import sdedit as sdedit
+from . import solver_loop as solver_loop
+from . import translation as translation
 from . import uncertainty as uncertainty
