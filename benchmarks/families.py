@@ -31,8 +31,9 @@ from experiments import (
 )
 from genjax import data, files, run
 from genjax.models.unet_settings import UNetSettings
-from genjax.run import audited
 from genjax.run.audit_reference import AuditReference
+from genjax.run.auditing import Audit
+from genjax.run.sampling import CHUNK
 from genjax.run.scoring import Scorer, open_network, real_images
 
 # The U-Net and the optimizer of the diffusion model.
@@ -97,7 +98,7 @@ def measured(name: str, images: data.Dataset, real: Real, seed: int, asked: Any)
     steps = max(1, round(60 * asked.minutes * rate / config.run.batch))
     directory = place / f"seed_{seed}_{asked.minutes:g}_min"
     trained = train(experiment, config, images, directory, steps=steps, seed=seed)
-    trained.sample(N, seed)  # compiles, and fits the mixture
+    trained.sample(CHUNK, seed)  # compiles, and fits the mixture
     began = time.perf_counter()
     samples = trained.sample(N, seed)
     seconds = time.perf_counter() - began
@@ -105,8 +106,7 @@ def measured(name: str, images: data.Dataset, real: Real, seed: int, asked: Any)
     scores = {name: real.scorer.score(kind, features).as_dict() for name, kind in SCORES.items()}
     for score in scores.values():
         del score["replicates"]
-    how = {"n": asked.audited, "seed": seed, "reference": real.audits}
-    audit = audited.of_run(trained, real.audits.network, **how)
+    audit = Audit(samples[: asked.audited], real.audits, seed=seed)
     return {
         "steps": steps,
         "parameters": sum(x.size for x in jax.tree.leaves(trained.state.params)),
