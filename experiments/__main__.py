@@ -6,6 +6,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+STUDY = "augment_fashion"  # of several families and a classifier, with settings of its own
+
 
 def main() -> None:
     """Prints a line for each; exits with 2 where a name was given, as it is no command."""
@@ -16,7 +18,7 @@ def main() -> None:
             found[path.stem] = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
     if sys.argv[1:] and sys.argv[1] not in ("-h", "--help"):
         name = sys.argv[1].removeprefix("experiments.")
-        near = difflib.get_close_matches(name, found, 1) or ["NAME"]
+        near = difflib.get_close_matches(name, [*found, STUDY], 1) or ["NAME"]
         print(f"error: start one by `python -m experiments.{near[0]}`", file=sys.stderr)
         sys.exit(2)
     print("python -m experiments.NAME, with --help for its settings:\n")
@@ -26,6 +28,7 @@ def main() -> None:
             *textwrap.wrap(what, 72, initial_indent=" " * 6, subsequent_indent=" " * 6),
             sep="\n",
         )
+    print(f"\npython -m experiments.{STUDY}: do synthetic images help a classifier?")
 
 
 if __name__ == "__main__":

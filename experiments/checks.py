@@ -93,6 +93,17 @@ def classifier(config, spec):
         raise ConfigError("--data: a classifier needs images of two classes or more, with labels")
 
 
+def augmenting(config, spec):
+    """Of the study of synthetic images."""
+    few, many = min(config.sizes), max(config.sizes)
+    if many > spec.count:
+        raise ConfigError(f"--sizes {many}: there are {spec.count:,} images to train on")
+    if few < spec.classes:
+        raise ConfigError(f"--sizes {few} is under one image of each of {spec.classes} classes")
+    if config.generator != "diffusion":
+        changed(config, "guidance", f"with --generator {config.generator}")
+
+
 def dcgan(config, spec):
     """Of the DCGAN."""
     adversarial(config, spec)

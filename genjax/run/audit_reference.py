@@ -139,8 +139,8 @@ def blocks(images: np.ndarray) -> Iterator[np.ndarray]:
     Args:
       images: [n, ...].
 
-    Yields:
-      [b, ...].
+    Returns:
+      An iterator over [b, ...].
     """
     return (images[i : i + _CHUNK] for i in range(0, len(images), _CHUNK))
 

@@ -139,3 +139,14 @@ def test_wrong_settings_are_refused(change, message):
 def test_lengths_are_no_traced_values():
     with pytest.raises(TypeError, match="draws must be a Python number"):
         jax.jit(lambda n: hmc(linear, KEY, Y, MASK, **SETTINGS, draws=n))(5)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_transitions():
+    def bytes_of(thin, warmup):
+        own = {"draws": 8, "thin": thin, "warmup": warmup}
+        solve = jax.jit(lambda key, y: hmc(linear, key, y, MASK, **SETTINGS, **own))
+        return solve.lower(KEYS, Y).compile().memory_analysis().temp_size_in_bytes
+
+    # The warm-up's schedule has three numbers per transition.
+    assert bytes_of(64, 400) - bytes_of(1, 40) <= 16 * 360
