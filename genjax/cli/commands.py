@@ -19,7 +19,7 @@ from genjax.data.dataset import Dataset
 from genjax.data.given_files import read_images
 from genjax.errors import ConfigError
 from genjax.report import grids, image_sets
-from genjax.run import editing, model_card, replay, restored, seeds, training
+from genjax.run import editing, model_card, replay, restored, seeds, stored_state, training
 from genjax.run import export as exports
 from genjax.run.config import load, parse
 from genjax.run.directory import destination, run_directory, with_recorded_rules
@@ -131,7 +131,7 @@ class Experiment:
                 raise ConfigError(f"{directory} is an export, of one step: leave out {name}")
             state = jax.tree.map(jnp.asarray, exports.state(directory, values, like))
         else:
-            state = restored.checkpoint_state(
+            state = stored_state.checkpoint_state(
                 directory,
                 family,
                 like,

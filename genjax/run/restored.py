@@ -17,18 +17,17 @@ import numpy as np
 from genjax import files
 from genjax.data.dataset import Dataset, ImageSpec
 from genjax.edit.interpolation import linear, spherical
-from genjax.errors import ConfigError, shortened
+from genjax.errors import ConfigError
 from genjax.run import classification, editing, export, moving
 from genjax.run import mixture as mixtures
 from genjax.run.config import load as load_config
 from genjax.run.edit_settings import Edit
 from genjax.run.editing import Edited
 from genjax.run.evaluation import Evaluation, evaluate
-from genjax.run.family import Family, state_shapes, untrained_state
+from genjax.run.family import Family, state_shapes
 from genjax.run.recorded_images import data_settings, image_spec
 from genjax.run.sampling import Sampler, labels
-from genjax.train.checkpoint import Checkpoints
-from genjax.train.keys import init_key
+from genjax.run.stored_state import checkpoint_state
 from genjax.train.state import TrainState, not_finite
 
 Prior = Literal["gaussian", "mixture"]
@@ -479,56 +478,3 @@ def load(
     values = load_config(where / "config.json")
     state = export.state(where, values, state_shapes(family))
     return RestoredRun(where, family, values, jax.tree.map(jnp.asarray, state), images)
-
-
-def checkpoint_state(
-    directory: Path,
-    family: Family,
-    like: TrainState,
-    *,
-    best: bool = False,
-    step: int | None = None,
-    before: int | None = None,
-    seed: int = 0,
-) -> TrainState:
-    """The state in a run's checkpoints, on one device.
-
-    Args:
-      directory: the run's.
-      family: the family.
-      like: the shapes of its state.
-      best: the checkpoint of the best score instead of the latest.
-      step: the checkpoint of this step instead.
-      before: only checkpoints of earlier steps; where there is none, the state at the start.
-      seed: the run's, for that state.
-
-    Returns:
-      The state.
-
-    Raises:
-      ConfigError: where there is no checkpoint to use.
-      CheckpointError: where it holds another architecture.
-    """
-    if best and step is not None:
-        raise ConfigError("--best and --step name two checkpoints: give one of them")
-    checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
-    try:
-        if step is not None and step not in (known := checkpoints.steps()):
-            there = shortened(known[::-1]) or "none"
-            raise ConfigError(f"--step {step}: {directory} has checkpoints of the steps {there}")
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
-        if best and (step := checkpoints.best()) is None and checkpoints.steps():
-            raise ConfigError(f"no checkpoint in {directory} has a score: leave out --best")
-        state = checkpoints.restore(like, step=step, before=before)
-    finally:
-        checkpoints.close()
-    if state is None and before is not None and family.before is None:
-        return untrained_state(family, init_key(jax.random.key(seed)))
-    if state is None:
-        raise ConfigError(
-            f"{directory} has no checkpoint to use"
-            if step is None
-            else f"the checkpoint of step {step} in {directory} cannot be used"
-        )
-    return state

@@ -1,0 +1,66 @@
+"""The state in a run's checkpoints, on one device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+
+from genjax.errors import ConfigError, shortened
+from genjax.run.family import Family, untrained_state
+from genjax.train.checkpoint import Checkpoints
+from genjax.train.keys import init_key
+from genjax.train.state import TrainState
+
+
+def checkpoint_state(
+    directory: Path,
+    family: Family,
+    like: TrainState,
+    *,
+    best: bool = False,
+    step: int | None = None,
+    before: int | None = None,
+    seed: int = 0,
+) -> TrainState:
+    """The state in a run's checkpoints, on one device.
+
+    Args:
+      directory: the run's.
+      family: the family.
+      like: the shapes of its state.
+      best: the checkpoint of the best score instead of the latest.
+      step: the checkpoint of this step instead.
+      before: only checkpoints of earlier steps; where there is none, the state at the start.
+      seed: the run's, for that state.
+
+    Returns:
+      The state.
+
+    Raises:
+      ConfigError: where there is no checkpoint to use.
+      CheckpointError: where it holds another architecture.
+    """
+    if best and step is not None:
+        raise ConfigError("--best and --step name two checkpoints: give one of them")
+    checkpoints = Checkpoints(directory / "checkpoints", read_only=True)
+    try:
+        if step is not None and step not in (known := checkpoints.steps()):
+            there = shortened(known[::-1]) or "none"
+            raise ConfigError(f"--step {step}: {directory} has checkpoints of the steps {there}")
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
+        if best and (step := checkpoints.best()) is None and checkpoints.steps():
+            raise ConfigError(f"no checkpoint in {directory} has a score: leave out --best")
+        state = checkpoints.restore(like, step=step, before=before)
+    finally:
+        checkpoints.close()
+    if state is None and before is not None and family.before is None:
+        return untrained_state(family, init_key(jax.random.key(seed)))
+    if state is None:
+        raise ConfigError(
+            f"{directory} has no checkpoint to use"
+            if step is None
+            else f"the checkpoint of step {step} in {directory} cannot be used"
+        )
+    return state
