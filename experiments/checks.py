@@ -5,7 +5,9 @@ the settings are checked by `genjax.limits`; what the network makes of them by t
 """
 
 import logging
+from dataclasses import fields
 
+from experiments.sampling import PixelSamplerSettings
 from genjax.diffusion.discrete_schedules import DiscreteLinear
 from genjax.diffusion.sampling_loop import MOST_SIGNAL, signal
 from genjax.errors import ConfigError
@@ -59,6 +61,29 @@ def convolutional_vae(config, spec):
     """Of the VAE on CIFAR-10."""
     rise(config)
     check_sides(spec.shape, len(config.widths), "--widths")
+
+
+def restore(config, spec):
+    """Of restoration."""
+    config.check_unet(spec.shape)
+    rise(config)
+    if config.task == "colourise" and spec.shape[-1] != 3:
+        found = "grey" if spec.shape[-1] == 1 else f"of {spec.shape[-1]} channels"
+        raise ConfigError(
+            f"--task colourise needs colour images, and these are {found}: give others, such as "
+            "--data.name cifar10, or another task"
+        )
+    if config.task in ("super2", "super4"):
+        check_sides(spec.shape, {"super2": 1, "super4": 2}[config.task], f"--task {config.task}")
+    if config.task == "denoise" and config.noise == 0:
+        raise ConfigError("--noise 0 leaves nothing to restore with --task denoise")
+    if config.model == "vae":
+        check_sides(spec.shape, 2, "--model vae")
+        for setting in fields(PixelSamplerSettings):
+            changed(config, setting.name, "with --model vae, which restores in one step")
+    else:
+        config.check_sampling(config.chosen())
+        changed(config, "latent", "with --model diffusion")
 
 
 def latent(config, spec):

@@ -211,7 +211,7 @@ class Experiment:
         batch = _read(run, given) or run.held_out_batch(given.n)
         originals = batch["image"]
         again = run.reconstruct(originals, batch.get("label"))
-        _save(folder / "reconstruct.png", grids.pairs(originals, again))
+        _save(folder / "reconstruct.png", grids.pairs(originals, *run.observed(originals), again))
         error = np.mean((again.astype(np.float32) - originals) ** 2)
         print(
             f"mean squared error {error / 255**2:.3g} on {len(originals)} "

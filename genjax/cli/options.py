@@ -65,7 +65,8 @@ class Sample(OfRun):
 class Reconstruct(OfRun):
     """Give held-out images back: reconstruct.png, each above its reconstruction.
 
-    By the encoder, or where there is none from the noise that inverting the sampler leads to.
+    By the encoder, or where there is none from the noise that inverting the sampler leads to. What
+    a model that restores was shown of an image lies between the two.
     """
 
     n: Count = 32

@@ -1,6 +1,7 @@
 from . import chains as chains
 from . import ddnm as ddnm
 from . import directions as directions
+from . import dps as dps
 from . import effects as effects
 from . import hamiltonian as hamiltonian
 from . import interpolation as interpolation
@@ -13,9 +14,11 @@ from . import latent_sampling as latent_sampling
 from . import noise_level as noise_level
 from . import operator as operator
 from . import operators as operators
+from . import pigdm as pigdm
 from . import projection as projection
 from . import repaint as repaint
 from . import sdedit as sdedit
 from . import solver_loop as solver_loop
 from . import translation as translation
+from . import twisted_smc as twisted_smc
 from . import uncertainty as uncertainty

@@ -38,10 +38,7 @@ class Adaptation(NamedTuple):
       log_step: the log step to try, [B].
       log_mean: the mean log step, which is used in the end, [B].
       tried: steps since dual averaging began, a scalar.
-      scale: S, the standard deviation of each number of the latent, [B, 1, *latent].
-      length: draws in the window, a scalar.
-      mean: of each chain in the window, [B, n, *latent].
-      squares: sums of squared deviations from it, [B, n, *latent].
+      scale: S, [B, d, d] for d numbers in a latent.
     """
 
     centre: Array
@@ -50,9 +47,6 @@ class Adaptation(NamedTuple):
     log_mean: Array
     tried: Array
     scale: Array
-    length: Array
-    mean: Array
-    squares: Array
 
 
 def transition(
@@ -71,7 +65,7 @@ def transition(
       at: where the chains are.
       key: one key per example [B].
       step: ε, [B].
-      scale: S, [B, 1, *latent].
+      scale: S, [B, d, d] for d numbers in a latent.
       leapfrogs: steps of the trajectory.
       jitter: ε is drawn within this share of `step`.
 
@@ -81,14 +75,14 @@ def transition(
     for_momentum, for_jitter, for_choice = keys.split(key, 3)
     momentum = keys.normal(for_momentum, at.z.shape, at.z.dtype)
     wide = keys.uniform(for_jitter, at.value.shape, at.z.dtype)
-    size = expand(step[:, None] * (1 + jitter * (2 * wide - 1)), at.z) * scale
+    size = expand(step[:, None] * (1 + jitter * (2 * wide - 1)), at.z)
 
     def leapfrog(carry: tuple[Point, Array], _: None) -> tuple[tuple[Point, Array], None]:
         point, momentum = carry
-        momentum = momentum + size / 2 * point.gradient
-        z = point.z + size * momentum
+        momentum = momentum + size / 2 * _times(scale.mT, point.gradient)
+        z = point.z + size * _times(scale, momentum)
         end = Point(z, *with_gradient(density, z))
-        return (end, momentum + size / 2 * end.gradient), None
+        return (end, momentum + size / 2 * _times(scale.mT, end.gradient)), None
 
     (end, last), _ = jax.lax.scan(leapfrog, (at, momentum), length=leapfrogs)
     change = end.value - _kinetic(last) - (at.value - _kinetic(momentum))
@@ -119,6 +113,7 @@ def acceptance_probability(change: Array) -> Array:
 
 def warm_up(
     density: Density,
+    precision: Callable[[Array], Array],
     at: Point,
     key: Array,
     *,
@@ -128,7 +123,7 @@ def warm_up(
     leapfrogs: int,
     jitter: float,
 ) -> tuple[Point, Array, Array]:
-    r"""Adapts ε to an acceptance, and S to the spread of the latents, per example.
+    r"""Adapts ε to an acceptance, and S to the curvature where the chains are, per example.
 
     Dual averaging of the log step, with A the mean probability of acceptance of the chains:
 
@@ -138,43 +133,46 @@ def warm_up(
     \ln \bar\epsilon_t = t^{-0.75} \ln \epsilon_t + (1 - t^{-0.75}) \ln \bar\epsilon_{t-1}
     $$
 
-    S is estimated twice, from the second and third tenth of the transitions and from the next
-    five, pooled over the chains around their own means; ε starts again after each.
+    S Sᵀ is the inverse of `precision` at the start, and again after a quarter and after half of the
+    transitions, from where ε is adapted anew.
 
     Args:
       density: z [B, n, *latent] -> log density [B, n].
+      precision: z [B, n, *latent] -> positive definite matrices [B, d, d].
       at: where the chains start.
       key: one key per example [B].
-      transitions: how many; under 20 of them S stays 1.
+      transitions: how many.
       step: ε at the start.
       target: δ, the acceptance to reach.
       leapfrogs: steps of each trajectory.
       jitter: ε is drawn within this share of itself.
 
     Returns:
-      Where the chains are, ε [B] and S [B, 1, *latent].
+      Where the chains are, ε [B] and S [B, d, d].
 
     References:
       Hoffman & Gelman, "The No-U-Turn Sampler" (2014), arXiv:1111.4246, section 3.2.
     """
-    scale = jnp.ones_like(at.z[:, :1])
     log_step = jnp.full(at.z.shape[:1], jnp.log(step), at.z.dtype)
-    state = _restarted(log_step, scale, at.z)
+    state = _restarted(log_step, _root(precision(at.z)))
     index = np.arange(transitions)
-    opens, ends = transitions // 10, [transitions * 3 // 10 - 1, transitions * 8 // 10 - 1]
-    closes = np.isin(index, ends) & (transitions >= 20)
+    closes = np.isin(index, [transitions // 4 - 1, transitions // 2 - 1])
 
     def body(carry: tuple[Point, Adaptation], item: tuple) -> tuple[tuple[Point, Adaptation], None]:
         at, state = carry
-        i, collects, closes = item
+        i, closes = item
         now = keys.fold_in(key, i), jnp.exp(state.log_step), state.scale
         at, probability = transition(density, at, *now, leapfrogs, jitter)
         state = _averaged(state, probability.mean(1), target)
-        state = _where(collects, _with(state, at.z), state)
-        return (at, _where(closes, _rescaled(state), state)), None
+        state = jax.lax.cond(
+            closes,
+            lambda: _restarted(state.log_mean, _root(precision(at.z))),
+            lambda: state,
+        )
+        return (at, state), None
 
-    items = index, index >= opens, closes
-    (at, state), _ = jax.lax.scan(body, (at, state), jax.tree.map(jnp.asarray, items))
+    items = jnp.asarray(index), jnp.asarray(closes)
+    (at, state), _ = jax.lax.scan(body, (at, state), items)
     return at, jnp.exp(state.log_mean), state.scale
 
 
@@ -187,31 +185,21 @@ def _averaged(s: Adaptation, acceptance: Array, target: float) -> Adaptation:
     return s._replace(error=error, log_step=log_step, log_mean=log_mean, tried=tried)
 
 
-def _with(s: Adaptation, z: Array) -> Adaptation:
-    length = s.length + 1
-    mean = s.mean + (z - s.mean) / length
-    return s._replace(length=length, mean=mean, squares=s.squares + (z - s.mean) * (z - mean))
-
-
-def _rescaled(s: Adaptation) -> Adaptation:
-    """The next window's adaptation; few draws count little, as in Stan."""
-    chains = s.mean.shape[1]
-    variance = s.squares.mean(1, keepdims=True) / jnp.maximum(s.length - 1, 1)
-    n = chains * s.length
-    scale = jnp.sqrt((n * variance + 5e-3) / (n + 5))
-    # No number of the latent moves further than before, whatever the new scale.
-    ratio = (s.scale / scale).reshape(len(scale), -1).min(1)
-    return _restarted(s.log_mean + jnp.log(ratio), scale, s.mean)
-
-
-def _restarted(log_step: Array, scale: Array, like: Array) -> Adaptation:
+def _restarted(log_step: Array, scale: Array) -> Adaptation:
     zero, none = jnp.zeros_like(log_step), jnp.zeros((), log_step.dtype)
-    centre, empty = log_step + jnp.log(10.0), jnp.zeros_like(like)
-    return Adaptation(centre, zero, log_step, log_step, none, scale, none, empty, empty)
+    return Adaptation(log_step + jnp.log(10.0), zero, log_step, log_step, none, scale)
 
 
-def _where(condition: Array, yes: Adaptation, no: Adaptation) -> Adaptation:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+def _root(precision: Array) -> Array:
+    """S with S Sᵀ = M⁻¹."""
+    factor = jnp.linalg.cholesky(precision)
+    identity = jnp.broadcast_to(jnp.eye(factor.shape[-1]), factor.shape)
+    return jax.lax.linalg.triangular_solve(factor, identity, left_side=True, lower=True).mT
+
+
+def _times(scale: Array, vector: Array) -> Array:
+    flat = vector.reshape(*vector.shape[:2], -1)
+    return jnp.einsum("bij,bnj->bni", scale, flat).reshape(vector.shape)
 
 
 def _kinetic(momentum: Array) -> Array:

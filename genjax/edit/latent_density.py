@@ -67,6 +67,43 @@ def log_joint(
     return jax.vmap(one, 1, 1)
 
 
+def precision(decode: Decode, operator: Operator, z: Array, noise: float | Array) -> Array:
+    r"""The curvature of the log density by Gauss and Newton, for a prior N(0, I).
+
+    $$
+    I + \frac{1}{n} \sum_{c=1}^{n} \frac{J_c^\top J_c}{\sigma_y^2}, \qquad
+    J_c = \frac{\partial A\, g}{\partial z} \Big|_{z_c}
+    $$
+
+    Of a linear decoder it is the inverse of the posterior's covariance. One column is computed at a
+    time, for as much as a gradient costs.
+
+    Args:
+      decode: g, z [B, *latent] -> x.
+      operator: A.
+      z: [B, n, *latent].
+      noise: σ_y, a scalar or one value per example [B].
+
+    Returns:
+      [B, d, d], d numbers in a latent.
+    """
+    size, std = z[0, 0].size, jnp.asarray(noise, jnp.float32)
+
+    def seen(z: Array) -> Array:
+        observed = operator(widen(decode(z)))
+        return observed / expand(std, observed)
+
+    every = jax.vmap(seen, 1, 1)
+
+    def column(k: Array) -> Array:
+        along = jnp.zeros((*z.shape[:2], size)).at[..., k].set(1).reshape(z.shape)
+        change = jax.jvp(every, (z,), (along,))[1]
+        back = jax.vjp(every, z)[1](change)[0]
+        return back.mean(1).reshape(len(z), size)
+
+    return jnp.eye(size)[None] + jnp.moveaxis(jax.lax.map(column, jnp.arange(size)), 0, 1)
+
+
 def with_gradient(density: Callable[[Array], Array], z: Array) -> tuple[Array, Array]:
     """A density of latents and its gradient.
 

@@ -56,7 +56,7 @@ def hmc(
     warmup: int = 200,
     thin: int = 1,
     leapfrogs: int = 16,
-    step: float = 0.1,
+    step: float = 0.5,
     target_acceptance: float = 0.8,
 ) -> Draws:
     r"""Hamiltonian Monte Carlo on a decoder's latent: exact as the chains grow.
@@ -64,15 +64,16 @@ def hmc(
     From z with momentum p ~ N(0, I), L leapfrog steps of
 
     $$
-    p \leftarrow p + \tfrac{\epsilon}{2} S \nabla \log p(z | y), \qquad
+    p \leftarrow p + \tfrac{\epsilon}{2} S^\top \nabla \log p(z | y), \qquad
     z \leftarrow z + \epsilon S p, \qquad
-    p \leftarrow p + \tfrac{\epsilon}{2} S \nabla \log p(z | y)
+    p \leftarrow p + \tfrac{\epsilon}{2} S^\top \nabla \log p(z | y)
     $$
 
     are accepted with probability min(1, exp(H − H')), H = |p|²/2 − log p(z|y). ε is drawn within
-    20 % of what dual averaging finds, so that no trajectory is as long as a period. S is diagonal:
-    the standard deviations of the latents in the warm-up. Both are those of one example, shared by
-    its chains, and fixed when the warm-up ends.
+    20 % of what dual averaging finds, so that no trajectory is as long as a period. S makes what y
+    determines and what it leaves open equally wide: S Sᵀ = (I + JᵀJ/σ_y²)⁻¹, J the Jacobian of A g
+    where the chains are. Both are those of one example, shared by its chains, and fixed when the
+    warm-up ends. The I is the prior's: whiten another one (`latent_density.whitened`).
 
     A chain rarely leaves a mode: `r_hat` shows it if the chains started in different ones. Give
     the ends of `latent_maximum.maximum_a_posteriori` as `start` where N(0, I) is too far off.
@@ -126,13 +127,13 @@ def mala(
     draws: int = 200,
     warmup: int = 1000,
     thin: int = 16,
-    step: float = 0.1,
+    step: float = 0.5,
     target_acceptance: float = 0.574,
 ) -> Draws:
     r"""Metropolis-adjusted Langevin: a step along the gradient with noise, accepted or not.
 
     $$
-    z' = z + \tfrac{\epsilon^2}{2} S^2 \nabla \log p(z|y) + \epsilon S \xi, \qquad
+    z' = z + \tfrac{\epsilon^2}{2} S S^\top \nabla \log p(z|y) + \epsilon S \xi, \qquad
     \alpha = \min\left(1, \frac{p(z'|y)\, q(z|z')}{p(z|y)\, q(z'|z)}\right)
     $$
 
@@ -234,6 +235,7 @@ def _sample(
     z = latent_density.starts(each, start, (len(y), walk.chains, *latent))
     at, step, scale = hamiltonian.warm_up(
         density,
+        lambda z: latent_density.precision(decode, operator, z, noise),
         hamiltonian.Point(z, *latent_density.with_gradient(density, z)),
         for_warm_up,
         transitions=walk.warmup,

@@ -72,6 +72,30 @@ def solver_loop(
     return loop, y.astype(loop.start.dtype)
 
 
+def project(x: Array, y: Array, operator: Operator, noise: float | Array) -> Array:
+    r"""The image nearest to x that explains an observation without noise.
+
+    $$
+    x \mapsto x - A^+ A x + A^+ y
+    $$
+
+    Solvers end with it, as rounding and approximations leave A x a little off y.
+
+    Args:
+      x: [B, *operator.shape].
+      y: [B, ...], shaped like A x.
+      operator: A.
+      noise: standard deviation of the noise in y.
+
+    Returns:
+      Like x; x itself where there is noise or A is not linear.
+    """
+    if not operator.linear:
+        return x
+    near = x - operator.pseudo_inverse(operator(x)) + operator.pseudo_inverse(y)
+    return jnp.where(jnp.asarray(noise) > 0, x, near)
+
+
 def run(
     loop: SamplingLoop,
     step: Callable[[Array, Any], Array],
@@ -80,21 +104,15 @@ def run(
     operator: Operator,
     noise: float | Array,
 ) -> Array:
-    r"""The loop, and without noise in y the nearest image to its end that explains y.
-
-    $$
-    x \mapsto x - A^+ A x + A^+ y
-    $$
-
-    as rounding and approximations leave A x a little off y.
+    """The loop from its start to an image, and the projection of that on y.
 
     Args:
       loop: that of `solver_loop`.
       step: (z, item) -> z.
       items: any tree of columns, one row per evaluation of the network.
       y: [B, ...], shaped like A x.
-      operator: A; the end stays as it is where it is not linear.
-      noise: standard deviation of the noise in y; the end stays as it is where that is above 0.
+      operator: A.
+      noise: standard deviation of the noise in y.
 
     Returns:
       x [B, *operator.shape].
@@ -105,7 +123,4 @@ def run(
         return z, z
 
     x, _ = loop.scan(both, loop.start, items)
-    if operator.linear:
-        near = x - operator.pseudo_inverse(operator(x)) + operator.pseudo_inverse(y)
-        x = jnp.where(jnp.asarray(noise) > 0, x, near)
-    return cast(Array, loop.result(x, None, slice(0)))
+    return cast(Array, loop.result(project(x, y, operator, noise), None, slice(0)))

@@ -130,20 +130,19 @@ def columns(titled: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(blocks, 1)
 
 
-def pairs(above: np.ndarray, below: np.ndarray, columns: int = 8) -> np.ndarray:
-    """Tiles two sets in alternate rows, such as images over their reconstructions.
+def pairs(*sets: np.ndarray, columns: int = 8) -> np.ndarray:
+    """Tiles sets in alternate rows, such as images over their reconstructions.
 
     Args:
-      above: uint8 [n, H, W, C].
-      below: uint8 [n, H, W, C].
+      *sets: uint8 [n, H, W, C] each.
       columns: images per row.
 
     Returns:
       uint8 [H', W', 3].
     """
     rows: list[np.ndarray] = []
-    for start in range(0, len(above), columns):
-        for row in (above, below):
+    for start in range(0, len(sets[0]), columns):
+        for row in sets:
             part = row[start : start + columns]
             blank = np.full((columns - len(part), *part.shape[1:]), BACKGROUND, np.uint8)
             rows += [part, blank]

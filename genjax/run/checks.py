@@ -86,6 +86,9 @@ def _traces(
     def reconstruct() -> None:
         n = min(settings.batch, held_out, 32)
         shown = images(n)["image"]
+        if family.observe is not None:
+            seen = jax.eval_shape(family.observe, _keys(n), shown)
+            _expect(seen, shown.shape, "observe")
         if family.reconstruct is not None:
             made = jax.eval_shape(family.reconstruct, state, _keys(n), shown)
             _expect(made, shown.shape, "reconstruct")

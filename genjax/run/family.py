@@ -78,6 +78,8 @@ class Family:
       encode: (state, images uint8 [n, H, W, C]) -> latents with generate(…) close to the images.
       reconstruct: (state, key, images uint8) -> images in 0..1, where decoding `encode`'s latents
         by `generate` is not how this family reconstructs. None: that way, where there is `encode`.
+      observe: (keys [n], images uint8 [n, H, W, C]) -> images in 0..1, what `reconstruct` sees of
+        them by the same keys, where that is less than all: drawn between the two.
       validate: (state, keys, batch) -> {name: [B]}, lower is better; the first ranks checkpoints.
       profile: a curve that says most about this kind of model, drawn at each periodic evaluation.
       mixture: whether samples come, unless asked otherwise, from a mixture of Gaussians fitted to
@@ -115,6 +117,7 @@ class Family:
     reconstruct: Callable[[TrainState, jax.Array, jax.Array], jax.Array] | None = field(
         default=None, kw_only=True
     )
+    observe: Callable[[jax.Array, jax.Array], jax.Array] | None = field(default=None, kw_only=True)
     validate: Callable[[TrainState, jax.Array, Any], dict[str, jax.Array]] | None = field(
         default=None, kw_only=True
     )

@@ -43,7 +43,10 @@ def over_time(folder: Path, embedder: Embedder, *, linked: bool = False) -> Iter
     """
     kinds = {
         "step": ("Samples", "The same noise at each step."),
-        "reconstructions": ("Reconstructions", "Held-out images, each above its reconstruction."),
+        "reconstructions": (
+            "Reconstructions",
+            "Held-out images, each above its reconstruction; what of it was shown lies between.",
+        ),
     }
     for stem, (title, hint) in kinds.items():
         found = spread(sorted(_steps(folder / "samples", stem).items()), MOST_SHEETS)

@@ -134,7 +134,8 @@ class PeriodicEval:
             some = {name: x[:RECONSTRUCTED] for name, x in next(self.batches()).items()}
             originals = some["image"]
             again = self.sampler.reconstructions(state, self.key, originals, some.get("label"))
-            yield "reconstructions", f"reconstructions_{step}.png", grids.pairs(originals, again)
+            sets = [originals, *self.sampler.observed(self.key, originals), again]
+            yield "reconstructions", f"reconstructions_{step}.png", grids.pairs(*sets)
 
     def _look_inside(self, step: int, state: TrainState) -> None:
         """Records the family's profile, and the codes of some held-out images."""

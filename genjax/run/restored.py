@@ -255,6 +255,17 @@ class RestoredRun:
         key = jax.random.key(0)
         return self.sampler.reconstructions(self.usable_state, key, images, labels, progress=True)
 
+    def observed(self, images: np.ndarray) -> list[np.ndarray]:
+        """What `reconstruct` sees of images, where that is less than all of them.
+
+        Args:
+          images: uint8 [n, H, W, C].
+
+        Returns:
+          [uint8 [n, H, W, C]], else [].
+        """
+        return self.sampler.observed(jax.random.key(0), images)
+
     def interpolate(
         self,
         pairs: int = 8,

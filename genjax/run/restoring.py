@@ -14,7 +14,15 @@ from tqdm.auto import tqdm
 
 from genjax import keys
 from genjax.data.errors import DataError
-from genjax.edit import ddnm, dps, latent_maximum, latent_sampling, pigdm, repaint
+from genjax.edit import (
+    ddnm,
+    dps,
+    latent_maximum,
+    latent_sampling,
+    pigdm,
+    repaint,
+    twisted_smc,
+)
 from genjax.errors import ConfigError
 from genjax.report.grids import to_uint8
 from genjax.run.altering import every, predictor, solver_settings
@@ -25,12 +33,19 @@ from genjax.train.progress import hidden
 
 logger = logging.getLogger(__name__)
 
+
+def _particles(*given: Any, **how: Any) -> jax.Array:
+    return twisted_smc.twisted_smc(*given, **how).x
+
+
 DENOISING: dict[str, Callable[..., Any]] = {
     "pigdm": pigdm.pigdm,
     "ddnm": ddnm.ddnm,
     "dps": dps.dps,
     "repaint": repaint.repaint,
+    "particles": _particles,
 }
+NON_LINEAR = ("dps", "particles")
 DECODING = ("hmc", "maximum")
 CHUNK = 16  # answers that a denoiser computes together
 FEW = 4  # images whose latents are looked for together
@@ -105,8 +120,10 @@ def _denoise(
         raise ConfigError(
             f"--solver {solver} is for decoders; a diffusion model takes {', '.join(DENOISING)}"
         )
-    if not operator.linear and solver != "dps":
-        raise ConfigError(f"--solver {solver} needs a linear task: give --solver dps")
+    if not operator.linear and solver not in NON_LINEAR:
+        raise ConfigError(
+            f"--solver {solver} needs a linear task: give --solver {' or '.join(NON_LINEAR)}"
+        )
     m, state = len(observed.y), run.usable_state
     how = {**solver_settings(denoiser), "clip": denoiser.clip}
 

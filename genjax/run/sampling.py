@@ -60,6 +60,7 @@ class Sampler:
         self._trajectory = family.trajectory and _compiled(family.trajectory, "the sampler")
         self._encode = family.encode and _compiled(family.encode, "the encoder")
         self._invert = family.invert and _compiled(family.invert, "the sampler")
+        self._observe = family.observe and _compiled(family.observe, "the observation")
         self._reconstruct = family.reconstruct and _compiled(family.reconstruct, "reconstruction")
 
     @property
@@ -231,6 +232,24 @@ class Sampler:
             return self._generate(state, keys, z, known if self.family.classes else None)
 
         return np.concatenate([*_in_chunks(again, key, n, progress)])
+
+    def observed(self, key: jax.Array, images: np.ndarray) -> list[np.ndarray]:
+        """What the family sees of images that it reconstructs with the same key.
+
+        Args:
+          key: as for `reconstructions`.
+          images: uint8 [n, H, W, C].
+
+        Returns:
+          [uint8 [n, H, W, C]], or [] where it sees all of them.
+        """
+        if (observe := self._observe) is None:
+            return []
+
+        def shown(keys: jax.Array, rows: jax.Array) -> jax.Array:
+            return observe(keys, images[np.minimum(np.asarray(rows), len(images) - 1)])
+
+        return [np.concatenate([*_in_chunks(shown, key, len(images))])]
 
     def _known(self, label: np.ndarray | None) -> np.ndarray | None:
         """The labels of images that `generate` makes again; None where it takes none."""

@@ -19,6 +19,7 @@ from experiments import (
     gan_fashion,
     iwae_mnist,
     latent_shapes,
+    restore_fashion,
     vae_cifar10,
     vae_fashion,
 )
@@ -49,12 +50,21 @@ EXPERIMENTS = {
         latent_shapes,
         "--autoencoder-steps 2 --widths 8 8 8 --width 16 --blocks 1 --sampling-steps 2",
     ),
+    "restore_fashion": (
+        restore_fashion,
+        "--channels 8 --multipliers 1 --attention --sampling-steps 2 --task inpaint",
+    ),
+    "restore_fashion vae": (
+        restore_fashion,
+        "--channels 8 --multipliers 1 --attention --task denoise --model vae",
+    ),
 }
 MEASURED = {"vae_fashion", "ddpm_fashion"}
 # Only training and evaluation of these: the commands that use a run are the same for all.
 BRIEF = {
     "classifier": (classifier, "--widths 4 --features 8 --flip --shift 0.1"),
     "ddpm_fashion": EXPERIMENTS["ddpm_fashion"],
+    "restore_fashion vae": EXPERIMENTS["restore_fashion vae"],
     "iwae_mnist": (iwae_mnist, "--data.name fashion_mnist_6k --dynamic --layers 2 --k 2"),
     "vae_cifar10": (
         vae_cifar10,

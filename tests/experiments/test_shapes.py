@@ -14,6 +14,7 @@ from experiments import (
     gan_fashion,
     iwae_mnist,
     latent_shapes,
+    restore_fashion,
     vae_cifar10,
     vae_fashion,
 )
@@ -33,6 +34,7 @@ EXPERIMENTS = {
     "flow": (flow_cifar10, {**UNET, "sampling_steps": 2}),
     "latent": (latent_shapes, {"widths": (8, 8), "width": 8, "blocks": 1, "sampling_steps": 2}),
     "iwae": (iwae_mnist, {"layers": 2}),
+    "restore": (restore_fashion, {**UNET, "sampling_steps": 2, "task": "super4"}),
     "logistics": (vae_cifar10, {"widths": (8, 8), "mixture": 2}),
 }
 CONVOLUTIONAL = ["autoencoder conv", "vae conv", "dcgan", "ddpm", "flow", "latent", "logistics"]

@@ -19,6 +19,7 @@ from experiments import (
     gan_fashion,
     iwae_mnist,
     latent_shapes,
+    restore_fashion,
     vae_cifar10,
     vae_fashion,
 )
@@ -44,6 +45,7 @@ DEFAULTS = {
     ddpm_mnist: CLIPPED,
     ddpm_cifar10: CLIPPED,
     flow_cifar10: CLIPPED,
+    restore_fashion: CLIPPED,
 }
 
 
