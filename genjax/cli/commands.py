@@ -228,8 +228,14 @@ class Experiment:
         name = f"interpolate_{given.seed}.png"
         folder = destination(run.directory, run.is_export, given.to, [name])
         named = _read(run, given).get("image")
-        how = {"noises": given.noises, "images": named, "label": given.label}
-        images = run.interpolate(given.pairs, given.steps, given.seed, **how)
+        images = run.interpolate(
+            given.pairs,
+            given.steps,
+            given.seed,
+            noises=given.noises,
+            images=named,
+            label=given.label,
+        )
         _save(folder / name, grids.grid(images, given.steps))
 
     def edit(self, given: options.Edit) -> None:

@@ -203,8 +203,8 @@ def between(
 
     def paths_of(state: Any, each: jax.Array, both: jax.Array) -> jax.Array:
         predict = predictor(denoiser, state, label)
-        ends = [denoiser.encode(state, both[:, i]) for i in (0, 1)]
-        found = inversion.interpolate(predict, *ends, t, iterations=ITERATIONS, **how)
+        first, last = (denoiser.encode(state, both[:, i]) for i in (0, 1))
+        found = inversion.interpolate(predict, first, last, t, iterations=ITERATIONS, **how)
         return jnp.moveaxis(jax.lax.map(lambda x: denoiser.decode(state, each, x), found), 0, 1)
 
     pairs = images.reshape(-1, 2, *images.shape[1:])

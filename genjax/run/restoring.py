@@ -23,12 +23,13 @@ from genjax.edit import (
     repaint,
     twisted_smc,
 )
-from genjax.errors import ConfigError
+from genjax.errors import ConfigError, GenjaxError, one_line
 from genjax.report.grids import to_uint8
 from genjax.run.altering import every, predictor, solver_settings
 from genjax.run.edit_settings import Solver
 from genjax.run.edited_run import EditedRun
 from genjax.run.observing import Observation
+from genjax.run.sampling import labels
 from genjax.train.progress import hidden
 
 logger = logging.getLogger(__name__)
@@ -95,9 +96,14 @@ def restore(
     """
     if run.family.generate is None:
         raise ConfigError("this family makes no images: it cannot fill in or restore any")
-    if run.family.denoiser is None:
-        return _decode(run, observed, n, solver, label, seed)
-    return _denoise(run, observed, n, solver, label, seed)
+    labels(run.family, 0, label)
+    find = _decode if run.family.denoiser is None else _denoise
+    try:
+        return find(run, observed, n, solver, label, seed)
+    except ValueError as error:  # of a solver that cannot take the task
+        if isinstance(error, GenjaxError):
+            raise
+        raise ConfigError(f"--solver {solver}: {one_line(error)}") from error
 
 
 def _denoise(

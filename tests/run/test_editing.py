@@ -229,6 +229,11 @@ def test_the_sheet_has_a_row_per_image_and_its_columns():
         (DIFFUSION, {"hide": "left", "solver": "hmc"}, "--solver hmc is for decoders"),
         (DECODER, {"hide": "left", "solver": "ddnm"}, "--solver ddnm is for diffusion models"),
         (DIFFUSION, {"task": "jpeg", "solver": "ddnm"}, "needs a linear task: give --solver dps"),
+        (
+            DIFFUSION,
+            {"task": "deblur", "solver": "repaint", "noise": 0.1},
+            "--solver repaint: with noise, repaint needs an operator whose gram is known",
+        ),
         (DIFFUSION, {"task": "colourise"}, "--task colourise: "),
         (DECODER, {"strength": 0.5}, "--strength needs a family that denoises"),
         (DECODER, {"to_label": "bright"}, "is not a class of this run: none"),
