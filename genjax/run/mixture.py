@@ -94,12 +94,12 @@ class Mixture:
         weights, means, factors = (
             jnp.asarray(x, jnp.float32) for x in (self.weights, self.means, self.factors)
         )
-        apart = codes[:, None] - means  # [n, K, d]
+        apart = codes[:, None] - means[None]  # [n, K, d]
         solve = partial(jax.scipy.linalg.solve_triangular, lower=True)
-        white = jax.vmap(solve, (0, 1), 1)(factors, apart[..., None])[..., 0]
+        white = jax.vmap(lambda factor, x: solve(factor, x.T).T, (0, 1), 1)(factors, apart)
         size = jnp.log(jnp.diagonal(factors, axis1=1, axis2=2)).sum(1)
         constant = 0.5 * means.shape[1] * jnp.log(2 * jnp.pi)
-        each = jnp.log(weights) - size - constant - 0.5 * (white**2).sum(-1)
+        each = (jnp.log(weights) - size)[None] - constant - 0.5 * (white**2).sum(-1)
         return jax.nn.logsumexp(each, axis=1)
 
     def __str__(self) -> str:

@@ -23,7 +23,7 @@ from genjax.edit import (
     repaint,
     twisted_smc,
 )
-from genjax.errors import ConfigError, GenjaxError, one_line
+from genjax.errors import ConfigError
 from genjax.report.grids import to_uint8
 from genjax.run.altering import every, predictor, solver_settings
 from genjax.run.edit_settings import Solver
@@ -98,12 +98,7 @@ def restore(
         raise ConfigError("this family makes no images: it cannot fill in or restore any")
     labels(run.family, 0, label)
     find = _decode if run.family.denoiser is None else _denoise
-    try:
-        return find(run, observed, n, solver, label, seed)
-    except ValueError as error:  # of a solver that cannot take the task
-        if isinstance(error, GenjaxError):
-            raise
-        raise ConfigError(f"--solver {solver}: {one_line(error)}") from error
+    return find(run, observed, n, solver, label, seed)
 
 
 def _denoise(
@@ -129,6 +124,10 @@ def _denoise(
     if not operator.linear and solver not in NON_LINEAR:
         raise ConfigError(
             f"--solver {solver} needs a linear task: give --solver {' or '.join(NON_LINEAR)}"
+        )
+    if solver == "repaint" and operator.gram is None and observed.noise.any():
+        raise ConfigError(
+            "--solver repaint takes noise with hidden pixels and fewer pixels alone: give another"
         )
     m, state = len(observed.y), run.usable_state
     how = {**solver_settings(denoiser), "clip": denoiser.clip}

@@ -149,6 +149,24 @@ def test_an_experiment_trains_resumes_exactly_and_runs_all_commands(
         assert stop.value.code == 2
     if experiment in MEASURED:
         check_evaluation(monkeypatch, capsys, module, parts, 4)
+    check_edit(monkeypatch, capsys, module, parts, [] if diffuses else ["--solver", "maximum"])
+
+
+def check_edit(monkeypatch, capsys, module, directory, solver):
+    """Half of four held-out images is filled in, by a family that knows pixels."""
+    words = ["edit", directory, "--hide", "left", "--n", "2", *solver]
+    refusals = {"latent_shapes": "this family denoises codes", "restore": "latents of this family"}
+    name = module.__name__.split(".")[-1]
+    said = next((said for part, said in refusals.items() if part in name), None)
+    if said is not None:
+        with pytest.raises(SystemExit):
+            command(monkeypatch, module, *words)
+        assert said in capsys.readouterr().err
+        return
+    command(monkeypatch, module, *words)
+    assert "filled in: the left half" in capsys.readouterr().out
+    assert len(list((directory / "edit_left_0").glob("*.png"))) == 8
+    assert (directory / "edit_left_0.png").exists()
 
 
 def check_sampling(monkeypatch, capsys, module, directory, drawn):

@@ -232,7 +232,7 @@ def test_the_sheet_has_a_row_per_image_and_its_columns():
         (
             DIFFUSION,
             {"task": "deblur", "solver": "repaint", "noise": 0.1},
-            "--solver repaint: with noise, repaint needs an operator whose gram is known",
+            "--solver repaint takes noise with hidden pixels",
         ),
         (DIFFUSION, {"task": "colourise"}, "--task colourise: "),
         (DECODER, {"strength": 0.5}, "--strength needs a family that denoises"),

@@ -61,6 +61,17 @@ def test_draws_are_those_of_the_distribution_and_each_depends_on_its_number_alon
     assert not (fitted.draw(jax.random.key(1), 7) == codes[:7]).any()
 
 
+def test_the_density_is_that_of_its_gaussians(fitted):
+    codes = np.random.default_rng(1).normal(size=(5, fitted.means.shape[1])) * 2
+    gaussians = [
+        multivariate_normal(mean, factor @ factor.T)
+        for mean, factor in zip(fitted.means, fitted.factors, strict=True)
+    ]
+    density = sum(w * g.pdf(codes) for w, g in zip(fitted.weights, gaussians, strict=True))
+    found = fitted.log_density(jnp.asarray(codes, jnp.float32))
+    np.testing.assert_allclose(found, np.log(density), rtol=1e-4, atol=1e-4)
+
+
 def test_gaussian_codes_take_one_component():
     factor = np.array([[2.0, 0, 0, 0], [1, 0.5, 0, 0], [0, 0, 3, 0], [0, 0, 1, 1]])
     codes = np.random.default_rng(0).normal(size=(4000, 4)) @ factor.T + 100
