@@ -19,7 +19,13 @@ def different():
     return list(builds.values())
 
 
-@pytest.mark.parametrize("name", different())
+LONG = {"ddpm_cifar10", "flow_cifar10", "gan_fashion"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in different()],
+)
 def test_every_flag_of_an_experiment_is_accepted_or_refused_in_one_line(name, own_sets):
     shared = name == "gan_fashion"  # the flags of run and data are those of all experiments
     counts = fuzz_flags.fuzz([name], own_sets, VALUES if shared else VALUES[:4], sections=shared)

@@ -77,7 +77,8 @@ def injected(runs, kind, plant=""):
         runs.plant = ""
 
 
-LONG = {"closed_terminals", "disks", "pairs"}  # other tests have signals, full disks, the lock
+# Other tests have kills, signals, damaged checkpoints, full disks and the lock.
+LONG = {"all_damaged", "closed_terminals", "disks", "kills", "pairs", "terminations"}
 
 
 @pytest.mark.parametrize(

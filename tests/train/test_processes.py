@@ -111,7 +111,8 @@ def test_a_signal_to_one_saves_and_stops_both_at_the_same_step(tmp_path, own_set
     assert Checkpoints(directory / "checkpoints", read_only=True).steps()[-1] == step
 
 
-@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
 def test_a_lost_process_ends_the_other_and_the_last_checkpoint_stays(victim, tmp_path, own_sets):
     directory = tmp_path / "run"
     both = start(directory, own_sets, count=2, steps=10**6, every=20)
