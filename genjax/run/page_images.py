@@ -24,6 +24,7 @@ KINDS = {
     "audit_spectrum.png": "Power spectrum of drawn over held-out images",
     "audit_*.png": "Audit",
     "reconstruct.png": "Held-out images, each above its reconstruction",
+    "edit_*.png": "Edits of real images: before and after",
     "interpolate_*.png": "Interpolation",
     "sample_*_trajectory.png": "From noise to image",
     "sample_*.png": "Drawn by the command sample",

@@ -73,7 +73,7 @@ def a_run(folder, name="some_fashion", **settings):
     rng = np.random.default_rng(0)
     for name in ("samples/step_100", "samples/step_200", "samples/data", "audit_nearest"):
         grids.save(folder / f"{name}.png", grids.grid(rng.integers(0, 256, (9, 28, 28, 1), "u1")))
-    for name in ("samples/reconstructions_200", "interpolate_0"):
+    for name in ("samples/reconstructions_200", "interpolate_0", "edit_left_0"):
         grids.save(folder / f"{name}.png", grids.grid(rng.integers(0, 256, (9, 28, 28, 1), "u1")))
     for step, value in ((100, 2.0), (200, 1.0)):
         place = folder / "checkpoints" / str(step)

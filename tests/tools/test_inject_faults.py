@@ -58,7 +58,7 @@ PLANTED = {
     "disks": SILENT,
 }
 NEWEST = "checkpoints/10/**/*"
-CHEAP = {"damages", "all_damaged", "read_errors"}  # the others are variations of one pattern
+CHEAP = {"damages", "read_errors"}  # the others are variations of one pattern
 KINDS = [k if k in CHEAP else pytest.param(k, marks=pytest.mark.slow) for k in PLANTED]
 
 
