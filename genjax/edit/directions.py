@@ -146,7 +146,7 @@ def _checked(z: Array, labels: Array) -> tuple[Array, Array]:
     if labels.shape != z.shape[:1]:
         raise ValueError(f"give one label per latent, [{len(z)}], not {labels.shape}")
     if not is_traced(labels):
-        kinds = sorted({int(label) for label in labels})
+        kinds = jnp.unique(labels).astype(int).tolist()
         if kinds != [0, 1]:
             raise ValueError(f"labels must be 0 and 1, and both must occur, not {kinds}")
     return widen(z).reshape(len(z), -1), labels.astype(jnp.float32)

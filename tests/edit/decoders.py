@@ -21,7 +21,8 @@ def linear(z):
 
 def observation(n):
     """n observations of images that `linear` decodes, with noise: [n, *SHAPE]."""
-    z, e = _random.normal(size=(n, LATENT)), NOISE * _random.normal(size=(n, *SHAPE))
+    random = np.random.default_rng(1)
+    z, e = random.normal(size=(n, LATENT)), NOISE * random.normal(size=(n, *SHAPE))
     return jnp.asarray((np.asarray(linear(jnp.float32(z))) + e) * KEEP, jnp.float32)
 
 

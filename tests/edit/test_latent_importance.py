@@ -20,10 +20,13 @@ from tests.edit.decoders import (
 
 pytestmark = pytest.mark.heavy
 KEYS = jax.random.split(jax.random.key(0), 2)
-Y, NOISE, SAMPLES, ANSWERS = observation(2), 3.0, 40_000, 10_000
+Y, NOISE, SAMPLES, ANSWERS = observation(2), 2.0, 40_000, 10_000
 SETTINGS = {"latent": (LATENT,), "noise": NOISE, "samples": SAMPLES, "answers": ANSWERS}
 MEAN, COVARIANCE = posterior(Y, NOISE)
 GUESS = jnp.float32(MEAN + 0.1), jnp.float32([1.5 * np.sqrt(np.diag(COVARIANCE))] * 2)
+
+
+PRIOR = jnp.zeros((2, LATENT)), jnp.ones((2, LATENT))
 
 
 @jax.jit
@@ -32,7 +35,7 @@ def solve(keys, y, proposal):
     return importance_resampling(linear, keys, y, MASK, proposal=proposal, **settings)
 
 
-@pytest.fixture(scope="module", params=[None, GUESS], ids=["prior", "proposal"])
+@pytest.fixture(scope="module", params=[PRIOR, GUESS], ids=["prior", "proposal"])
 def found(request):
     return request.param, solve(KEYS, Y, request.param)
 
@@ -51,20 +54,20 @@ def test_answers_have_the_posterior_mean_and_covariance(found):
 
 
 def test_effective_samples_are_those_of_the_weights_in_closed_form():
-    result = solve(KEYS, Y, None)
+    result = solve(KEYS, Y, PRIOR)
     # The weights are bounded: their sums over 40,000 samples vary by a few percent.
     expected = SAMPLES * share_of_samples(Y, NOISE)
     np.testing.assert_allclose(result.effective_samples, expected, rtol=0.1)
 
 
 def test_a_better_proposal_is_worth_more_samples():
-    prior, guess = (solve(KEYS, Y, q).effective_samples for q in (None, GUESS))
+    prior, guess = (solve(KEYS, Y, q).effective_samples for q in (PRIOR, GUESS))
     assert (guess > 2 * prior).all()
 
 
 def test_an_example_depends_on_its_own_key_and_observation_alone():
-    result, other = solve(KEYS, Y, None), solve(KEYS[::-1], Y[::-1] * 2, None)
-    again = solve(KEYS[::-1], Y[::-1].at[0].set(0), None)
+    result, other = solve(KEYS, Y, PRIOR), solve(KEYS[::-1], Y[::-1] * 2, PRIOR)
+    again = solve(KEYS[::-1], Y[::-1].at[0].set(0), PRIOR)
     np.testing.assert_array_equal(again.z[1], result.z[0])
     assert not np.array_equal(other.z[1], result.z[0])
 

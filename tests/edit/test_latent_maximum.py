@@ -28,7 +28,8 @@ SETTINGS = {"latent": (LATENT,), "noise": NOISE}
 
 @jax.jit
 def solve(key, y):
-    return maximum_a_posteriori(linear, key, y, MASK, **SETTINGS)
+    # Deviations of the posterior differ 20-fold: by then every start has arrived.
+    return maximum_a_posteriori(linear, key, y, MASK, steps=2000, **SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_of_a_linear_decoder_it_is_the_posterior_mean(found):
     np.testing.assert_allclose(found.z, posterior(Y)[0], atol=1e-4)
     np.testing.assert_allclose(found.x, linear(found.z), atol=1e-6)
     assert (found.gradient_norm < 1e-2).all()
-    assert np.ptp(found.log_joint, axis=1).max() < 0.1  # one maximum: every start ends there
+    assert np.ptp(found.log_joint, axis=1).max() < 0.01  # one maximum: every start ends there
 
 
 def test_its_value_is_the_log_density_at_the_best_start(found):
@@ -59,7 +60,7 @@ def test_a_prior_of_ones_own_and_a_noise_per_example_count():
         def prior(z):
             return -0.5 * jnp.sum((z - 2) ** 2, axis=1)
 
-        return maximum_a_posteriori(linear, KEY, y, MASK, log_prior=prior, **settings)
+        return maximum_a_posteriori(linear, KEY, y, MASK, log_prior=prior, steps=2000, **settings)
 
     far = around_two(Y)
     np.testing.assert_allclose(far.z[2], 2, atol=1e-3)  # an observation of noise alone
@@ -89,6 +90,15 @@ def test_an_example_depends_on_its_own_key_alone(found):
     np.testing.assert_allclose(found.ends[1:2], alone, rtol=1e-4, atol=1e-5)
     other = solve(jax.random.key(9)[None], Y[1:2]).ends
     assert not np.array_equal(other, alone)
+
+
+def test_the_curvature_is_the_inverse_of_the_posterior_covariance():
+    noise = jnp.array([NOISE, 3.0])
+    z = jax.random.normal(KEY, (2, 5, LATENT))
+    found = jax.jit(lambda z: latent_density.precision(linear, MASK, z, noise))(z)
+    for matrix, std in zip(found, (NOISE, 3.0), strict=True):
+        right = np.linalg.inv(posterior(Y, std)[1])
+        np.testing.assert_allclose(matrix, right, rtol=1e-4, atol=1e-3)
 
 
 def test_codes_are_whitened_by_their_mean_and_covariance():

@@ -69,6 +69,29 @@ def test_a_distance_of_ones_own_and_hidden_pixels_count():
     np.testing.assert_allclose(found.distance, absolute(MASK(found.x), y), rtol=1e-4, atol=1e-4)
 
 
+def test_rate_and_noise_follow_the_schedules_of_the_paper():
+    """Down a constant slope Adam moves by its rate, and what is decoded besides is noise."""
+    steps, seen = 40, []
+
+    def decode(w):
+        jax.debug.callback(lambda w: seen.append(np.asarray(w)), w, ordered=True)
+        return jnp.broadcast_to(w.sum(1)[:, None, None, None], (len(w), *SHAPE))
+
+    def height(x, y):
+        return x.sum((1, 2, 3))
+
+    y = jnp.zeros((1000, *SHAPE))
+    found = project(decode, KEYS[0], y, WHOLE, latent=(LATENT,), distance=height, steps=steps)
+    t = np.arange(steps) / steps
+    rate = 0.1 * np.minimum(1, t / 0.05)
+    rate *= 0.5 - 0.5 * np.cos(np.pi * np.minimum(1, (1 - t) / 0.25))
+    np.testing.assert_allclose(found.z, -rate.sum(), rtol=1e-4)
+    on_the_way = -np.concatenate([[0], np.cumsum(rate)])[:steps]
+    noise = np.stack(seen[:steps]) - on_the_way[:, None, None]
+    expected = 0.05 * 3**0.5 * np.maximum(0, 1 - t / 0.75) ** 2
+    np.testing.assert_allclose(noise.std((1, 2)), expected, rtol=0.06, atol=1e-5)
+
+
 def test_the_defaults_are_those_of_stylegan2():
     """arXiv:1912.04958, appendix D."""
     signature = inspect.signature(project).parameters
