@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from genjax import keys
@@ -155,8 +154,8 @@ def warm_up(
     """
     log_step = jnp.full(at.z.shape[:1], jnp.log(step), at.z.dtype)
     state = _restarted(log_step, _root(precision(at.z)))
-    index = np.arange(transitions)
-    closes = np.isin(index, [transitions // 4 - 1, transitions // 2 - 1])
+    index = jnp.arange(transitions)
+    closes = (index == transitions // 4 - 1) | (index == transitions // 2 - 1)
 
     def body(carry: tuple[Point, Adaptation], item: tuple) -> tuple[tuple[Point, Adaptation], None]:
         at, state = carry
@@ -171,8 +170,7 @@ def warm_up(
         )
         return (at, state), None
 
-    items = jnp.asarray(index), jnp.asarray(closes)
-    (at, state), _ = jax.lax.scan(body, (at, state), items)
+    (at, state), _ = jax.lax.scan(body, (at, state), (index, closes))
     return at, jnp.exp(state.log_mean), state.scale
 
 
