@@ -83,11 +83,6 @@ def repaint(
       Lugmayr et al., "RePaint: Inpainting using Denoising Diffusion Probabilistic Models" (2022),
       arXiv:2201.09865, algorithm 1 and appendix B.
     """
-    if operator.gram is None and (is_traced(noise) or noise != 0):
-        raise ValueError(
-            "with noise, repaint needs an operator whose gram is known, such as a mask: "
-            "take ddnm or pigdm for others"
-        )
     loop, y = solver_loop(
         predict,
         key,
@@ -99,6 +94,11 @@ def repaint(
         start=start,
         clip=clip,
     )
+    if operator.gram is None and (is_traced(noise) or noise != 0):
+        raise ValueError(
+            "with noise, repaint needs an operator whose gram is known, such as a mask: "
+            "take ddnm or pigdm for others"
+        )
     observed = operator.pseudo_inverse(y)
     variance = jnp.asarray(noise) ** 2 / (operator.gram or 1)
 

@@ -13,6 +13,30 @@ from genjax.edit.operator import Operator
 from genjax.numerics import check_floats, check_has
 
 
+def check_observation(y: Array, operator: Operator, linear: bool) -> None:
+    """Checks that observations are such as an operator returns.
+
+    Args:
+      y: the observations, [B, ...].
+      operator: A.
+      linear: whether the solver needs a linear operator.
+
+    Raises:
+      TypeError: where `operator` is a function in place of an object.
+      ValueError: where y is of integers or has not the shape of A x, or A is not linear but has to
+        be.
+    """
+    check_has("adjoint solve pseudo_inverse", "operator.Operator(apply, shape)", operator=operator)
+    check_floats(y=y)
+    if linear and not operator.linear:
+        raise ValueError(
+            "this solver needs a linear operator: take dps or twisted_smc for one that is not"
+        )
+    x = jax.ShapeDtypeStruct((y.shape[0], *operator.shape), y.dtype)
+    if (observed := jax.eval_shape(operator, x).shape) != y.shape:
+        raise ValueError(f"y has shape {y.shape}, but the operator's output is {observed}")
+
+
 def solver_loop(
     predict: Predict,
     key: Array,
@@ -47,16 +71,8 @@ def solver_loop(
       TypeError: where an argument is a class, a name or a flag in place of what it has to be.
       ValueError: where y is not the shape of A x, or A is not linear but has to be.
     """
-    check_has("adjoint solve pseudo_inverse", "operator.Operator(apply, shape)", operator=operator)
-    check_floats(y=y)
-    if linear and not operator.linear:
-        raise ValueError(
-            "this solver needs a linear operator: take dps or twisted_smc for one that is not"
-        )
+    check_observation(y, operator, linear)
     shape = (y.shape[0], *operator.shape)
-    observed = jax.eval_shape(operator, jax.ShapeDtypeStruct(shape, y.dtype)).shape
-    if observed != y.shape:
-        raise ValueError(f"y has shape {y.shape}, but the operator's output is {observed}")
     loop = SamplingLoop(
         predict,
         key,

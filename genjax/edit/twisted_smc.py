@@ -11,7 +11,7 @@ from genjax.diffusion.protocols import Clip, Predict, Schedule, Target
 from genjax.diffusion.sampling_loop import Row, SamplingLoop, positive
 from genjax.edit.operator import Operator
 from genjax.edit.pigdm import guess_variance
-from genjax.edit.solver_loop import project, solver_loop
+from genjax.edit.solver_loop import check_observation, project, solver_loop
 from genjax.numerics import check_static, sum_per_example
 
 
@@ -116,6 +116,7 @@ def twisted_smc(
     check_static(particles=particles)
     if particles < 1:
         raise ValueError(f"particles must be 1 or more, not {particles}")
+    check_observation(y, operator, linear=False)
     shape = (y.shape[0], particles)
     mover, chooser = keys.split(key, 2, batch=y.shape[0])
     loop, y = solver_loop(

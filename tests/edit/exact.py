@@ -84,14 +84,19 @@ MATRICES = {
     "downsampling": np.kron(np.kron(np.eye(2), [[1, 1]]), np.kron(np.eye(2), [[1, 1]])) / 4,
     "blur": _kernel / _kernel.sum(1, keepdims=True),
 }
+KEEP = jnp.reshape((jnp.arange(SIZE) < 8).astype(float), SHAPE)
 GRAMS = {"mask": 1.0, "downsampling": 0.25, "blur": None}
+
+
+def mask(keep):
+    """As masks are: y like x, 0 where hidden; keep [*SHAPE]."""
+    return Operator(lambda x: x * keep[None], SHAPE, gram=1.0)
 
 
 def operator(name):
     matrix = jnp.asarray(MATRICES[name], float)
-    if name == "mask":  # as masks are: y like x, 0 where hidden
-        keep = jnp.reshape((jnp.arange(SIZE) < 8).astype(float), (1, *SHAPE))
-        return Operator(lambda x: x * keep, SHAPE, gram=1.0)
+    if name == "mask":
+        return mask(KEEP)
     return Operator(lambda x: flat(x) @ matrix.T, SHAPE, gram=GRAMS[name])
 
 
@@ -121,20 +126,22 @@ def predict(data, schedule=None, target=predictions.velocity):
     return ideal
 
 
-def solve(solver, data, name, key, y, noise=0.0, n=100, **options):
-    """A solver with the ideal denoiser of the data, on the cosine schedule."""
+def solve(solver, data, observed, key, y, noise=0.0, n=100, **options):
+    """A solver with the ideal denoiser of the data, on the cosine schedule.
+
+    What is observed is an operator, or the name of one.
+    """
     target = options.pop("target", predictions.velocity)
     schedule = options.pop("schedule", schedules.Cosine())
     return solver(
         predict(data, schedule, target),
         key,
         y,
-        operator(name),
+        operator(observed) if isinstance(observed, str) else observed,
         schedule=schedule,
         target=target,
-        steps=options.pop("steps", steps.linear(n)),
         noise=noise,
-        **options,
+        **{"steps": steps.linear(n), **options},
     )
 
 

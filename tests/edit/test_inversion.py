@@ -47,6 +47,24 @@ def test_inversion_and_back_returns_the_image(schedule, target):
     assert 0.8 < jnp.std(noise / schedule.sigma(jnp.ones(()))) < 1.2
 
 
+def test_images_that_no_estimate_contains_return_on_a_grid_that_ends_above_0():
+    """Data on a line: no x̂ has anything across it, as in the background of a trained network."""
+    line = exact.Gaussian(exact.SMOOTH.mean, np.ones((exact.SIZE, exact.SIZE)))
+    x = images(line) + 0.05 * jax.random.normal(jax.random.key(1), (16, *exact.SHAPE))
+    grid = steps.karras(20, schedule=VP, sigma_min=0.01)
+    common = {"schedule": VP, "target": predictions.noise}
+    predict = exact.predict(line, VP, predictions.noise)
+
+    def error(grid):
+        noise = inversion.invert(predict, x, steps=grid, **common)
+        back = samplers.ddim(predict, None, x.shape, steps=grid, start=noise, **common)
+        return jnp.abs(back - x).max()
+
+    above, to_data = jax.jit(lambda: (error(grid[:-1]), error(grid)))()
+    assert above < 1e-3
+    assert to_data > 0.05
+
+
 def test_fewer_iterations_do_not_return_the_image():
     x, common = images(exact.MODES), settings(VP, predictions.noise)
     predict = exact.predict(exact.MODES, VP, predictions.noise)
