@@ -175,7 +175,7 @@ def _decode(
         raise ConfigError("the latents of this family are no vectors: they cannot be looked for")
     if family.classes and label is None:
         raise ConfigError("this family draws by class: say which by --label")
-    generate, missed = family.generate, _missed(run)
+    generate, (missed, told_missed) = family.generate, _missed(run)
     assert generate is not None
     mixture = run.mixture if family.mixture else None
     latent = family.latent if mixture is None else (mixture.means.shape[1],)
@@ -195,8 +195,6 @@ def _decode(
             size = len(y) * n
             ends = best.ends.reshape(size, *latent)
             return decode(ends).reshape(len(y), n, *operator.shape), best.misfit
-        if n < 2:
-            return best.x[:, None], best.misfit
         draws = latent_sampling.hmc(decode, walk, y, operator, start=best.ends, chains=n, **how)
         return draws.x, jnp.stack([draws.acceptance, draws.r_hat, draws.effective_samples])
 
@@ -211,23 +209,30 @@ def _decode(
             parts.append((np.asarray(x) + 1) / 2)
             told.append(np.atleast_2d(seen)[:, : m - first])
             bar.update(min(size, m - first) * n)
-    return _restored(np.concatenate(parts)[:m], (_trust(solver, np.concatenate(told, 1), missed),))
+    return _restored(
+        np.concatenate(parts)[:m], (_trust(solver, np.concatenate(told, 1), told_missed),)
+    )
 
 
-def _missed(run: EditedRun) -> float:
-    """What a decoder does not express of images, a standard deviation of a range of 2."""
+def _missed(run: EditedRun) -> tuple[float, str]:
+    """What a decoder does not express of images, of a range of 2, and that in words."""
+    guess = f"the decoder is taken to miss {UNKNOWN / 2:g} per pixel (of a range of 1)"
     if run.family.encode is None:
-        return UNKNOWN
+        return UNKNOWN, guess
     try:
         batch = run.held_out_batch(64)
     except DataError:  # an export is used where its data are not
-        return UNKNOWN
+        return UNKNOWN, guess
     again = run.reconstruct(batch["image"], batch.get("label"))
-    return float(2 * np.sqrt(np.mean((again / 255.0 - batch["image"] / 255.0) ** 2)))
+    found = float(np.sqrt(np.mean((again / 255.0 - batch["image"] / 255.0) ** 2)))
+    return (
+        2 * found,
+        f"the decoder misses {found:.3g} per pixel of held-out images (of a range of 1)",
+    )
 
 
-def _trust(solver: str, seen: np.ndarray, missed: float) -> str:
-    line = f"solver: {solver}; the decoder misses {missed / 2:.3g} per pixel (of a range of 1)"
+def _trust(solver: str, seen: np.ndarray, missed: str) -> str:
+    line = f"solver: {solver}; {missed}"
     if len(seen) == 1:
         return f"{line}; misfit {seen.max():.2g}, 1 where the observation is explained"
     rate, r_hat, size = seen
