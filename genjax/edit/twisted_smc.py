@@ -51,7 +51,7 @@ def twisted_smc(
     target: Target,
     steps: Array,
     noise: float | Array = 0.0,
-    particles: int = 16,
+    particles: int = 8,
     threshold: float | Array = 0.5,
     data_std: float | Array = 1.0,
     start: Array | None = None,

@@ -79,7 +79,17 @@ def test_the_bias_is_the_documented_one(monkeypatch, programs, solver, name, noi
         assert np.diag(moments[1])[8:].min() > 0.05
 
 
-@pytest.mark.parametrize("name", ["mask", "downsampling"])
+def test_repaint_can_not_replace_by_an_observation_with_noise_of_unknown_gram():
+    y = exact.batch(exact.observation(exact.SMOOTH, "blur", 0.0), "blur", 2)
+    key, observed = jax.random.key(0), exact.operator("blur")
+    run = jax.jit(
+        lambda noise: exact.solve(repaint.repaint, exact.SMOOTH, observed, key, y, noise, n=3)
+    )
+    assert jnp.isnan(run(0.1)).all()
+    np.testing.assert_allclose(observed(run(0.0)), y, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mask", pytest.param("downsampling", marks=pytest.mark.slow)])
 def test_pseudo_inverse_guidance_is_exact_for_white_gaussian_data(monkeypatch, programs, name):
     errors = []
     for n in (25, 100):
