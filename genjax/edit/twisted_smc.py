@@ -76,8 +76,8 @@ def twisted_smc(
     is taken as I.
 
     Measured on a mixture whose second mode has 0.247 of the posterior, at 50 steps
-    (tests/edit/test_posteriors.py): one particle, which is guidance alone, finds it with 0.21, and
-    32 particles with 0.247 ± 0.012. The variance is that of the ancestral sampler, 0.91 times the
+    (tests/edit/test_posteriors.py): one particle, which is guidance alone, finds it with
+    0.211 ± 0.008, and 32 particles with 0.245 ± 0.011. The variance is that of the ancestral sampler, 0.91 times the
     right one at 50 steps.
 
     Args:
