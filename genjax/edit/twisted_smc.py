@@ -77,8 +77,8 @@ def twisted_smc(
 
     Measured on a mixture whose second mode has 0.247 of the posterior, at 50 steps
     (tests/edit/test_posteriors.py): one particle, which is guidance alone, finds it with
-    0.211 ± 0.008, and 32 particles with 0.245 ± 0.011. The variance is that of the ancestral sampler, 0.91 times the
-    right one at 50 steps.
+    0.211 ± 0.008, and 32 particles with 0.245 ± 0.011. The variance is that of the ancestral
+    sampler, 0.91 times the right one at 50 steps.
 
     Args:
       predict: (z [B K, ...], t [B K]) -> array like z, the prediction that `target` names; it is
