@@ -37,11 +37,12 @@ def invert(
     iterate of such a map, and is off by the sampler's error. c is 1/f' for data of variance 1, and
     finite at both ends of every schedule.
 
-    The last step of the sampler, to σ_s = 0, returns x̂. What of x no x̂ at its time t contains, some
-    σ_t/α_t at most, is lost. So for 1e-3 per pixel take a grid whose last time before 0 has
-    σ/α <= 1e-3, such as `steps.karras(n, sigma_min=1e-3, schedule=...)`; or, where a network was
-    not trained there, as DDPM's with σ/α = 0.01 at least, let the grid end above 0, as with
-    `[:-1]` behind it: x is then taken as z at the last time, and every step can be inverted.
+    Equal steps of time are too long near the data, where the iteration converges slowly: take
+    `steps.karras`. The last step of the sampler, to σ_s = 0, returns x̂. What of x no x̂ at its time
+    t contains, some σ_t/α_t at most, is lost. So for 1e-3 per pixel let the last time before 0 have
+    σ/α <= 1e-3, as in `steps.karras(40, sigma_min=1e-3, schedule=...)`; or, where a network was not
+    trained there, as DDPM's with σ/α = 0.01 at least, let the grid end above 0, as with `[:-1]`
+    behind it: x is then taken as z at the last time, and every step can be inverted.
 
     Args:
       predict: (z [B, ...], t [B]) -> array like z, the prediction that `target` names.
@@ -92,7 +93,7 @@ def invert(
             gap = size * (z - row.alpha_next * data - row.sigma_next * noise)
             change = gap - gap_before
             weight = sum_per_example(gap * change) / positive(sum_per_example(change**2))
-            weight = expand(jnp.where(i > 0, weight, 0), z)
+            weight = expand(0 * weight, z)
             return found + gap - weight * (found - before + change), found, gap
 
         return jax.lax.fori_loop(0, iterations, iterate, (size * z, z, z))[0]

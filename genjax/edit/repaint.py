@@ -61,7 +61,8 @@ def repaint(
       target: has to_data(prediction, z, alpha, sigma), such as one of `predictions`.
       steps: times [n + 1], strictly decreasing from 1 (noise) to 0 (data), such as
         `steps.linear(250)`, the number in the paper: then the network is called 2,410 times.
-      noise: σ_y, the standard deviation of y's noise.
+      noise: σ_y, the standard deviation of y's noise. Without `gram` the result is NaN where it is
+        traced and above 0.
       resamplings: how often each stretch of `jump` steps is run; 1 for none again.
       jump: length of a jump back, in steps.
       start: z at steps[0], [B, *operator.shape]; None to draw it as σ ε, ε ~ N(0, I). A start of
@@ -94,7 +95,7 @@ def repaint(
         start=start,
         clip=clip,
     )
-    if operator.gram is None and (is_traced(noise) or noise != 0):
+    if operator.gram is None and not is_traced(noise) and noise != 0:
         raise ValueError(
             "with noise, repaint needs an operator whose gram is known, such as a mask: "
             "take ddnm or pigdm for others"
@@ -114,7 +115,10 @@ def repaint(
         return scale * z + std * loop.normal(row._replace(draw=row.draw + 1))
 
     items = _travel(loop.rows, schedule, steps, jump, resamplings)
-    return run(loop, step, items, y, operator, noise)
+    x = run(loop, step, items, y, operator, noise)
+    if operator.gram is None:  # noise that is known at run time alone can raise no error
+        x = jnp.where(jnp.asarray(noise) > 0, jnp.nan, x)
+    return x
 
 
 def _travel(

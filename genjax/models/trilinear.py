@@ -94,8 +94,10 @@ def _convolve_cpu(x: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:
 def _spread_cpu(y: jax.Array, k: jax.Array, geometry: Geometry) -> jax.Array:
     if _pointwise(geometry):
         return lax.dot_general(y, k[0, 0], (((3,), (1,)), ((), ())))
-    # With few channels interleaving the phases costs more than skipping the zeros saves.
-    if geometry.stride == (1, 1) or k.shape[2] < 16:
+    # With few channels interleaving the phases costs more than skipping the zeros saves. Stride 1
+    # is one phase, a convolution with the turned kernel: lax's own exchanges the kernel's axes,
+    # which is many times slower inside a loop, where solvers take gradients.
+    if geometry.stride != (1, 1) and k.shape[2] < 16:
         return _spread_native(y, k, geometry)
     return _spread_by_phases(y, k, geometry)
 

@@ -35,11 +35,10 @@ def test_the_edit_keeps_the_share_of_the_input_that_its_noise_leaves():
     np.testing.assert_allclose(edited.std(0), right, rtol=0.05)
 
 
-@pytest.mark.parametrize("sampler", [samplers.ancestral, samplers.ddim])
-def test_an_example_depends_on_its_own_key_alone(sampler):
+def test_an_example_depends_on_its_own_key_alone():
     keys = jax.random.split(jax.random.key(2), 3)
     x = jax.random.normal(jax.random.key(3), (3, *exact.SHAPE))
-    edited = jax.jit(lambda keys: edit(x, keys, sampler=sampler))
+    edited = jax.jit(lambda keys: edit(x, keys, sampler=samplers.ddim))
     one, other = edited(keys), edited(keys[jnp.array([0, 2, 1])])
     np.testing.assert_array_equal(one[0], other[0])
     assert jnp.abs(one[1:] - other[1:]).min() > 0

@@ -102,7 +102,7 @@ def test_without_noise_the_image_explains_the_observation(name):
     assert jnp.abs(run(name, keys_from(3), y, noise=0.5) - x).max() > 0.01
 
 
-@pytest.mark.parametrize("name", ["ddnm", "smc"])
+@pytest.mark.parametrize("name", [pytest.param("ddnm", marks=pytest.mark.slow), "smc"])
 def test_jit_vmap_and_eight_devices_agree(name):
     def one(key, y):
         arguments = 0.1, exact.KEEP, SCHEDULES["cosine"], TARGETS["velocity"]
@@ -236,7 +236,7 @@ PAPERS = {
     (sdedit.sdedit, "strength"): (0.5, f"{SDEDIT}: t_0 of its experiments"),
 }
 OURS = {
-    (twisted_smc.twisted_smc, "particles"): (16, "what fits beside a batch"),
+    (twisted_smc.twisted_smc, "particles"): (8, "16 images of 28x28 within a minute"),
     (twisted_smc.twisted_smc, "threshold"): (0.5, "half, as is usual"),
     (twisted_smc.twisted_smc, "data_std"): (1.0, "that of pigdm"),
     (inversion.invert, "iterations"): (10, "1e-5 on 20 steps of a mixture"),
