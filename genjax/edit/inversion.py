@@ -93,7 +93,7 @@ def invert(
             gap = size * (z - row.alpha_next * data - row.sigma_next * noise)
             change = gap - gap_before
             weight = sum_per_example(gap * change) / positive(sum_per_example(change**2))
-            weight = expand(0 * weight, z)
+            weight = expand(jnp.where(i > 0, weight, 0), z)
             return found + gap - weight * (found - before + change), found, gap
 
         return jax.lax.fori_loop(0, iterations, iterate, (size * z, z, z))[0]
