@@ -43,7 +43,7 @@ def random_state(family):
     return initial_state(family.game, jax.tree_util.tree_map_with_path(draw, shapes), {})
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("layers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_log_likelihood_is_that_of_the_generator_by_brute_force(layers):
     family = built(layers=layers)
     state = random_state(family)

@@ -61,7 +61,7 @@ def test_the_noise_of_an_observation_has_its_deviation():
     assert not filled[..., :-1][(filled[..., -1] == 0)].any()  # hidden, noise included
 
 
-@pytest.mark.parametrize("model", ["diffusion", "vae"])
+@pytest.mark.parametrize("model", [pytest.param("diffusion", marks=pytest.mark.slow), "vae"])
 def test_an_image_is_restored_from_its_own_observation(model):
     """Not from the image: with the same keys, two images that look alike have one restoration."""
     family = restore_fashion.build(

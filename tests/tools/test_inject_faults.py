@@ -78,7 +78,7 @@ def injected(runs, kind, plant=""):
 
 
 # Other tests have kills, signals, damaged checkpoints, full disks and the lock.
-LONG = {"all_damaged", "closed_terminals", "disks", "kills", "pairs", "terminations"}
+LONG = {*PLANTED} - {"read_errors"}
 
 
 @pytest.mark.parametrize(
