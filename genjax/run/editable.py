@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from genjax.diffusion.protocols import Clip, Predict, Schedule, Target
+from genjax.diffusion.protocols import Clip, InvertibleSchedule, Predict, Target
 from genjax.train.state import TrainState
 
 
@@ -28,7 +28,7 @@ class Denoiser:
     """
 
     predict: Callable[[TrainState, jax.Array | None], Predict]
-    schedule: Schedule
+    schedule: InvertibleSchedule
     target: Target
     steps: Callable[[], jax.Array]
     clip: Clip | None

@@ -152,7 +152,7 @@ def test_a_label_becomes_another():
     # The class's mean moves, and how far the image was from it stays.
     np.testing.assert_allclose(brightness(found) - brightness(dark), np.diff(MEANS)[0], atol=0.05)
     same = DIFFUSION.edit(dark, label="dark", to_label="dark").images[:, 0]
-    assert np.abs(same.astype(int) - dark).max() <= 2
+    assert np.abs(same.astype(int) - dark).max() <= 1  # a grey level of rounding
 
 
 def test_a_decoder_takes_the_label_of_what_it_decodes():
