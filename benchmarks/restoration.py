@@ -31,6 +31,7 @@ from genjax.evaluate.lpips import lpips
 from genjax.run import observing, restoring
 from genjax.run.config import load
 from genjax.run.edit_settings import Edit
+from genjax.run.editing import psnr
 from genjax.run.observing import Observation
 from genjax.run.restored import RestoredRun
 
@@ -85,7 +86,7 @@ def measured(
     for task, how in TASKS.items():
         if how.task == "colourise" and images.shape[3] == 1:
             continue
-        seen = observing.observe(images, how, observing.operator_of(how, images.shape[1:]))
+        seen = observing.observe(images, how)
         plain = {"mean image": lambda _: np.broadcast_to(mean, images.shape), **without(how)}
         for way in (*plain, *solvers):
             by = name if way in solvers else ""
@@ -121,11 +122,11 @@ def measured(
 
 def scores(answers: np.ndarray, images: np.ndarray, seen: Observation) -> dict[str, Any]:
     """Means and standard errors over images, of the first answer; the mean of all, and coverage."""
-    truth, one, mean = images.astype(np.float32), answers[:, 0], answers.mean(1)
+    truth, one = images.astype(np.float32), answers[:, 0]
     side = images.shape[1]
     found = {
-        "psnr": psnr(one, truth),
-        "psnr_of_mean": psnr(mean, truth),
+        "psnr": psnr(answers[:, :1], truth),
+        "psnr_of_mean": psnr(answers.mean(1, keepdims=True), truth),
         "ssim": [
             metrics.structural_similarity(
                 x, y, data_range=255, channel_axis=2, win_size=min(7, side - 1 + side % 2)
@@ -144,11 +145,6 @@ def scores(answers: np.ndarray, images: np.ndarray, seen: Observation) -> dict[s
         )
         each["coverage"] = [float(band.share), float(band.high - band.low) / 4]
     return each
-
-
-def psnr(x: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Decibels, one per image."""
-    return 10 * np.log10(255**2 / np.maximum(((x - truth) ** 2).mean((1, 2, 3)), 1e-3))
 
 
 def shown(images: np.ndarray) -> jax.Array:

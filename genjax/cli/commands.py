@@ -16,7 +16,7 @@ import numpy as np
 
 from genjax.cli import options
 from genjax.data.dataset import Dataset
-from genjax.data.given_files import read_images
+from genjax.data.given_files import read_images, stacked
 from genjax.errors import ConfigError
 from genjax.report import grids, image_sets
 from genjax.run import editing, model_card, replay, restored, seeds, stored_state, training
@@ -344,7 +344,7 @@ def _read(run: restored.RestoredRun, given: Any) -> dict[str, np.ndarray]:
     found = read_images(given.images, run.spec.shape)
     for each in found:
         print(f"{each.name}: {each.changed or 'as it is'}")
-    batch = {"image": np.stack([each.image for each in found])}
+    batch = {"image": stacked(found)}
     if (label := run.class_number(given.label)) is not None:
         batch["label"] = np.full(len(found), label, np.int32)
     return batch

@@ -37,6 +37,30 @@ class GivenImage:
     changed: str
 
 
+def stacked(given: Sequence[GivenImage]) -> np.ndarray:
+    """The pixels of images of one shape.
+
+    Args:
+      given: n images.
+
+    Returns:
+      uint8 [n, H, W, C].
+    """
+    return np.stack([each.image for each in given])
+
+
+def changes(given: Sequence[GivenImage]) -> tuple[str, ...]:
+    """What was done to images, a line for each that did not stay as it is.
+
+    Args:
+      given: the images.
+
+    Returns:
+      The lines.
+    """
+    return tuple(f"{each.name}: {each.changed}" for each in given if each.changed)
+
+
 def read_images(
     paths: Sequence[str | os.PathLike[str]],
     shape: tuple[int, int, int],

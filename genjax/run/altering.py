@@ -8,17 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
-from genjax import keys
 from genjax.diffusion.protocols import Predict
 from genjax.edit import sdedit
 from genjax.errors import ConfigError
-from genjax.report.grids import to_uint8
 from genjax.run.editable import Denoiser
 from genjax.run.edited_run import EditedRun
-from genjax.run.sampling import labels
-from genjax.train.progress import hidden
+from genjax.run.sampling import all_in_chunks, labels
 from genjax.train.state import TrainState
 
 CHUNK = 16  # images that are altered together
@@ -146,12 +142,9 @@ def in_chunks(
     Returns:
       uint8 [n, ...].
     """
-    n, size = len(images), min(CHUNK, len(images))
-    compiled, state, parts = jax.jit(alter), run.usable_state, []
-    with tqdm(total=n, unit="image", disable=hidden(), leave=False) as bar:
-        for first in range(0, n, size):
-            rows = np.minimum(first + np.arange(size), n - 1)
-            each = keys.per_example(jax.random.key(seed), size, first)
-            parts.append(to_uint8(np.asarray(compiled(state, each, images[rows]))))
-            bar.update(min(size, n - first))
-    return np.concatenate(parts)[:n]
+    n, compiled, state = len(images), jax.jit(alter), run.usable_state
+
+    def some(each: jax.Array, rows: jax.Array) -> jax.Array:
+        return compiled(state, each, images[np.minimum(np.asarray(rows), n - 1)])
+
+    return all_in_chunks(some, jax.random.key(seed), n, True, CHUNK)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from genjax.data.given_files import read_images
+from genjax.data.given_files import changes, read_images, stacked
 from genjax.edit import uncertainty
 from genjax.errors import ConfigError
 from genjax.report import grids
@@ -98,39 +98,45 @@ def _given(
     if isinstance(images, np.ndarray):
         return _checked(images, shape), ()
     read = read_images(images, shape)
-    told = tuple(f"{each.name}: {each.changed}" for each in read if each.changed)
-    return np.stack([each.image for each in read]), told
+    return stacked(read), changes(read)
 
 
 def _observed(run: EditedRun, images: Given, how: Edit, shape: tuple[int, int, int]) -> Observation:
     if images is not None and not isinstance(images, np.ndarray):
         return observing.observe_files(images, how, shape)
     given, _ = _given(run, images, how, shape)
-    return observing.observe(given, how, observing.operator_of(how, shape))
+    return observing.observe(given, how)
 
 
 def _restored(run: EditedRun, seen: Observation, how: Edit, label: int | None) -> Edited:
     found = restoring.restore(run, seen, how.n, solver=how.solver, label=label, seed=how.seed)
     judged = _judged(found.images, seen) if seen.truth is not None else ()
-    spread = found.spread if how.n > 1 else None
     lines = (*seen.lines, *found.lines, *judged)
-    return Edited(seen.shown, found.images, spread, seen.truth, lines)
+    return Edited(seen.shown, found.images, found.spread, seen.truth, lines)
+
+
+def psnr(answers: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The peak signal-to-noise ratio of the mean squared error over the answers to each image.
+
+    Args:
+      answers: float [m, n, H, W, C], in 0..255.
+      truth: float [m, H, W, C].
+
+    Returns:
+      [m], dB.
+    """
+    error = ((answers - truth[:, None]) ** 2).mean((2, 3, 4)).mean(1)
+    return 10 * np.log10(255**2 / np.maximum(error, 1e-3))
 
 
 def _judged(images: np.ndarray, seen: Observation) -> tuple[str, ...]:
     """How far answers [m, n, ...] are from the truth, and how often it lies in their band."""
     truth = np.asarray(seen.truth, np.float32)
     answers = images.astype(np.float32)
-
-    def psnr(x: np.ndarray) -> float:
-        error = ((x - truth[:, None]) ** 2).mean((2, 3, 4)).mean(1)
-        return float(np.mean(10 * np.log10(255**2 / np.maximum(error, 1e-3))))
-
-    lines = f"PSNR of one answer {psnr(answers):.1f} dB"
-    if answers.shape[1] > 1:
-        lines += (
-            f", of the mean of {answers.shape[1]} {psnr(answers.mean(1, keepdims=True)):.1f} dB"
-        )
+    lines = f"PSNR of one answer {psnr(answers, truth).mean():.1f} dB"
+    if (n := answers.shape[1]) > 1:
+        mean = psnr(answers.mean(1, keepdims=True), truth).mean()
+        lines += f", of the mean of {n} {mean:.1f} dB"
     if min(answers.shape[:2]) < 2:
         return (lines,)
     unseen = None if seen.hidden is None else jnp.asarray(seen.hidden)

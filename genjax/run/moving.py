@@ -45,8 +45,7 @@ def latents_of(run: EditedRun, images: np.ndarray, label: int | None = None) -> 
         return jnp.concatenate([encode(state, images[i : i + _CHUNK]) for i in blocks])
     if family.generate is None or family.latent is None:
         raise ConfigError("the latents of this family are no vectors: no image's can be found")
-    if family.classes and label is None:
-        raise ConfigError("this family draws by class: say which the images have by --label")
+    _check_class(run, label)
     generate, latent = family.generate, family.latent
     shape = images.shape[1:]
 
@@ -60,6 +59,11 @@ def latents_of(run: EditedRun, images: np.ndarray, label: int | None = None) -> 
 
     each = keys.per_example(jax.random.key(0), len(images))
     return project(state, each, jnp.asarray(images))
+
+
+def _check_class(run: EditedRun, label: int | None) -> None:
+    if run.family.classes and label is None:
+        raise ConfigError("this family draws by class: say which the images have by --label")
 
 
 def decoded(run: EditedRun, latents: jax.Array, label: int | None = None) -> np.ndarray:
@@ -76,10 +80,8 @@ def decoded(run: EditedRun, latents: jax.Array, label: int | None = None) -> np.
     Raises:
       ConfigError: where the family takes a class and none is given.
     """
-    family = run.family
-    if family.classes and label is None:
-        raise ConfigError("this family draws by class: say which the images have by --label")
-    generate = family.generate
+    _check_class(run, label)
+    generate = run.family.generate
     assert generate is not None
 
     def some(state: Any, each: jax.Array, z: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax import keys
-from genjax.data.given_files import GivenImage, read_images, read_mask
+from genjax.data.given_files import changes, read_images, read_mask, stacked
 from genjax.edit import noise_level, operators
 from genjax.edit.operator import Operator
 from genjax.errors import ConfigError
@@ -69,23 +69,22 @@ def observe_files(
             raise ConfigError(
                 "--mask is for images of one size: edit the others by a second command"
             )
-        operator = operator_of(how, shape, sizes.pop())
-        found = observe(_stacked(given), how, operator, known=how.mask is None)
-        return Observation(**{**vars(found), "lines": (*_told(given), *found.lines)})
+        found = observe(stacked(given), how, size=sizes.pop(), known=how.mask is None)
+        return Observation(**{**vars(found), "lines": (*changes(given), *found.lines)})
     operator = operator_of(how, shape)
     like = jax.eval_shape(operator, jax.ShapeDtypeStruct((1, *shape), jnp.float32)).shape[1:]
     given = read_images(paths, (like[0], like[1], like[2]))
-    y = _to_data(_stacked(given))
+    y = _to_data(stacked(given))
     noise, line = _noise(how, y)
-    shown = _shown(_stacked(given), shape)
-    return Observation(y, operator, noise, shown, None, (*_told(given), *_described(how), line))
+    shown = _shown(stacked(given), shape)
+    return Observation(y, operator, noise, shown, None, (*changes(given), *_described(how), line))
 
 
 def observe(
     images: np.ndarray,
     how: Edit,
-    operator: Operator,
     *,
+    size: tuple[int, int] | None = None,
     known: bool = True,
 ) -> Observation:
     """Clear images, degraded.
@@ -93,25 +92,31 @@ def observe(
     Args:
       images: uint8 [m, H, W, C].
       how: they are to be observed.
-      operator: the same, as `operator_of` returns it.
+      size: (height, width) of the file that a mask belongs to; None for that of the images.
       known: whether the images are the truth behind the observation, rather than images some of
         whose pixels nobody wants.
 
     Returns:
       The observations.
+
+    Raises:
+      ConfigError: where such images cannot be observed so.
+      DataError: where the mask cannot be used.
     """
+    height, width, channels = images.shape[1:]
+    operator = operator_of(how, (height, width, channels), size)
     y = operator(jnp.asarray(_to_data(images)))
+    keep = None if how.task else operator(jnp.ones((1, height, width, channels)))
     added = how.noise if how.noise is not None else ADDED if how.task == "denoise" else 0.0
     noise = np.full(len(images), 2 * added, np.float32)
     if added and known:
         each = keys.per_example(jax.random.key(how.seed), len(images))
-        keep = operator(jnp.ones((1, *images.shape[1:]))) if how.task is None else 1.0
-        y = y + 2 * added * keep * keys.normal(each, y.shape)
+        y = y + 2 * added * (1.0 if keep is None else keep) * keys.normal(each, y.shape)
     what = f"noise of {added:g} (of a range of 1)" if added else "no noise"
     seen = np.clip(np.rint(127.5 * (np.asarray(y) + 1)), 0, 255).astype(np.uint8)
     hidden = None
-    if how.task is None:
-        hidden = np.asarray(operator(jnp.ones((1, *images.shape[1:]))))[0] == 0
+    if keep is not None:
+        hidden = np.asarray(keep)[0] == 0
         seen = np.where(hidden, np.uint8(_GREY), seen)
     shown, truth = _shown(seen, images.shape[1:]), images if known else None
     lines = (*_described(how), what)
@@ -184,14 +189,6 @@ def _described(how: Edit) -> tuple[str, ...]:
         return (f"filled in: {parts.get(how.hide, f'the {how.hide} half')}",)
     more = {"deblur": f", a Gaussian of {how.blur:g} pixels", "jpeg": f", quality {how.quality}"}
     return (f"task: {how.task}{more.get(str(how.task), '')}",)
-
-
-def _told(given: Sequence[GivenImage]) -> tuple[str, ...]:
-    return tuple(f"{each.name}: {each.changed}" for each in given if each.changed)
-
-
-def _stacked(given: Sequence[GivenImage]) -> np.ndarray:
-    return np.stack([each.image for each in given])
 
 
 def _to_data(images: np.ndarray) -> np.ndarray:

@@ -29,8 +29,7 @@ from genjax.run.altering import every, predictor, solver_settings
 from genjax.run.edit_settings import Solver
 from genjax.run.edited_run import EditedRun
 from genjax.run.observing import Observation
-from genjax.run.sampling import labels
-from genjax.train.progress import hidden
+from genjax.run.sampling import in_chunks, labels
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +58,13 @@ class Restored:
 
     Attributes:
       images: uint8 [m, n, H, W, C].
-      spread: their standard deviation per pixel, of a range of 1, [m, H, W]; NaN for one answer.
+      spread: their standard deviation per pixel, of a range of 1, [m, H, W]; None for
+        one answer.
       lines: how they were found, and whether to trust them.
     """
 
     images: np.ndarray
-    spread: np.ndarray
+    spread: np.ndarray | None
     lines: tuple[str, ...]
 
 
@@ -143,16 +143,12 @@ def _denoise(
         x = jax.vmap(one)(each, y, noise)
         return denoiser.decode(state, each, x)
 
-    rows, size = np.arange(m * n), min(CHUNK, m * n)
-    parts = []
-    with _bar(m * n) as bar:
-        for first in range(0, m * n, size):
-            these = np.minimum(rows[first] + np.arange(size), m * n - 1)  # one compiled size
-            each = keys.per_example(jax.random.key(seed), size, first)
-            found = some(state, each, observed.y[these // n], observed.noise[these // n])
-            parts.append(np.asarray(found))
-            bar.update(min(size, m * n - first))
-    x = np.concatenate(parts)[: m * n].reshape(m, n, *operator.shape)
+    def answers(each: jax.Array, rows: jax.Array) -> jax.Array:
+        of = np.minimum(np.asarray(rows), m * n - 1) // n
+        return some(state, each, observed.y[of], observed.noise[of])
+
+    chunks = in_chunks(answers, jax.random.key(seed), m * n, True, CHUNK)
+    x = np.concatenate([*chunks]).reshape(m, n, *operator.shape)
     steps = len(how["steps"]) - 1
     return _restored(x, (f"solver: {solver}, {steps} steps, {n} answers for each image",))
 
@@ -177,8 +173,7 @@ def _decode(
         raise ConfigError("this family draws by class: say which by --label")
     generate, (missed, told_missed) = family.generate, _missed(run)
     assert generate is not None
-    mixture = run.mixture if family.mixture else None
-    latent = family.latent if mixture is None else (mixture.means.shape[1],)
+    mixture, latent = run.mixture if family.mixture else None, family.latent
 
     @jax.jit
     def some(state: Any, each: jax.Array, y: jax.Array, noise: jax.Array) -> Any:
@@ -201,7 +196,7 @@ def _decode(
     m = len(observed.y)
     size = min(FEW, m)
     parts, told = [], []
-    with _bar(m * n) as bar:
+    with tqdm(total=m * n, unit="image", disable=None) as bar:
         for first in range(0, m, size):
             these = np.minimum(first + np.arange(size), m - 1)
             each = keys.per_example(jax.random.key(seed), size, first)
@@ -246,12 +241,5 @@ def _trust(solver: str, seen: np.ndarray, missed: str) -> str:
 
 
 def _restored(images: np.ndarray, lines: tuple[str, ...]) -> Restored:
-    one = images.shape[1] < 2
-    spread = np.full((len(images), *images.shape[2:4]), np.nan)
-    if not one:
-        spread = images.std(1, ddof=1).mean(-1)
+    spread = images.std(1, ddof=1).mean(-1) if images.shape[1] > 1 else None
     return Restored(to_uint8(images), spread, lines)
-
-
-def _bar(total: int) -> Any:
-    return tqdm(total=total, unit="answer", disable=hidden(), leave=False)

@@ -101,7 +101,7 @@ class Sampler:
                 z = jax.tree.map(lambda x: x[jnp.minimum(rows, n - 1)], every)
             return self._generate(state, keys, z, labels(family, size, label, first))
 
-        return _in_chunks(generate, key, n, progress)
+        return map(to_uint8, in_chunks(generate, key, n, progress))
 
     def trajectories(
         self, state: TrainState, key: jax.Array, n: int, label: int | None = None
@@ -131,7 +131,7 @@ class Sampler:
             z = self.family.latents(key, size, first)
             return trajectory(state, keys, z, labels(self.family, size, label, first))
 
-        return np.concatenate([*_in_chunks(made, key, n, size=FEW)])
+        return all_in_chunks(made, key, n, size=FEW)
 
     def images(
         self,
@@ -161,7 +161,7 @@ class Sampler:
             z = jax.tree.map(lambda x: x[rows], latents)
             return self._generate(state, keys, z, None if label is None else label[rows])
 
-        return np.concatenate([*_in_chunks(generate, key, n, progress)])
+        return all_in_chunks(generate, key, n, progress)
 
     def latents_of(
         self,
@@ -231,7 +231,7 @@ class Sampler:
             z = self.latents_of(state, key, images[some], known)
             return self._generate(state, keys, z, known if self.family.classes else None)
 
-        return np.concatenate([*_in_chunks(again, key, n, progress)])
+        return all_in_chunks(again, key, n, progress)
 
     def observed(self, key: jax.Array, images: np.ndarray) -> list[np.ndarray]:
         """What the family sees of images that it reconstructs with the same key.
@@ -249,7 +249,7 @@ class Sampler:
         def shown(keys: jax.Array, rows: jax.Array) -> jax.Array:
             return observe(keys, images[np.minimum(np.asarray(rows), len(images) - 1)])
 
-        return [np.concatenate([*_in_chunks(shown, key, len(images))])]
+        return [all_in_chunks(shown, key, len(images))]
 
     def _known(self, label: np.ndarray | None) -> np.ndarray | None:
         """The labels of images that `generate` makes again; None where it takes none."""
@@ -262,10 +262,38 @@ def _compiled(function: Callable[..., Any], what: str) -> Callable[..., Any]:
     return host_memory.ahead(jax.jit(function), what)
 
 
-def _in_chunks(
-    make: Any, key: jax.Array, n: int, progress: bool = False, size: int = CHUNK
+def all_in_chunks(*given: Any, **how: Any) -> np.ndarray:
+    """All images of `in_chunks`.
+
+    Args:
+      *given: as for `in_chunks`.
+      **how: likewise.
+
+    Returns:
+      uint8 [n, ...].
+    """
+    return np.concatenate([*map(to_uint8, in_chunks(*given, **how))])
+
+
+def in_chunks(
+    make: Callable[[jax.Array, jax.Array], jax.Array],
+    key: jax.Array,
+    n: int,
+    progress: bool = False,
+    size: int = CHUNK,
 ) -> Iterator[np.ndarray]:
-    """make(keys [m], rows [m]) -> images in 0..1, for n rows by one program; rows may exceed n."""
+    """Images made a chunk at a time by one program, each chunk while the caller has the last.
+
+    Args:
+      make: (keys [m], rows [m]) -> images [m, ...] in 0..1; rows may exceed n.
+      key: image i depends on it and i alone.
+      n: how many.
+      progress: whether to show a bar.
+      size: of a chunk.
+
+    Yields:
+      float [m, ...].
+    """
     size = min(size, n)
     ahead: jax.Array | None = None
     with tqdm(total=n, unit="image", disable=None if progress else True) as bar:
@@ -275,6 +303,6 @@ def _in_chunks(
                 rows = first + jnp.arange(size)
                 ahead = make(per_example(key, size, first), rows)
             if images is not None:
-                found = to_uint8(np.asarray(images))[: n - (first - 1) // size * size]
+                found = np.asarray(images)[: n - (first - 1) // size * size]
                 bar.update(len(found))
                 yield found
