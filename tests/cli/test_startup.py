@@ -95,7 +95,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
     ("number", "after"),
     [
         (signal.SIGINT, "parameters of unet"),
-        (signal.SIGTERM, "parameters of unet"),
+        pytest.param(signal.SIGTERM, "parameters of unet", marks=pytest.mark.slow),
         (signal.SIGHUP, "device(s)"),
     ],
 )

@@ -65,6 +65,7 @@ def test_the_archive_is_small_and_has_its_licence():
     assert "Zalando SE" in licence
 
 
+@pytest.mark.slow
 def test_drawn_images_match_their_factors(shapes):
     assert shapes.shape == (COUNT["train"], 64, 64, 3)
     assert shapes.classes == tuple(drawing.SHAPES)

@@ -98,12 +98,9 @@ def flags(directory, own_sets, steps):
 
 
 # Those whose commands are tested with another network as well.
-LONG = {*EXPERIMENTS} - {"autoencoder_fashion", "vae_fashion"}
-
-
 @pytest.mark.parametrize(
     "experiment",
-    [pytest.param(e, marks=pytest.mark.slow if e in LONG else ()) for e in EXPERIMENTS],
+    [e if e == "vae_fashion" else pytest.param(e, marks=pytest.mark.slow) for e in EXPERIMENTS],
 )
 def test_an_experiment_trains_resumes_exactly_and_runs_all_commands(
     experiment, tmp_path, own_sets, monkeypatch, capsys
@@ -266,19 +263,14 @@ def test_a_run_of_zero_steps_succeeds(tmp_path, own_sets, capsys):
     assert "already at step 0 of 0" in capsys.readouterr().out
 
 
-LONG_TO_LEARN = {"ddpm_fashion", "gan_fashion", "vae_fashion"}
-
-
 def score(experiment, config, directory, own_sets, name, steps, every):
     module = EXPERIMENTS[experiment][0]
     tiny.trained(module, config, directory / "run", own_sets, steps=steps, every=every)
     return read_rows(directory / "run" / "metrics.jsonl")[-1][f"test/{name}"]
 
 
-@pytest.mark.parametrize(
-    "experiment",
-    [pytest.param(e, marks=pytest.mark.slow if e in LONG_TO_LEARN else ()) for e in LEARNT],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", LEARNT)
 def test_an_experiment_learns(experiment, tmp_path, own_sets):
     config, steps, name, bound = LEARNT[experiment]
     assert score(experiment, config, tmp_path, own_sets, name, steps, steps) < bound

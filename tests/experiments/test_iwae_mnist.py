@@ -65,6 +65,7 @@ def test_the_log_likelihood_is_that_of_the_generator_by_brute_force(layers):
     )
 
 
+@pytest.mark.slow
 def test_one_layer_is_the_vae_of_genjax_losses():
     family = built()
     state = random_state(family)
@@ -114,6 +115,7 @@ def test_the_rate_falls_by_a_seventh_of_a_decade_after_each_power_of_three_epoch
             np.testing.assert_allclose(-update["w"], rate * m / (v**0.5 + 1e-4), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_dynamic_draws_have_the_grey_values_as_their_mean():
     n = 4000
     batch = {"image": np.full((n, 2, 2, 1), [[[30], [90]], [[160], [220]]], np.uint8)}

@@ -81,6 +81,7 @@ def test_a_miss_is_more_than_two_errors_above_the_target(value, expected, miss):
     assert ("miss" in ledger.verdict(row)) == miss
 
 
+@pytest.mark.slow
 def test_a_row_runs_from_scratch_and_a_miss_exits_with_1(
     book, monkeypatch, tmp_path, own_sets, capsys
 ):

@@ -53,6 +53,7 @@ def test_a_network_is_shown_the_observation_and_each_example_its_own(task):
     np.testing.assert_allclose(both(KEYS[::-1], X[::-1])[0][::-1], found, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_noise_of_an_observation_has_its_deviation():
     keys = jax.random.split(jax.random.key(1), 64)
     x = jnp.zeros((64, *SHAPE))
@@ -61,7 +62,8 @@ def test_the_noise_of_an_observation_has_its_deviation():
     assert not filled[..., :-1][(filled[..., -1] == 0)].any()  # hidden, noise included
 
 
-@pytest.mark.parametrize("model", [pytest.param("diffusion", marks=pytest.mark.slow), "vae"])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["diffusion", "vae"])
 def test_an_image_is_restored_from_its_own_observation(model):
     """Not from the image: with the same keys, two images that look alike have one restoration."""
     family = restore_fashion.build(

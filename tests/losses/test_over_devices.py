@@ -17,7 +17,7 @@ X[: B // 2] += 1  # so that no share of a device resembles the global batch
 W = np.linspace(0.5, 1.5, D, dtype=np.float32)[None]
 KEYS = jax.random.key_data(jax.random.split(jax.random.key(0), B))
 BOOK = quantized.start_codebook(jnp.asarray(RNG.normal(size=(5, D)), jnp.float32))
-DEVICES = [1, 2, 4, 8]
+DEVICES = [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4)), 8]
 
 
 def encode(x):

@@ -385,6 +385,7 @@ def test_path_length_over_devices_equals_one_device():
     np.testing.assert_allclose(many.penalty.ravel(), one.penalty, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.heavy
 def test_path_length_of_a_constant_generator_has_a_finite_gradient():
     def loss(matrix):

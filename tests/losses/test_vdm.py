@@ -132,6 +132,7 @@ def test_every_prediction_gives_the_same_bound():
         np.testing.assert_allclose(other, first, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.heavy
 def test_learned_schedule_changes_the_variance_but_not_the_bound_and_its_ends_do():
     schedule = learned_schedule.learned(jax.random.key(5), features=16)

@@ -179,6 +179,7 @@ def test_remat_stores_fewer_activations_and_changes_no_gradient():
     assert stored_with_remat < 0.5 * stored
 
 
+@pytest.mark.slow
 def test_a_unet_in_bfloat16_keeps_float32_parameters_gradients_and_predictions():
     y, slopes, _ = unet_gradient()
     coarse_y, coarse_slopes, _ = unet_gradient(dtype=jnp.bfloat16)

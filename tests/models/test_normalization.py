@@ -206,6 +206,7 @@ def test_spectral_norm_iterates_only_in_training(spectral):
     np.testing.assert_array_equal(module.apply(variables, X), trained)  # the same kernel
 
 
+@pytest.mark.slow
 def test_the_critic_with_spectral_norm_and_stddev_is_the_same_on_eight_devices():
     critic = dcgan.Critic((4, 8), spectral_norm=True, minibatch_stddev=True)
     x, keys = X[..., :1], jax.random.split(KEY, 8)

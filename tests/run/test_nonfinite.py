@@ -96,6 +96,7 @@ def test_a_run_without_non_finite_steps_has_nothing_to_replay(run):
     assert "no step of it was not finite" in output.err
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_bit_for_bit_once_the_fault_is_fixed(run, tmp_path):
     run(at(5))
     assert run(at())[0] == 0

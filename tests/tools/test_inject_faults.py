@@ -58,8 +58,8 @@ PLANTED = {
     "disks": SILENT,
 }
 NEWEST = "checkpoints/10/**/*"
-CHEAP = {"damages", "read_errors"}  # the others are variations of one pattern
-KINDS = [k if k in CHEAP else pytest.param(k, marks=pytest.mark.slow) for k in PLANTED]
+# The others are variations of one pattern.
+KINDS = [k if k == "damages" else pytest.param(k, marks=pytest.mark.slow) for k in PLANTED]
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +78,8 @@ def injected(runs, kind, plant=""):
 
 
 # Other tests have kills, signals, damaged checkpoints, full disks and the lock.
-LONG = {*PLANTED} - {"read_errors"}
-
-
-@pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=pytest.mark.slow if k in LONG else ()) for k in PLANTED]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", PLANTED)
 def test_a_harmed_run_ends_with_the_bits_of_an_unharmed_one(runs, kind):
     row = injected(runs, kind)
     assert row.good, row

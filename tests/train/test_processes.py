@@ -98,6 +98,7 @@ def test_processes_train_save_and_resume_with_the_numbers_of_one(count, alone, t
     assert Checkpoints(directory / "checkpoints", read_only=True).damage(6) is None
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_saves_and_stops_both_at_the_same_step(tmp_path, own_sets):
     directory = tmp_path / "run"
     both = start(directory, own_sets, count=2, steps=10**6, every=200)
@@ -130,6 +131,7 @@ def test_a_lost_process_ends_the_other_and_the_last_checkpoint_stays(victim, tmp
     assert f"resumed at step {intact[-1]:,}" in out
 
 
+@pytest.mark.slow
 def test_processes_with_different_settings_exit_with_an_error(tmp_path, own_sets):
     both = start(tmp_path / "run", own_sets, count=2, differing="--run.seed")
     for code, _, err in ended(both):

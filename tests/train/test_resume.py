@@ -28,6 +28,7 @@ def test_a_run_stopped_inside_a_dispatch_resumes_bit_for_bit(found, part):
     assert not found[part]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_inside_a_dispatch_logs_the_same_metrics(found):
     assert not found["rows"]
 
