@@ -248,7 +248,8 @@ class Experiment:
         stem = f"edit_{given.called}_{given.seed}"
         folder = destination(run.directory, run.is_export, given.to, [f"{stem}.png", stem])
         image_sets.check_folder(folder / stem)
-        found = editing.edit(run, given.images or None, given)
+        other = None if given.to_run is None else self.open(given.to_run)[0]
+        found = editing.edit(run, given.images or None, given, other)
         for line in found.lines:
             print(line)
         m, n = found.images.shape[:2]

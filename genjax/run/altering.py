@@ -129,7 +129,11 @@ def every(label: int | None, n: int) -> jax.Array | None:
 
 
 def in_chunks(
-    run: EditedRun, alter: Callable[..., jax.Array], images: np.ndarray | jax.Array, seed: int
+    run: EditedRun,
+    alter: Callable[..., jax.Array],
+    images: np.ndarray | jax.Array,
+    seed: int,
+    state: Any = None,
 ) -> np.ndarray:
     """Images made of others, or of latents, in chunks by one program, with a progress bar.
 
@@ -138,11 +142,13 @@ def in_chunks(
       alter: (state, keys [b], rows [b, ...]) -> images [b, ...] in 0..1.
       images: the rows, [n, ...].
       seed: of the keys: image i depends on it and i alone.
+      state: what `alter` takes; None for the run's.
 
     Returns:
       uint8 [n, ...].
     """
-    n, compiled, state = len(images), jax.jit(alter), run.usable_state
+    n, compiled = len(images), jax.jit(alter)
+    state = run.usable_state if state is None else state
 
     def some(each: jax.Array, rows: jax.Array) -> jax.Array:
         return compiled(state, each, images[np.minimum(np.asarray(rows), n - 1)])

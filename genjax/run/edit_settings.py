@@ -16,19 +16,20 @@ Hide = Literal["left", "right", "top", "bottom", "centre", "random"]
 Solver = Literal["pigdm", "ddnm", "dps", "repaint", "particles", "hmc", "maximum"]
 """How answers are found: the last two with decoders, the others with diffusion and flow models."""
 
-KINDS = ("mask", "hide", "task", "strength", "to_label", "toward")
+KINDS = ("mask", "hide", "task", "strength", "to_label", "toward", "to_run")
 RESTORING = ("mask", "hide", "task")
 _ONLY = {  # settings, and the kinds of edit that take them
     "solver": RESTORING,
     "noise": RESTORING,
     "clear": ("task",),
     "n": (*RESTORING, "strength"),
+    "classifier": ("to_label", "toward"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """What is to be done to images: one of the first six, by the others."""
+    """What is to be done to images: one of the first seven, by the others."""
 
     mask: str | None = None
     """Fill in what is white in this image file, of the images' size."""
@@ -43,6 +44,8 @@ class Edit:
     """Make them images of this class, in a family that takes classes."""
     toward: str | None = None
     """CLASS=STEP moves their codes by STEP along the direction in which images of the class lie."""
+    to_run: str | None = None
+    """Make them images of this other run of the experiment, such as one of drawings."""
     label: str | None = None
     """The class that the images have, where the run is class-conditional."""
     n: Count = 4
@@ -59,12 +62,14 @@ class Edit:
     """Standard deviation of the blur of --task deblur, in pixels."""
     quality: Annotated[int, Limits(1, 100)] = 10
     """Of the JPEG of --task jpeg, 1 to 100."""
+    classifier: str | None = None
+    """The folder of an exported experiments.classifier, which says what became of the classes."""
     clear: bool = False
     """The images lack nothing: degrade them first, and compare the answers with them."""
 
     @property
     def kind(self) -> str:
-        """Which of the six it is.
+        """Which of the seven it is.
 
         Raises:
           ConfigError: where it is none or several, or a setting has no effect on it.

@@ -12,7 +12,7 @@ from genjax.data.given_files import changes, read_images, stacked
 from genjax.edit import uncertainty
 from genjax.errors import ConfigError
 from genjax.report import grids
-from genjax.run import altering, moving, observing, restoring
+from genjax.run import altering, edit_effect, moving, observing, restoring
 from genjax.run.edit_settings import RESTORING, Edit
 from genjax.run.edited_run import EditedRun
 from genjax.run.observing import Observation
@@ -58,7 +58,7 @@ class Edited:
         return grids.columns(columns)
 
 
-def edit(run: EditedRun, images: Given, how: Edit) -> Edited:
+def edit(run: EditedRun, images: Given, how: Edit, other: EditedRun | None = None) -> Edited:
     """Edits images by a trained run.
 
     Args:
@@ -66,6 +66,7 @@ def edit(run: EditedRun, images: Given, how: Edit) -> Edited:
       images: uint8 [m, H, W, C] of the run's shape, or the names of image files of any size; None
         for held-out images, which are clear ones.
       how: what is to be done.
+      other: the run that `how.to_run` names.
 
     Returns:
       The images before and after.
@@ -82,11 +83,20 @@ def edit(run: EditedRun, images: Given, how: Edit) -> Edited:
     if how.strength is not None:
         found = altering.vary(run, given, how.strength, how.n, label=label, seed=how.seed)
         return Edited(given, found, lines=lines)
-    if to is not None:
-        return Edited(given, moving.relabel(run, given, to, label=label)[:, None], lines=lines)
-    assert how.toward is not None
-    found, told = moving.toward(run, given, how.toward, label=label)
-    return Edited(given, found[:, None], lines=(*lines, told))
+    if how.to_run is not None:
+        assert other is not None
+        found = moving.bridge(run, other, given, label=label)
+    elif to is not None:
+        found = moving.relabel(run, given, to, label=label)
+    else:
+        assert how.toward is not None
+        found, told = moving.toward(run, given, how.toward, label=label)
+        lines = (*lines, told)
+        to = run.images.train.classes.index(how.toward.rpartition("=")[0])
+    if how.classifier is not None and to is not None:
+        names = run.spec.names or tuple(map(str, range(run.spec.classes)))
+        lines = (*lines, edit_effect.effect(how.classifier, given, found, names, to))
+    return Edited(given, found[:, None], lines=lines)
 
 
 def _given(

@@ -14,7 +14,7 @@ from genjax.edit import directions, inversion, projection, translation
 from genjax.edit.interpolation import linear
 from genjax.edit.operator import Operator
 from genjax.errors import ConfigError, shortened
-from genjax.run.altering import every, in_chunks, predictor, solver_settings
+from genjax.run.altering import denoiser_of, every, in_chunks, predictor, solver_settings
 from genjax.run.editable import Denoiser
 from genjax.run.edited_run import EditedRun
 from genjax.run.sampling import labels
@@ -134,6 +134,41 @@ def _inversion(denoiser: Denoiser) -> dict[str, Any]:
     """Steps that are short near the data: by those of equal length 0.05 per pixel would be lost."""
     grid = steps.karras(STEPS, schedule=denoiser.schedule, sigma_min=0.01)
     return {**solver_settings(denoiser), "steps": grid}
+
+
+def bridge(
+    run: EditedRun, other: EditedRun, images: np.ndarray, *, label: int | None = None
+) -> np.ndarray:
+    """Images of one model made into images of another: to noise by the first, back by the other.
+
+    Args:
+      run: the trained run of a diffusion or flow model, of such images.
+      other: another, of images of the same shape.
+      images: uint8 [m, H, W, C].
+      label: the class of all images in both, where they take one; None for none in particular.
+
+    Returns:
+      uint8 [m, H, W, C]; the images themselves where both runs are one.
+
+    Raises:
+      ConfigError: where one of them does not denoise, or their images have different shapes.
+    """
+    if run.spec.shape != other.spec.shape:
+        sizes = ["x".join(map(str, each.spec.shape)) for each in (run, other)]
+        raise ConfigError(f"--to-run: its images are {sizes[1]}, those of this run {sizes[0]}")
+    first, last = (denoiser_of(each, "--to-run") for each in (run, other))
+    for each in (run, other):
+        labels(each.family, 0, label)
+    their = {"other_schedule": last.schedule, "other_target": last.target}
+    how = {"iterations": ITERATIONS, **_inversion(first), **their}
+
+    def altered(state: Any, each: jax.Array, image: jax.Array) -> jax.Array:
+        both = zip((first, last), state, strict=True)
+        ours, theirs = (predictor(denoiser, part, label) for denoiser, part in both)
+        x = first.encode(state[0], image)
+        return last.decode(state[1], each, translation.translate(ours, theirs, x, **how))
+
+    return in_chunks(run, altered, images, 0, (run.usable_state, other.usable_state))
 
 
 def toward(

@@ -325,16 +325,24 @@ class RestoredRun:
             at_ends = at_ends[nearest.ravel()]
         return self.sampler.images(state, key, jnp.concatenate(rows), at_ends, progress=True)
 
-    def edit(self, images: np.ndarray | Sequence[str] | None = None, **how: Any) -> Edited:
+    def edit(
+        self,
+        images: np.ndarray | Sequence[str] | None = None,
+        *,
+        to_run: RestoredRun | None = None,
+        **how: Any,
+    ) -> Edited:
         """Fills in, restores, varies or changes images, with a progress bar.
 
             run.edit(images, hide="right").images  # uint8 [m, n, H, W, C]
             run.edit(["photo.jpg"], task="super4", n=8)
             run.edit(strength=0.5)  # variations of held-out images
+            run.edit(photos, to_run=drawings)  # a run of photos and one of drawings
 
         Args:
           images: uint8 [m, H, W, C], clear ones; or names of image files of any size; None for four
             held-out images.
+          to_run: another run, to make them images of.
           **how: the fields of `edit_settings.Edit`, the flags of the command `edit`.
 
         Returns:
@@ -344,7 +352,8 @@ class RestoredRun:
           ConfigError: where the family cannot do it, or settings do not fit each other.
           DataError: where a file cannot be used.
         """
-        return editing.edit(self, images, Edit(**how))
+        name = None if to_run is None else str(to_run.directory)
+        return editing.edit(self, images, Edit(to_run=name, **how), to_run)
 
     def evaluate(self, n: int | None = None, split: str = "test", seed: int = 0) -> Evaluation:
         """The family's expensive scores on held-out images, with standard errors.

@@ -12,7 +12,8 @@ from PIL import Image
 from genjax import data
 from genjax.diffusion import predictions, schedules, steps
 from genjax.errors import ConfigError
-from genjax.run import Denoiser, Family, RestoredRun
+from genjax.evaluate.features.network import FeatureNetwork
+from genjax.run import Denoiser, Family, RestoredRun, edit_effect
 from genjax.run.edit_settings import Edit
 from genjax.run.family import untrained_state
 
@@ -34,7 +35,7 @@ BRIGHTNESS = MEANS[LABEL] + STD * _random.normal(size=40)
 PIXELS = np.rint(127.5 * (np.stack([image(b) for b in BRIGHTNESS]) + 1)).astype(np.uint8)
 
 
-def ideal(label):
+def ideal(label, centres=MEANS):
     """E[x | z] where an image is a ramp of a normal brightness, of one class or of both."""
     ramp = jnp.asarray(image(0.0), jnp.float32)[None]
 
@@ -42,7 +43,7 @@ def ideal(label):
         a, s = (f(t)[:, None] for f in (SCHEDULE.alpha, SCHEDULE.sigma))
         seen = (z - a[:, :, None, None] * ramp).mean((1, 2, 3))[:, None]  # a b + s ε / 8
         noise = (s / 8) ** 2
-        means, variance = jnp.asarray(MEANS)[None], STD**2
+        means, variance = jnp.asarray(centres)[None], STD**2
         log = -0.5 * (seen - a * means) ** 2 / (a**2 * variance + noise)
         weight = jax.nn.softmax(log, 1)
         if label is not None:
@@ -54,9 +55,9 @@ def ideal(label):
     return predict
 
 
-def denoising(**more):
+def denoising(centres=MEANS, **more):
     denoiser = Denoiser(
-        predict=lambda state, label: ideal(label),
+        predict=lambda state, label: ideal(label, centres),
         schedule=SCHEDULE,
         target=predictions.data,
         steps=lambda: steps.linear(30),
@@ -155,6 +156,37 @@ def test_a_label_becomes_another():
     assert np.abs(same.astype(int) - dark).max() <= 1  # a grey level of rounding
 
 
+def test_an_image_of_one_run_becomes_one_of_another_and_comes_back():
+    dark = PIXELS[LABEL == 0][:3]
+    brighter = opened(denoising(MEANS + 0.5))  # both normal, of one deviation: a shift by 0.5
+    found = DIFFUSION.edit(dark, label="dark", to_run=brighter).images[:, 0]
+    np.testing.assert_allclose(found - dark.astype(float), 127.5 * 0.5, atol=4)
+    again = brighter.edit(found, label="dark", to_run=DIFFUSION).images[:, 0]
+    np.testing.assert_allclose(again.astype(float), dark, atol=2)
+    with pytest.raises(ConfigError, match="--to-run needs a family that denoises"):
+        DIFFUSION.edit(dark, to_run=DECODER)
+
+
+def test_a_classifier_says_what_became_of_the_classes(monkeypatch):
+    def logits(images):  # bright where the mean is high
+        level = images.mean((1, 2, 3)) / 32
+        return jnp.stack([4 - level, level - 4], 1)
+
+    network = FeatureNetwork("classifier of ramps", None, "none", 1, logits, logits)
+    monkeypatch.setattr(edit_effect, "load_classifier", lambda folder: network)
+    dark = PIXELS[LABEL == 0][:3]
+    how = {"label": "dark", "to_label": "bright", "classifier": "folder"}
+    (line,) = DIFFUSION.edit(dark, **how).lines
+    before, after = (
+        float(jax.nn.softmax(logits(jnp.asarray(x, jnp.float32)))[:, 1].mean())
+        for x in (dark, DIFFUSION.edit(dark, label="dark", to_label="bright").images[:, 0])
+    )
+    assert before < 0.4 < 0.6 < after
+    told = f"bright by classifier of ramps: {before:.2f} before, {after:.2f} after, the mean of 3"
+    assert line.startswith(told)
+    assert line.endswith(f"what else changed most: dark {before - after:+.2f}")
+
+
 def test_a_decoder_takes_the_label_of_what_it_decodes():
     family = decoding(classes=2)
     inner = family.generate
@@ -222,9 +254,15 @@ def test_the_sheet_has_a_row_per_image_and_its_columns():
 @pytest.mark.parametrize(
     ("run", "how", "said"),
     [
-        (DIFFUSION, {}, "by one of --mask, --hide, --task, --strength, --to-label, --toward"),
+        (
+            DIFFUSION,
+            {},
+            "--mask, --hide, --task, --strength, --to-label, --toward, --to-run",
+        ),
         (DIFFUSION, {"hide": "left", "strength": 0.5}, "only one of --hide, --strength"),
         (DIFFUSION, {"strength": 1.5}, "--strength"),
+        (DIFFUSION, {"strength": 0.5, "classifier": "x"}, "--classifier has no effect on"),
+        (DIFFUSION, {"to_label": "dark", "classifier": "x"}, "x is no run directory"),
         (DIFFUSION, {"strength": 0.5, "solver": "ddnm"}, "--solver has no effect on --strength"),
         (DIFFUSION, {"hide": "left", "solver": "hmc"}, "--solver hmc is for decoders"),
         (DECODER, {"hide": "left", "solver": "ddnm"}, "--solver ddnm is for diffusion models"),
