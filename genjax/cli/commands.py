@@ -253,8 +253,7 @@ class Experiment:
         for line in found.lines:
             print(line)
         m, n = found.images.shape[:2]
-        batches = ({"image": images} for images in found.images)
-        image_sets.write_pngs(folder / stem, batches, m * n)
+        image_sets.write_pngs(folder / stem, ({"image": x} for x in found.images), m * n)
         _save(folder / f"{stem}.png", found.sheet())
         print(f"{folder / stem}: {m * n} images, {n} for each of {m} in turn")
 

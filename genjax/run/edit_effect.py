@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax
 import numpy as np
-from scipy.special import softmax
 
 from genjax.errors import ConfigError
 from genjax.run.classifier import load_classifier
@@ -34,7 +34,9 @@ def effect(
     network = load_classifier(classifier)
     assert network.logits is not None
     try:
-        found = [softmax(network.all_logits([x]), 1).mean(0) for x in (before, after)]
+        found = [
+            np.asarray(jax.nn.softmax(network.all_logits([x])).mean(0)) for x in (before, after)
+        ]
     except ValueError as error:
         raise ConfigError(f"--classifier {classifier}: {error}") from error
     if len(found[0]) != len(names):
