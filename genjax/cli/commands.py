@@ -19,7 +19,7 @@ from genjax.data.dataset import Dataset
 from genjax.data.given_files import read_images, stacked
 from genjax.errors import ConfigError
 from genjax.report import grids, image_sets
-from genjax.run import editing, model_card, replay, restored, seeds, stored_state, training
+from genjax.run import editing, minutes, model_card, replay, restored, seeds, stored_state, training
 from genjax.run import export as exports
 from genjax.run.config import load, parse
 from genjax.run.directory import destination, run_directory, with_recorded_rules
@@ -67,7 +67,8 @@ class Experiment:
         changing = config.run.allow_changes or config.run.fresh
         if hasattr(config, "check") and (changing or not (directory / "config.json").exists()):
             config.check(spec)  # a run that is there was checked by its own version
-        family, _ = build_family(self.build, config, spec, "these settings describe")
+        usual = self.config.run.every
+        config, family = minutes.built(self.build, config, images, directory, usual)
         what = (directory, self.name, config, family, images, summary)
         if config.run.seeds is None:
             training.train_in(*what)

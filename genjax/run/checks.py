@@ -4,18 +4,44 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from genjax.errors import ConfigError, GenjaxError
-from genjax.run.family import Family, state_shapes
+from genjax.run.family import Family, stages, state_shapes
 from genjax.run.sampling import CHUNK
 from genjax.run.settings import Settings
+from genjax.train.layout import DataParallel, FullySharded, Layout, check
 from genjax.train.state import TrainState
 
 _BUGS = (NameError, AttributeError, ImportError)  # of a family: their traceback is of more use
+
+
+def layout_of(settings: Settings, family: Family, directory: Path) -> Layout:
+    """How the state lies over the devices that the settings name.
+
+    Args:
+      settings: the run's.
+      family: the family, whose losses say whether a batch may be divided so.
+      directory: of the run.
+
+    Returns:
+      The layout.
+
+    Raises:
+      ConfigError: where there are fewer devices, or the batch cannot be divided among them.
+    """
+    if (settings.devices or 0) > jax.local_device_count():
+        raise ConfigError(
+            f"--run.devices {settings.devices}: there are {jax.local_device_count()} here"
+        )
+    layout: Layout = (FullySharded if settings.sharded else DataParallel)(settings.devices)
+    for stage, _ in stages(family, directory):
+        check(stage.game, settings.batch, layout.devices_in_all)
+    return layout
 
 
 def check_family(family: Family, settings: Settings, batch: Any, held_out: int) -> None:

@@ -16,6 +16,7 @@ from genjax.limits import flag
 FREE = {
     "run": (
         "steps",
+        "minutes",
         "dir",
         "every",
         "log",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from genjax import limits
 from genjax.data.settings import DataSettings
 from genjax.errors import ConfigError
-from genjax.limits import Count, Limits, Natural, Seed
+from genjax.limits import Count, Limits, Natural, Positive, Seed
 from genjax.run.score_names import CheckpointScore
 
 # Marks a setting that acts on nothing but sampling: `Annotated[float, SAMPLING]`. The commands that
@@ -44,6 +44,9 @@ class Settings:
     """Images per step, over all devices and processes."""
     dir: str | None = None
     """The run's directory. None: runs/ and the name of the experiment."""
+    minutes: Positive | None = None
+    """Train for about as long instead: the first steps are timed, and --run.steps and, where it is
+    not given, --run.every follow and are recorded. Images and scores come on top."""
     seed: Seed = 0
     """Of the parameters, the noise and the order of the images."""
     seeds: Annotated[int, Limits(2, 10_000)] | None = None

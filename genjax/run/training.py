@@ -15,9 +15,9 @@ from genjax.data.dataset import Dataset
 from genjax.data.summary import describe, lines
 from genjax.errors import ConfigError, GenjaxError
 from genjax.report import grids
-from genjax.run import score_rows
+from genjax.run import minutes, score_rows
 from genjax.run.checkpoint_score import CheckpointScorer
-from genjax.run.checks import check_family
+from genjax.run.checks import check_family, layout_of
 from genjax.run.config import load
 from genjax.run.directory import claimed, run_directory, with_recorded_keep
 from genjax.run.family import Family, stages, state_shapes
@@ -29,7 +29,7 @@ from genjax.run.settings import Config, Settings
 from genjax.run.trainer import Trainer
 from genjax.train import processes
 from genjax.train.checkpoint import Checkpoints
-from genjax.train.layout import DataParallel, FullySharded, Layout, check
+from genjax.train.layout import Layout
 from genjax.train.state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -92,8 +92,10 @@ def arguments(
         raise ConfigError("give the run a directory, Settings(dir=…), or a name")
     join_processes(settings)
     directory = run_directory(name, settings.dir)
+    understood = log_images(images)
+    settings = minutes.settled(settings, family, images, directory)
     config = Config(settings, images.settings)
-    return directory, name or directory.name, config, family, images, log_images(images)
+    return directory, name or directory.name, config, family, images, understood
 
 
 def join_processes(settings: Settings) -> None:
@@ -187,13 +189,7 @@ def _train_in(
     if processes.is_main_process():  # which alone reads, saves and deletes
         config = with_recorded_keep(config, directory)
     settings: Settings = config.run
-    if (settings.devices or 0) > jax.local_device_count():
-        raise ConfigError(
-            f"--run.devices {settings.devices}: there are {jax.local_device_count()} here"
-        )
-    layout: Layout = (FullySharded if settings.sharded else DataParallel)(settings.devices)
-    for stage, _ in stages(family, directory):
-        check(stage.game, settings.batch, layout.devices_in_all)
+    layout = layout_of(settings, family, directory)
     check_family(family, settings, images.train.batch(settings.seed, 0, 1), len(images.test))
     _log_few(family, len(images.train))
     scorer = None if settings.score is None else _scorer(family, directory, settings, images)
