@@ -67,8 +67,7 @@ class Experiment:
         changing = config.run.allow_changes or config.run.fresh
         if hasattr(config, "check") and (changing or not (directory / "config.json").exists()):
             config.check(spec)  # a run that is there was checked by its own version
-        usual = self.config.run.every
-        config, family = minutes.built(self.build, config, images, directory, usual)
+        config, family = minutes.built(self.build, config, images, directory, self.config.run.every)
         what = (directory, self.name, config, family, images, summary)
         if config.run.seeds is None:
             training.train_in(*what)
