@@ -1,6 +1,7 @@
 """Docstrings match their signatures: typed, Args in order, Returns, Raises, References."""
 
 import ast
+import itertools
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -78,6 +79,7 @@ def documented_below(node: ast.ClassDef) -> set[str]:
     }
 
 
+@cache
 def raised(node: ast.AST) -> set[str]:
     """The exceptions that a body raises by name, or as a parameter of that type.
 
@@ -96,6 +98,13 @@ def raised(node: ast.AST) -> set[str]:
     return names
 
 
+@cache
+def named(node: ast.AST) -> set[str]:
+    """The names and attributes in a body."""
+    names = {getattr(each, "id", None) or getattr(each, "attr", "") for each in ast.walk(node)}
+    return names - {""}
+
+
 def reachable(node: ast.AST, known: dict[str, list[ast.AST]]) -> set[str]:
     """What a body raises by itself or by the functions of `known` that it calls, by any path."""
     found, todo, seen = set(), [node], set()
@@ -104,22 +113,27 @@ def reachable(node: ast.AST, known: dict[str, list[ast.AST]]) -> set[str]:
         found |= raised(body)
         if isinstance(body, Function) and body.returns is not None:  # an error made for a `raise`
             found |= {name for name in [ast.unparse(body.returns)] if name.endswith("Error")}
-        for each in ast.walk(body):
-            name = getattr(each, "id", None) or getattr(each, "attr", None)
-            if name in known and name not in seen:
-                seen.add(name)
-                todo += known[name]
+        for name in named(body) - seen:
+            seen.add(name)
+            todo += known.get(name, [])
+    return found
+
+
+@cache
+def defined(tree: ast.AST) -> list[tuple[str, ast.AST]]:
+    found: list[tuple[str, ast.AST]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, Function | ast.ClassDef):
+            found.append((node.name, node))
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found.append((node.targets[0].id, node.value))
     return found
 
 
 def definitions(*trees: ast.AST) -> dict[str, list[ast.AST]]:
     found: dict[str, list[ast.AST]] = {}
-    for tree in trees:
-        for node in ast.walk(tree):
-            if isinstance(node, Function | ast.ClassDef):
-                found.setdefault(node.name, []).append(node)
-            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                found.setdefault(node.targets[0].id, []).append(node.value)
+    for name, node in itertools.chain.from_iterable(map(defined, trees)):
+        found.setdefault(name, []).append(node)
     return found
 
 
@@ -241,16 +255,21 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+@cache
+def imports(path: Path) -> set[Path]:
+    names = set()
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {MODULES[name] for name in names if name in MODULES}
+
+
 def imported(path: Path) -> set[Path]:
     """The modules of genjax that a module imports, directly or not."""
     found: set[Path] = set()
     todo = [path]
     while todo:
-        names = set()
-        for node in ast.walk(parsed(todo.pop())):
-            if isinstance(node, ast.ImportFrom):
-                names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        new = {MODULES[name] for name in names if name in MODULES} - found - {path}
+        new = imports(todo.pop()) - found - {path}
         found |= new
         todo += new
     return found
