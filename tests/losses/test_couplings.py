@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from genjax.losses import couplings
+from tests.device_counts import DEVICES
 from tests.losses.layouts import on_devices
 
 assign = jax.jit(couplings.assignment)
@@ -107,7 +108,7 @@ COUPLE = {"optimal": couplings.optimal_transport, "sinkhorn": couplings.sinkhorn
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+@pytest.mark.parametrize("devices", DEVICES)
 @pytest.mark.parametrize("layout", ["pmap", "jit"])
 @pytest.mark.parametrize("kind", ["one key", "a key per example", "raw keys"])
 @pytest.mark.parametrize("name", COUPLE)

@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from genjax.losses import beta_tc, gan, info_vae, likelihoods, penalties, quantized, vae
+from tests.device_counts import DEVICES
 
 pytestmark = pytest.mark.heavy
 
@@ -17,7 +18,6 @@ X[: B // 2] += 1  # so that no share of a device resembles the global batch
 W = np.linspace(0.5, 1.5, D, dtype=np.float32)[None]
 KEYS = jax.random.key_data(jax.random.split(jax.random.key(0), B))
 BOOK = quantized.start_codebook(jnp.asarray(RNG.normal(size=(5, D)), jnp.float32))
-DEVICES = [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4)), 8]
 
 
 def encode(x):

@@ -9,6 +9,7 @@ from scipy import integrate, stats
 from genjax import keys
 from genjax.diffusion import schedules
 from genjax.losses import times
+from tests.device_counts import DEVICES
 from tests.losses.layouts import on_devices
 
 SAMPLERS = {
@@ -152,7 +153,7 @@ def test_a_history_of_zeros_stays_uniform_and_shapes_must_agree():
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+@pytest.mark.parametrize("devices", DEVICES)
 @pytest.mark.parametrize("layout", ["pmap", "jit"])
 @pytest.mark.parametrize("kind", ["one key", "a key per example"])
 def test_low_discrepancy_spreads_the_batch_of_all_devices(kind, layout, devices):
