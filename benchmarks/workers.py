@@ -43,7 +43,6 @@ class Machine:
             "MKL_NUM_THREADS": threads,
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "HF_HUB_OFFLINE": "1",
-            "PYTHONPATH": str(ROOT),
             # Programs compiled by another version must not be found.
             "JAX_COMPILATION_CACHE_DIR": str(self.caches / "xla"),
             "TORCHINDUCTOR_CACHE_DIR": str(self.caches / "inductor"),

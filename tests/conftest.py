@@ -15,6 +15,7 @@ os.environ["XLA_FLAGS"] = (
 _run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{tempfile.gettempdir()}/genjax-tests-{_run}")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # workers share a GPU
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -54,7 +55,14 @@ def uncollected():
 
 
 # Rooms whose tests train, start processes or read data sets: seconds each.
-HEAVY = {"benchmarks", "cli", "data", "experiments", "run", "tools", "train"}
+HEAVY = {"benchmarks", "cli", "data", "experiments", "gpu", "run", "tools", "train"}
+
+
+def pytest_configure(config):
+    """Lets `-m gpu` find the GPU; all other tests, and what they start, compute on the CPU."""
+    if config.option.markexpr == "gpu" and "GENJAX_TEST_PLATFORM" not in os.environ:
+        os.environ.pop("JAX_PLATFORMS")
+        jax.config.update("jax_platforms", None)
 
 
 def pytest_collection_modifyitems(items):

@@ -1,6 +1,5 @@
 """Whether a run stopped and resumed in other processes equals an uninterrupted one, bit for bit."""
 
-import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -33,19 +32,18 @@ def draw_images(folder):
     return folder
 
 
-def command(name, family, images, directory, steps, dispatch):
+def command(name, family, images, directory, steps, dispatch, devices):
     """Runs the experiment's own command up to `steps`, in another process."""
     ours = family.experiment.__name__.startswith("experiments.") and not family.slices
     module = [family.experiment.__name__] if ours else ["tests.families", name]
     flags = (
         f"--run.dir {directory} --run.steps {steps} --run.every 5 --run.log 4 "
-        f"--run.scan-steps {dispatch} --run.batch {BATCH} --run.samples 4 --run.devices 2 "
+        f"--run.scan-steps {dispatch} --run.batch {BATCH} --run.samples 4 --run.devices {devices} "
         f"--data.folder {images} --data.size {SIDE}"
     )
     done = subprocess.run(
         [sys.executable, "-m", *module, *flags.split(), *family.flags.split()],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
@@ -54,10 +52,10 @@ def command(name, family, images, directory, steps, dispatch):
     return done.stdout
 
 
-def stopped(name, family, images, directory, stops, dispatch=5):
+def stopped(name, family, images, directory, stops, dispatch=5, devices=2):
     """The directory of a run of STEPS steps in len(stops) + 1 processes."""
     for number, steps in enumerate([*stops, STEPS]):
-        output = command(name, family, images, directory, steps, dispatch)
+        output = command(name, family, images, directory, steps, dispatch, devices)
         if number:
             assert f"resumed at step {stops[number - 1]}" in output, output
     return directory
