@@ -8,13 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import compare, page, starting
+from benchmarks import compare, gpu, gpu_page, page, starting
 from benchmarks.cases import CASES
 from benchmarks.environment import environment
 from benchmarks.workers import Machine, WorkerError, once
 
 PARTS = ("peak", "first-step")
 RESULTS = Path(__file__).parent / "results.json"
+GPU_RESULTS = RESULTS.with_name("results_gpu.json")
 
 
 def arguments() -> argparse.Namespace:
@@ -35,7 +36,14 @@ def arguments() -> argparse.Namespace:
         "--ways", default="eager,channels-last,compile", help="of PyTorch; default: %(default)s"
     )
     parser.add_argument("--cores", type=int, help="how many cores to use; default: all")
-    parser.add_argument("--gpu", action="store_true", help="both libraries on the GPU")
+    parser.add_argument(
+        "--gpu",
+        action="store_true",
+        help="both libraries on the GPU; no part: the GPU's table, which --json lets resume",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=8.0, help="of the GPU's table; default: %(default)s"
+    )
     parser.add_argument("--bfloat16", action="store_true", help="networks compute in bfloat16")
     parser.add_argument("--json", type=Path, help="file for the results")
     parser.add_argument(
@@ -64,7 +72,10 @@ def chosen(parts: list[str]) -> list[str]:
 def main() -> None:
     given = arguments()
     if given.page:
-        page.write(json.loads(given.page.read_text()))
+        _write(json.loads(given.page.read_text()))
+        return
+    if given.gpu and not given.parts:
+        gpu_table(given)
         return
     names, began = chosen(given.parts), time.monotonic()
     cores = sorted(os.sched_getaffinity(0))[: given.cores]
@@ -87,9 +98,38 @@ def main() -> None:
     results["minutes"] = (time.monotonic() - began) / 60
     _keep(results, given.json)
     if given.write:
-        _keep(results, RESULTS)
-        page.write(results)
+        _write(results)
     print(page.text(results))
+
+
+def gpu_table(given: argparse.Namespace) -> None:
+    """The table of one GPU, resumed from the file of --json where there is one.
+
+    Raises:
+      SystemExit: where that file is of another GPU, or of other versions or code.
+    """
+    here = environment(gpu=True) | {"bfloat16": True}
+    results: dict[str, Any] = {"environment": here, "cases": []}
+    if given.json and given.json.exists():
+        results = json.loads(given.json.read_text())
+        for name in ("gpu", "commit", "versions"):
+            if results["environment"][name] != here[name]:
+                raise SystemExit(f"error: {given.json} is of another {name}: give another --json")
+    cores = tuple(sorted(os.sched_getaffinity(0)))
+    with tempfile.TemporaryDirectory(prefix="genjax-benchmarks-") as caches:
+        machine = Machine(cores, bool(here["gpu"]), Path(caches), bfloat16=True)
+        gpu.run(machine, given.minutes, results, lambda: _keep(results, given.json))
+    if given.write:
+        _write(results)
+    print(gpu_page.section(results))
+
+
+def _write(results: dict[str, Any]) -> None:
+    """Keeps results beside this file, and writes the page from those of CPU and GPU."""
+    path = GPU_RESULTS if results["environment"]["gpu"] else RESULTS
+    _keep(results, path)
+    section = gpu_page.section(json.loads(GPU_RESULTS.read_text())) if GPU_RESULTS.exists() else ""
+    page.write(json.loads(RESULTS.read_text()), section)
 
 
 def _keep(results: dict[str, Any], path: Path | None) -> None:

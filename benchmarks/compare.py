@@ -1,8 +1,11 @@
 """One case: its workers built, timed in turns, and checked against each other."""
 
 import importlib.util
+import math
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,41 +50,87 @@ def missing(case: Case, contender: Contender) -> str | None:
 
 def run_case(case: Case, machine: Machine, plan: Plan, ways: set[str]) -> dict[str, Any] | None:
     """Returns the results of a case, ready for JSON; None if it could not be timed."""
-    log(f"{case.name}: {case.title}, batch {case.batch}")
-    result: dict[str, Any] = {
+    (result,) = run_cases([case], machine, plan, ways)
+    return result
+
+
+def run_cases(
+    cases: Sequence[Case], machine: Machine, plan: Plan, ways: set[str], deadline: float = math.inf
+) -> Iterator[dict[str, Any] | None]:
+    """Yields the results of each case as `run_case`; on a GPU all are built at the same time.
+
+    There compilers take most of the time. deadline: of `time.monotonic`, for what is built.
+    """
+    with ExitStack() as stack:
+        results = [_new(case) for case in cases]
+        built: list[Workers] = [{} for _ in cases]
+        pool = stack.enter_context(ThreadPoolExecutor(32 if machine.gpu else 1))
+        jobs = []
+        for case, result, workers in zip(cases, results, built, strict=True):
+            for contender in _contenders(case, ways, result):
+                worker = WorkerProcess(machine, case, contender)
+                stack.callback(worker.stop)
+                jobs.append(pool.submit(_build, result, workers, worker, deadline))
+        for job in jobs:
+            job.result()
+        for case, result, workers in zip(cases, results, built, strict=True):
+            yield _measured(case, result, workers, machine, plan)
+            for worker in workers.values():
+                worker.stop()
+
+
+def _new(case: Case) -> dict[str, Any]:
+    return {
         "name": case.name, "title": case.title, "batch": case.batch, "unit": case.unit,
         "contenders": {}, "skipped": {},
     }  # fmt: skip
-    with ExitStack() as stack:
-        workers: Workers = {}
-        for contender in case.contenders:
-            if (
-                case.kind != "feeding"
-                and contender.library == "torch"
-                and contender.way not in ways
-            ):
-                continue
-            if name := missing(case, contender):
-                _skip(result, contender.name, f"{name} is not installed")
-                continue
-            worker = WorkerProcess(machine, case, contender)
-            stack.callback(worker.stop)
-            try:
-                result["contenders"][contender.name] = measured = worker.ask("build")
-            except WorkerError as error:
-                _skip(result, contender.name, str(error))
-                continue
-            workers[contender.name] = worker
-            log(f"  {contender.name}: first {case.unit} after {measured['first']:.1f} s")
-        try:
-            # Checks come last: the memory of what they compile would count as the training's.
-            _time(result, workers, plan)
-            if case.kind != "feeding":
-                _count(result, workers)
-                _agree(result, workers, machine.caches / "exchange.npz")
-        except WorkerError as error:
-            log(f"{case.name} skipped: {error}")
-            return None
+
+
+def _contenders(case: Case, ways: set[str], result: dict[str, Any]) -> Iterator[Contender]:
+    """Those that were asked for and can run."""
+    for contender in case.contenders:
+        if case.kind != "feeding" and contender.library == "torch" and contender.way not in ways:
+            continue
+        if name := missing(case, contender):
+            _skip(result, contender.name, f"{name} is not installed")
+            continue
+        yield contender
+
+
+def _build(
+    result: dict[str, Any], workers: Workers, worker: WorkerProcess, deadline: float
+) -> None:
+    name, unit = worker.contender.name, result["unit"]
+    try:
+        measured = worker.ask("build", seconds=max(deadline - time.monotonic(), 1))
+        worker.ask("rest")
+    except WorkerError as error:
+        _skip(result, name, str(error))
+        return
+    result["contenders"][name], workers[name] = measured, worker
+    log(f"  {result['name']}, {name}: first {unit} after {measured['first']:.1f} s")
+
+
+def _measured(
+    case: Case, result: dict[str, Any], workers: Workers, machine: Machine, plan: Plan
+) -> dict[str, Any] | None:
+    log(f"{case.name}: {case.title}, batch {case.batch}")
+    workers = {c.name: workers[c.name] for c in case.contenders if c.name in workers}
+    result["contenders"] = {name: result["contenders"][name] for name in workers}
+    try:
+        # Checks come last: the memory of what they compile would count as the training's.
+        _time(result, workers, plan)
+        if machine.gpu:
+            for name, worker in workers.items():
+                result["contenders"][name] |= worker.ask("busy")
+        if case.kind != "feeding":
+            _count(result, workers)
+        result["differences"] = {}
+        if case.kind != "feeding" and not machine.gpu:  # there each would compile for a minute
+            _agree(result, workers, machine.caches / "exchange.npz")
+    except WorkerError as error:
+        log(f"{case.name} skipped: {error}")
+        return None
     return result
 
 
@@ -122,7 +171,7 @@ def _count(result: dict[str, Any], workers: Workers) -> None:
 
 def _agree(result: dict[str, Any], workers: Workers, path: Path) -> None:
     """Measures the largest relative difference of results from equal weights and noise."""
-    ours, result["differences"] = _ours(workers), {}
+    ours = _ours(workers)
     theirs = [c for c in workers.values() if c.contender.way in ("eager", "channels-last")]
     if not ours or not theirs:
         return
@@ -154,6 +203,7 @@ def _time(result: dict[str, Any], workers: Workers, plan: Plan) -> None:
         seconds = worker.ask("run", units=1)["seconds"]
         units[name] = max(1, round(plan.seconds / seconds))
         turn += units[name] * seconds
+        worker.ask("rest")
         worker.ask("watch")
     rounds = max(min(plan.rounds, 3), min(plan.rounds, int(plan.limit / max(turn, 1e-9))))
     times: dict[str, list[float]] = {name: [] for name in workers}
@@ -161,7 +211,9 @@ def _time(result: dict[str, Any], workers: Workers, plan: Plan) -> None:
     for number in range(rounds):
         for name in _order(list(workers), number):
             idleness.settle()
+            workers[name].ask("wake")
             times[name].append(workers[name].ask("run", units=units[name])["seconds"])
+            workers[name].ask("rest")
         medians = (f"{n} {1e3 * t[-1]:.4g} ms" for n, t in times.items())
         log(f"  round {number + 1} of {rounds}: {'; '.join(medians)}")
     for name, worker in workers.items():

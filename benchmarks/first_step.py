@@ -18,8 +18,8 @@ def report(phases: dict[str, float]) -> None:
     os._exit(0)
 
 
-def genjax(directory: str) -> None:
-    """The real command, stopped after its first train step.
+def genjax(directory: str, *flags: str) -> None:
+    """The real command, stopped after its first train step; with flags that of ddpm_cifar10.
 
     Phases: import; set_up, of data and network; compile, of the step, traced and compiled or read
     from the cache, while the initial state is drawn on another core; wait, for that; and the step.
@@ -54,10 +54,11 @@ def genjax(directory: str) -> None:
         CompiledSteps.__call__ = called  # type: ignore[assignment, method-assign]
 
     startup.configure = configured
-    from experiments import ddpm_fashion
+    from experiments import ddpm_cifar10, ddpm_fashion
 
-    sys.argv[1:] = ["--run.dir", directory]
-    main.main("ddpm_fashion", "", ddpm_fashion.Config(), ddpm_fashion.build)
+    name, module = ("ddpm_cifar10", ddpm_cifar10) if flags else ("ddpm_fashion", ddpm_fashion)
+    sys.argv[1:] = ["--run.dir", directory, *flags]
+    main.main(name, "", module.Config(), module.build)
 
 
 def torch(way: str) -> None:
@@ -74,4 +75,4 @@ def torch(way: str) -> None:
 
 
 if __name__ == "__main__":
-    {"genjax": genjax, "torch": torch}[sys.argv[1]](sys.argv[2])
+    {"genjax": genjax, "torch": torch}[sys.argv[1]](*sys.argv[2:])

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "performance.md"
 BUSY = 0.05
 BETTER = ("torch eager", "torch channels-last")
+COMMAND = "`python -m experiments.ddpm_fashion`, no flag set; PyTorch: the same network"
 FIRST_STEP = {"genjax, cold cache": 12, "genjax, warm cache": 5}  # seconds wanted
 MEMORY = 1.3  # of PyTorch eager's, at most
 
@@ -37,15 +38,15 @@ What was learnt from these and earlier runs stands in the notes: [XLA on a CPU](
 """
 
 
-def write(results: dict[str, Any]) -> None:
-    PAGE.write_text(text(results))
+def write(results: dict[str, Any], gpu: str) -> None:
+    """gpu: the section of `gpu_page`."""
+    PAGE.write_text(text(results, gpu))
 
 
-def text(results: dict[str, Any]) -> str:
+def text(results: dict[str, Any], gpu: str = "") -> str:
     head = ["# Speed", "", "<!-- Written by `python -m benchmarks --write`. -->", ""]
     parts = [_environment(results), HOW, _ratios(results), _details(results)]
-    parts += [_feeding(results), _first_step(results)]
-    parts.append(NOTES)
+    parts += [_feeding(results), first_step(results, COMMAND, FIRST_STEP), gpu, NOTES]
     return "\n".join(head) + "\n".join(part for part in parts if part)
 
 
@@ -83,22 +84,22 @@ def _ratios(results: dict[str, Any]) -> str:
     ]
     for case in _compared(results):
         for name, against in case["ratios"].items():
-            row = [_title(case), name.removeprefix("genjax").removeprefix(", ")]
-            row.append(_milliseconds(case["contenders"][name]["seconds"]["median"]))
-            row += [
+            cells = [title(case), name.removeprefix("genjax").removeprefix(", ")]
+            cells.append(milliseconds(case["contenders"][name]["seconds"]["median"]))
+            cells += [
                 _ratio(against.get(f"torch {way}")) for way in ("eager", "channels-last", "compile")
             ]
-            rows.append(_row([*row, _agreement(case), *_verdict(case, against)]))
+            rows.append(row([*cells, _agreement(case), *_verdict(case, against)]))
     return "\n".join(["## Ratios", "", *rows, ""]) if len(rows) > 2 else ""
 
 
 def _verdict(case: dict[str, Any], against: dict[str, dict[str, float]]) -> tuple[str, str]:
     wanted = next((c.wanted for c in CASES if c.name == case["name"]), None)
     found = [against[way]["median"] for way in BETTER if way in against]
-    return _judged(wanted, lambda bound: min(found) >= bound) if found else ("", "")
+    return judged(wanted, lambda bound: min(found) >= bound) if found else ("", "")
 
 
-def _judged(wanted: float | None, reached: Callable[[float], bool]) -> tuple[str, str]:
+def judged(wanted: float | None, reached: Callable[[float], bool]) -> tuple[str, str]:
     if wanted is None:
         return "", ""
     return f"{wanted:g}", "reached" if reached(wanted) else "**miss**"
@@ -125,12 +126,12 @@ def _details(results: dict[str, Any]) -> str:
             seconds = measured["seconds"]
             rate = counted / seconds["median"] if counted else None
             rows.append(
-                _row(
+                row(
                     [
-                        _title(case),
+                        title(case),
                         name,
-                        _milliseconds(seconds["median"]),
-                        f"{_milliseconds(seconds['q1'])} to {_milliseconds(seconds['q3'])}",
+                        milliseconds(seconds["median"]),
+                        f"{milliseconds(seconds['q1'])} to {milliseconds(seconds['q3'])}",
                         f"{rate / 1e9:,.0f}" if rate else "",
                         f"{rate / peak:.0%}" if rate and peak else "",
                         f"{measured['mib']:,.0f}",
@@ -140,7 +141,7 @@ def _details(results: dict[str, Any]) -> str:
                 )
             )
     counts = [
-        f"- {_title(case)}: {next(iter(case['contenders'].values()))['parameters']:,} parameters; "
+        f"- {title(case)}: {next(iter(case['contenders'].values()))['parameters']:,} parameters; "
         + ", ".join(
             f"{name} {counted['products'] / 1e9:,.2f}"
             + (
@@ -155,7 +156,7 @@ def _details(results: dict[str, Any]) -> str:
         if case["contenders"]
     ]
     skipped = [
-        f"- {_title(case)}: {name} skipped: {why}"
+        f"- {title(case)}: {name} skipped: {why}"
         for case in results["cases"]
         for name, why in case["skipped"].items()
     ]
@@ -171,9 +172,9 @@ def _memory(measured: dict[str, Any], eager: dict[str, Any] | None) -> str:
 
 def _feeding(results: dict[str, Any]) -> str:
     rows = [
-        _row(
+        row(
             [
-                _title(case),
+                title(case),
                 name,
                 f"{1 / measured['seconds']['median']:,.0f}",
                 f"{measured['mib']:,.0f}",
@@ -187,18 +188,19 @@ def _feeding(results: dict[str, Any]) -> str:
     return "\n".join([*head, *rows, ""]) if rows else ""
 
 
-def _first_step(results: dict[str, Any]) -> str:
+def first_step(results: dict[str, Any], of: str, wanted: dict[str, float]) -> str:
+    """The table of a command; of: what it is the first step of. wanted: {row: seconds}."""
     found = results.get("first_step")
     if not found:
         return ""
     phases = ("total", "import", "set_up", "compile", "wait", "step")
     rows = [
-        _row(
+        row(
             [
                 name,
                 *(f"{measured[p]:.1f}" if p in measured else "" for p in phases),
-                *_judged(
-                    FIRST_STEP.get(name),
+                *judged(
+                    wanted.get(name),
                     lambda bound, measured=measured: measured["total"] <= bound,
                 ),
             ]
@@ -208,7 +210,7 @@ def _first_step(results: dict[str, Any]) -> str:
     head = [
         "## From the command to the first step",
         "",
-        "`python -m experiments.ddpm_fashion`, no flag set, seconds; PyTorch: the same network.",
+        f"{of}, seconds.",
         "set-up is data and network; compile is of the step, traced and compiled or read from the",
         "cache, while the first state is drawn on another core; wait is for that.",
         "",
@@ -218,15 +220,15 @@ def _first_step(results: dict[str, Any]) -> str:
     return "\n".join([*head, *rows, ""])
 
 
-def _title(case: dict[str, Any]) -> str:
+def title(case: dict[str, Any]) -> str:
     return f"{case['title']}, batch {case['batch']}"
 
 
-def _row(cells: list[str]) -> str:
+def row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _milliseconds(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
     return f"{1e3 * seconds:,.{0 if seconds >= 0.1 else 1 if seconds >= 0.01 else 2}f}"
 
 

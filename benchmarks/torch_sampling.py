@@ -11,7 +11,7 @@ import torch
 from benchmarks import torch_networks
 from benchmarks.cases import Case, Contender
 from benchmarks.random_images import PIXELS
-from benchmarks.torch_training import device, load, synchronise
+from benchmarks.torch_training import compiler_mode, device, load, synchronise
 
 # "trailing" has the times of genjax.diffusion.steps.linear.
 BETAS = {"beta_start": 1e-4, "beta_end": 0.02, "timestep_spacing": "trailing"}
@@ -30,10 +30,12 @@ class Sampling:
         began = time.monotonic()
         self.model = torch_networks.build(case.network).to(device()).eval()
         self.format = (
-            torch.channels_last if contender.way == "channels-last" else torch.contiguous_format
+            torch.channels_last if "channels-last" in contender.way else torch.contiguous_format
         )
         self.model = self.model.to(memory_format=self.format)
         self.parameters = sum(p.numel() for p in self.model.parameters())
+        mode = compiler_mode(contender)
+        self.forward = torch.compile(self.model, mode=mode) if mode else self.model
         kind, settings = SCHEDULERS[case.sampler]
         self.scheduler = kind(**BETAS, **settings)
         self.init_seconds = time.monotonic() - began
@@ -47,7 +49,7 @@ class Sampling:
         with torch.autocast(device().type, torch.bfloat16, enabled=self.bfloat16):
             for t in self.scheduler.timesteps:
                 # Level i of its chain is time i + 1 of ours, the one the network takes.
-                noise = self.model(x, t + 1).sample
+                noise = self.forward(x, t + 1).sample
                 x = self.scheduler.step(noise, t, x).prev_sample
         return x
 

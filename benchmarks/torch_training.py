@@ -29,6 +29,12 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
+def compiler_mode(contender: Contender) -> str | None:
+    """torch.compile's mode; None for eager."""
+    found = {"compile": "default", "max-autotune": "max-autotune"}
+    return found.get(contender.way.split()[0])
+
+
 class Training:
     """Steps of a case; Adam and the average by the fastest implementations in PyTorch."""
 
@@ -36,22 +42,22 @@ class Training:
         self.case, self.contender, self.bfloat16 = case, contender, bfloat16
         began = time.monotonic()
         self.model = torch_networks.build(case.network).to(device()).train()
-        self.channels_last = contender.way == "channels-last"
+        self.channels_last = "channels-last" in contender.way
         if self.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.turns = _turns(case.network, self.model)
         self.losses: dict[str, Callable] = {turn.name: turn.loss for turn in self.turns}
-        if contender.way == "compile":
-            self.losses = {name: torch.compile(loss) for name, loss in self.losses.items()}
+        if mode := compiler_mode(contender):
+            self.losses = {n: torch.compile(loss, mode=mode) for n, loss in self.losses.items()}
         self.init_seconds = time.monotonic() - began
         self.batches = self._batches()
 
     def _batches(self) -> Iterator[torch.Tensor]:
         if self.contender.data:
-            images = (
-                torch.from_numpy(random_images(self.case, IMAGES)).permute(0, 3, 1, 2).contiguous()
-            )
+            images = _channels_first(random_images(self.case, IMAGES))
+            if torch.cuda.is_available():  # all of them there, as genjax does
+                yield from self._gathered(self._placed(images))
             loader = torch.utils.data.DataLoader(
                 torch.utils.data.TensorDataset(images),
                 batch_size=self.case.batch,
@@ -63,6 +69,13 @@ class Training:
         batch = self._placed(_channels_first(random_images(self.case, self.case.batch)))
         while True:
             yield batch
+
+    def _gathered(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
+        batch = self.case.batch
+        while True:
+            order = torch.randperm(len(images), device=images.device)
+            for first in range(0, len(images) - batch + 1, batch):
+                yield self._placed(images[order[first : first + batch]])
 
     def _placed(self, x: torch.Tensor) -> torch.Tensor:
         x = x.to(device())

@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks import memory
 from benchmarks.cases import CASES, Contender
+from benchmarks.gpu_cases import GPU_CASES
 from genjax.cli import restart, startup
 
 
@@ -17,7 +18,7 @@ class Worker:
     """Replies to requests, {"do": name of a method, other arguments}, with a dict each."""
 
     def __init__(self, case: str, contender: Contender, *, bfloat16: bool):
-        self.case = next(c for c in CASES if c.name == case)
+        self.case = next(c for c in (*CASES, *GPU_CASES) if c.name == case)
         self.contender, self.bfloat16 = contender, bfloat16
 
     def build(self) -> dict[str, Any]:
@@ -47,6 +48,28 @@ class Worker:
     def watch(self) -> dict[str, Any]:
         memory.forget_peak()
         return {}
+
+    def rest(self) -> dict[str, Any]:
+        """Frees memory of the GPU that is not in use, which the next worker may need."""
+        if self.contender.library == "torch" and self.case.kind != "feeding":
+            import torch
+
+            torch.cuda.empty_cache()
+        return {}
+
+    def wake(self) -> dict[str, Any]:
+        """Takes that memory again, where training needs much of it."""
+        if self.case.kind == "training" and _device_memory(self.contender.library) is not None:
+            self.subject.run(1)
+        return {}
+
+    def busy(self) -> dict[str, Any]:
+        """The share of the time in which the GPU runs a kernel; of genjax's training."""
+        if self.contender.library != "genjax" or self.case.kind != "training":
+            return {}
+        from benchmarks import busy
+
+        return {"gpu_busy": busy.share(lambda: self.subject.run(2 * self.contender.scan_steps))}
 
     def run(self, units: int) -> dict[str, Any]:
         """Seconds per unit, over at least that many."""

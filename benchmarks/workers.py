@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+import math
 import os
+import select
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,15 +55,22 @@ class Machine:
         return {**os.environ, **fixed}
 
 
-def once(machine: Machine, module: str, *arguments: str) -> dict[str, Any]:
+def once(
+    machine: Machine, module: str, *arguments: str, seconds: float | None = None
+) -> dict[str, Any]:
     """Returns what `python -m benchmarks.MODULE` prints as JSON.
 
     Raises:
-      WorkerError: where it fails.
+      WorkerError: where it fails, or takes more than `seconds`.
     """
     command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{module}", *arguments]
     environment = machine.environment() | {"BENCHMARK_BEGAN": repr(time.time())}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds
+        )
+    except subprocess.TimeoutExpired:
+        raise WorkerError(f"{module} {' '.join(arguments)}: over {seconds:.0f} s") from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise WorkerError(f"{module} {' '.join(arguments)}: {last[:300]}")
@@ -86,17 +96,20 @@ class WorkerProcess:
             env=machine.environment(),
         )
 
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+    def ask(self, do: str, seconds: float = math.inf, **arguments: Any) -> dict[str, Any]:
         """Sends a request and returns the reply.
 
         Raises:
-          WorkerError: where the worker reports an error or has died.
+          WorkerError: where the worker reports an error, has died, or takes more than `seconds`.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
             self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self.process.stdin.flush()
+            if seconds < math.inf and not select.select([self.process.stdout], [], [], seconds)[0]:
+                self.process.kill()
+                raise WorkerError(f"no reply to {do!r} within {seconds:.0f} s")
             line = self.process.stdout.readline()
         except BrokenPipeError:
             line = ""
@@ -110,7 +123,8 @@ class WorkerProcess:
     def stop(self) -> None:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
