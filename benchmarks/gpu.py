@@ -4,35 +4,42 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import compare
-from benchmarks.cases import Case
-from benchmarks.gpu_cases import AUTOTUNED, SAMPLING, SLOWLY_BUILT, TRAINING, UNET, WAYS
+from benchmarks.cases import Case, Contender
+from benchmarks.gpu_cases import SAMPLING, SLOWLY_BUILT, TRAINING, UNET
 from benchmarks.random_images import IMAGES, random_images
 from benchmarks.workers import Machine, WorkerError, once
 
 Results = dict[str, Any]
 FIRST = TRAINING[1]
 LEAST = 20.0  # seconds of a part: with fewer it is not begun
-COPYING = 30.0  # seconds for two rates
+COPYING = 120.0  # seconds for two rates, at most
+SHORT = 4.0  # minutes: with fewer genjax is built alone at first, which is quicker
 
 
 def run(machine: Machine, minutes: float, results: Results, keep: Callable[[], None]) -> None:
-    """Adds to `results` what is not there; keep: called after each part.
+    """Adds to `results` what is not there; keep: called after each case.
 
-    results: those of an earlier call on the same GPU, or without parts.
+    results: those of an earlier call on the same GPU, or without cases.
     """
     deadline = time.monotonic() + 60 * minutes
-    parts: list[Callable[[], None]] = [
-        lambda: _peak(machine, results, deadline),
-        lambda: _cases(TRAINING, machine, results, deadline, keep, 3),
-        lambda: _first_step(machine, results, deadline),
-        lambda: _cases(SAMPLING, machine, results, deadline, keep, 2),
-        lambda: _cases(AUTOTUNED, machine, results, deadline, keep, 3),
+
+    def cases(which: Sequence[Case], fits: Callable[[Contender], bool], rounds: int) -> Any:
+        return partial(_cases, which, fits, machine, results, deadline, keep, rounds)
+
+    parts = [partial(_peak, machine, results, deadline)]
+    parts += [cases(TRAINING, lambda c: c.library == "genjax", 3)] if minutes < SHORT else []
+    parts += [
+        cases(TRAINING, lambda c: c.way != SLOWLY_BUILT, 3),
+        partial(_first_step, machine, results, deadline),
+        cases(SAMPLING, lambda c: True, 2),
+        cases(TRAINING, lambda c: True, 3),
     ]
     for part in parts:
         if deadline - time.monotonic() < LEAST:
@@ -52,7 +59,7 @@ def _left(deadline: float) -> float:
 def _peak(machine: Machine, results: Results, deadline: float) -> None:
     if "peak" in results:
         return
-    seconds = min(4 * COPYING, _left(deadline))
+    seconds = min(COPYING, _left(deadline))
     found = once(machine, "peak", "genjax", "bfloat16", "gpu", seconds=seconds)
     results["peak"], results["copied_bytes"] = {"genjax": found["flops"]}, found["copied_bytes"]
     compare.log(
@@ -63,23 +70,46 @@ def _peak(machine: Machine, results: Results, deadline: float) -> None:
 
 def _cases(
     cases: Sequence[Case],
+    fits: Callable[[Contender], bool],
     machine: Machine,
     results: Results,
     deadline: float,
     keep: Callable[[], None],
     rounds: int,
 ) -> None:
-    have = {case["name"] for case in results["cases"]}
-    left = [case for case in cases if case.name not in have]
+    """Times the contenders that fit and are not in the results of their case."""
+    known = {case["name"]: case for case in results["cases"]}
+
+    def is_new(case: Case, contender: Contender) -> bool:
+        return contender.name not in known.get(case.name, {}).get("contenders", {})
+
+    left = [
+        replace(case, contenders=new)
+        for case in cases
+        if (new := tuple(c for c in case.contenders if fits(c) and is_new(case, c)))
+    ]
     plan = compare.Plan(rounds, limit=_left(deadline) / 4)
     # A quarter of what is left is for timing, which takes no longer than a minute.
     built = deadline - min(60.0, _left(deadline) / 4)
-    for case, result in zip(
-        left, compare.run_cases(left, machine, plan, {*WAYS, SLOWLY_BUILT}, built), strict=True
-    ):
-        if result and case.contenders[0].name in result["contenders"]:
-            results["cases"].append(result)
+    ways = {c.way for case in left for c in case.contenders}
+    for found in compare.run_cases(left, machine, plan, ways, built):
+        if found:
+            _merge(results["cases"], found)
             keep()
+
+
+def _merge(cases: list[dict[str, Any]], found: dict[str, Any]) -> None:
+    """Adds a case, or its contenders to those of the same case."""
+    known = next((case for case in cases if case["name"] == found["name"]), None)
+    if known is None:
+        cases.append(found)
+        return
+    known["contenders"] |= found["contenders"]
+    known["flops"] |= found["flops"]
+    skipped = known["skipped"] | found["skipped"]
+    known["skipped"] = {n: why for n, why in skipped.items() if n not in known["contenders"]}
+    counts = {measured["parameters"] for measured in known["contenders"].values()}
+    known["same_parameters"] = len(counts) <= 1
 
 
 def _first_step(machine: Machine, results: Results, deadline: float) -> None:

@@ -4,8 +4,8 @@ from benchmarks.cases import Case, Contender, UNet
 
 # Ho et al.'s U-Net of 35.7 M parameters.
 UNET = UNet((32, 32, 3), 128, (1, 2, 2, 2), (16,), blocks=2, head_features=256, groups=32)
-WAYS = ("eager", "channels-last", "compile", "compile channels-last")
 SLOWLY_BUILT = "max-autotune channels-last"  # minutes of trials
+WAYS = ("eager", "channels-last", "compile", "compile channels-last", SLOWLY_BUILT)
 STEPS = 20  # per dispatch
 
 
@@ -35,14 +35,4 @@ def _sampling(name: str, sampler: str, steps: int, batch: int) -> Case:
 
 TRAINING = (_training(512), _training(128))
 SAMPLING = (_sampling("DDIM", "ddim", 50, 512), _sampling("DDPM", "ddpm", 1000, 64))
-AUTOTUNED = tuple(
-    Case(
-        f"{case.name}-autotuned",
-        case.title,
-        case.network,
-        case.batch,
-        (Contender("torch", SLOWLY_BUILT, data=True),),
-    )
-    for case in TRAINING
-)
-GPU_CASES = (*TRAINING, *SAMPLING, *AUTOTUNED)
+GPU_CASES = (*TRAINING, *SAMPLING)

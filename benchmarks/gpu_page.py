@@ -52,14 +52,11 @@ def _table(results: dict[str, Any]) -> list[str]:
 
 def _cells(results: dict[str, Any], case: dict, name: str, measured: dict) -> list[str]:
     seconds = measured["seconds"]["median"]
-    same = case["title"], case["batch"]
-    alike = [c for c in results["cases"] if (c["title"], c["batch"]) == same]
-    flops = next((c["flops"]["genjax"]["products"] for c in alike if "genjax" in c["flops"]), None)
+    flops = case["flops"].get("genjax", {}).get("products")
     peak = results.get("peak", {}).get("genjax")
     ours = [
-        m["seconds"]["median"]
-        for c in alike
-        for n, m in c["contenders"].items()
+        other["seconds"]["median"]
+        for n, other in case["contenders"].items()
         if n.startswith("genjax")
     ]
     ratio = seconds / min(ours) if ours and name.startswith("torch") else None
