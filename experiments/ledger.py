@@ -3,6 +3,7 @@
     python -m experiments.ledger                              # writes LEDGER.md from ledger/*.json
     python -m experiments.ledger run ROW --data-dir DIR       # trains and evaluates it from scratch
     python -m experiments.ledger record ROW RUN --seconds S   # takes the numbers of a finished run
+    python -m experiments.ledger gpu --minutes M              # scores against minutes of training
 
 `run` and `record` write the row's json and the page, and exit with 1 on a miss, with 2 where there
 is no number. Ours is a hit where it is at most two standard errors above the published number, or
@@ -20,6 +21,9 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import tyro
+
+from experiments import ledger_gpu
+from genjax.errors import ConfigError
 
 HERE = Path(__file__).parent
 ROWS, PAGE = HERE / "ledger", HERE / "LEDGER.md"
@@ -58,7 +62,7 @@ class Record:
 
 def main() -> None:
     """Runs the command in sys.argv."""
-    commands = {"page": Page, "run": Run, "record": Record}
+    commands = {"page": Page, "run": Run, "record": Record, "gpu": ledger_gpu.Gpu}
     arguments = sys.argv[1:]
     known = arguments and arguments[0] in commands
     name = arguments.pop(0) if known else "page"
@@ -69,6 +73,12 @@ def main() -> None:
         description=None if known else __doc__,
     )
     missed = False
+    if isinstance(settings, ledger_gpu.Gpu):
+        try:
+            ledger_gpu.fill(settings)
+        except ConfigError as error:
+            fail(str(error))
+        return
     if isinstance(settings, Run):
         missed = run(settings)
     elif isinstance(settings, Record):
