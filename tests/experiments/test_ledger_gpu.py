@@ -117,13 +117,13 @@ def test_a_row_of_a_real_run_is_trained_scored_and_kept(tmp_path, monkeypatch, o
     tiny = "vae_fashion --hidden 8 --latent 2 --run.batch 8 --run.samples 4"
     monkeypatch.setattr(ledger_gpu, "SYSTEMS", {"vae": System(tiny, "--n 4")})
     monkeypatch.setattr(ledger_gpu, "PLAN", (Row("vae", 0.02),))
-    scores = {"scores": ("kd_pixels",), "n": 20}
+    scores = {"scores": ("kd_pixels",), "n": 40}
     settings = Gpu(5, data_dir=str(own_sets), to=str(tmp_path), **scores)
     fill(settings)
     (row,) = json.loads((tmp_path / "rows.json").read_text()).values()
     assert row["complete"], row
     assert row["images_seen"] == 8 * row["steps"]
-    assert row["scores"]["kd_pixels"]["n"] == 20
+    assert row["scores"]["kd_pixels"]["n"] == 40
     assert {"nll", "kl"} & row["scores"].keys()
     assert (tmp_path / "vae_0.02_minutes.png").exists()
     fill(replace(settings, minutes=1e-3))
