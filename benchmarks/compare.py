@@ -118,20 +118,30 @@ def _measured(
     workers = {c.name: workers[c.name] for c in case.contenders if c.name in workers}
     result["contenders"] = {name: result["contenders"][name] for name in workers}
     try:
-        # Checks come last: the memory of what they compile would count as the training's.
         _time(result, workers, plan)
-        if machine.gpu:
-            for name, worker in workers.items():
-                result["contenders"][name] |= worker.ask("busy")
-        if case.kind != "feeding":
-            _count(result, workers)
-        result["differences"] = {}
-        if case.kind != "feeding" and not machine.gpu:  # there each would compile for a minute
-            _agree(result, workers, machine.caches / "exchange.npz")
     except WorkerError as error:
         log(f"{case.name} skipped: {error}")
         return None
+    # Checks come last: the memory of what they compile would count as the training's.
+    result |= {"flops": {}, "flops_ratio": None, "differences": {}}
+    checks: list[Callable[[], None]] = []
+    if case.kind != "feeding":
+        checks.append(lambda: _count(result, workers))
+    if machine.gpu:
+        checks.append(lambda: _watch_gpu(result, workers))
+    elif case.kind != "feeding":  # on a GPU each would compile for a minute
+        checks.append(lambda: _agree(result, workers, machine.caches / "exchange.npz"))
+    for check in checks:
+        try:
+            check()
+        except WorkerError as error:
+            log(f"  not checked: {error}")
     return result
+
+
+def _watch_gpu(result: dict[str, Any], workers: Workers) -> None:
+    for name, worker in workers.items():
+        result["contenders"][name] |= worker.ask("busy")
 
 
 def _skip(result: dict[str, Any], name: str, why: str) -> None:
@@ -156,15 +166,13 @@ def _eager(workers: Workers) -> WorkerProcess | None:
 
 def _count(result: dict[str, Any], workers: Workers) -> None:
     """Counts parameters and operations of both libraries, and compares them."""
-    result["flops"] = {
-        name: worker.ask("flops")["flops"]
-        for name, worker in (("genjax", _ours(workers)), ("torch", _eager(workers)))
-        if worker
-    }
     counts = {measured["parameters"] for measured in result["contenders"].values()}
     result["same_parameters"] = len(counts) == 1
     if len(counts) > 1:
         log(f"  NOT A PAIR: the contenders have {sorted(counts)} parameters")
+    for name, worker in (("genjax", _ours(workers)), ("torch", _eager(workers))):
+        if worker:
+            result["flops"][name] = worker.ask("flops")["flops"]
     products = [counted["products"] for counted in result["flops"].values()]
     result["flops_ratio"] = products[-1] / products[0] if len(products) == 2 else None
 
