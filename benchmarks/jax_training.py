@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,6 @@ class Training:
         self.timed = games.build(case.network, dtype=self.dtype)
         self.layout = DataParallel(1)
         began = time.monotonic()
-        first = compiled_initial_state(self.timed.game, self.timed.init)
-        self.state: TrainState = self.layout.place(first(jax.random.key(0)))
-        self.parameters = sum(x.size for x in jax.tree.leaves(self.state.params))
-        jax.block_until_ready(self.state)
-        self.init_seconds = time.monotonic() - began
         self.key = jax.random.key(1)
         scanned = contender.scan_steps > 1
         # As genjax.run.trainer: where steps are scanned a data set in memory is put on the device.
@@ -46,8 +42,17 @@ class Training:
         self.dispatch = self.layout.compile(
             self.timed.game, scan_steps=contender.scan_steps, dataset=held
         )
-        self.compiled = False
         self.batches = self._batches()
+        first, key = compiled_initial_state(self.timed.game, self.timed.init), jax.random.key(0)
+        like = self.layout.like(jax.eval_shape(first, key))
+        # As genjax.run.trainer: one core draws the state while the others compile the step.
+        with host_memory.compiling(), ThreadPoolExecutor(1) as pool:
+            drawn = pool.submit(first, key)
+            self.dispatch.prepare(like, self.key, next(self._batches()))
+            self.state: TrainState = self.layout.place(drawn.result())
+        self.parameters = sum(x.size for x in jax.tree.leaves(self.state.params))
+        jax.block_until_ready(self.state)
+        self.init_seconds = time.monotonic() - began
 
     def _batches(self) -> Iterator[Any]:
         n, batch = self.contender.scan_steps, self.case.batch
@@ -64,10 +69,6 @@ class Training:
         before = None
         for _ in range(dispatches):
             batch = next(self.batches)
-            if not self.compiled:  # as the loop does
-                with host_memory.compiling():
-                    self.dispatch.prepare(self.state, self.key, batch)
-                self.compiled = True
             self.state, metrics = self.dispatch(self.state, self.key, batch)
             if before:  # the loop reads the numbers of the dispatch before
                 jax.tree.map(np.asarray, before)

@@ -60,9 +60,9 @@ def _jax_copy(count: int) -> tuple[Callable, Callable]:
     import jax
     import jax.numpy as jnp
 
-    a = jnp.zeros(count, jnp.uint8)
+    a = jnp.zeros(count // 4, jnp.uint32)
     # The identity alone would be no program.
-    return partial(jax.jit(lambda x: x ^ jnp.uint8(1)), a), jax.block_until_ready
+    return partial(jax.jit(lambda x: x ^ jnp.uint32(1)), a), jax.block_until_ready
 
 
 def _torch(kind: str, size: int) -> tuple[Callable, Callable]:

@@ -1,4 +1,4 @@
-"""Tests of a GPU: `python -m pytest -m gpu -n 4`, skipped where there is none.
+"""Tests of a GPU: `python -m pytest -m gpu -n 8`, skipped where there is none.
 
 GENJAX_TEST_PLATFORM=cpu takes the CPU for the device, to try the tests themselves.
 """
