@@ -10,7 +10,7 @@ from jax import lax
 
 from genjax.models.attention import attend
 from genjax.models.normalization import GroupNorm
-from tests.gpu.closeness import distance, host
+from tests.gpu.closeness import computing_on, distance, host
 
 pytestmark = pytest.mark.gpu
 
@@ -33,7 +33,7 @@ def with_gradients(function, cotangent, arguments):
 
 def exact(function, cotangent, arguments):
     """The same in float64 on the CPU."""
-    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+    with jax.enable_x64(True), computing_on(jax.devices("cpu")[0]):
         wide = [np.asarray(x, np.float64) for x in (cotangent, *arguments)]
         return host(with_gradients(function, wide[0], wide[1:]))
 
@@ -100,7 +100,7 @@ def test_a_convolution_rounds_factors_to_tf32_unless_told_otherwise(device, prec
 
     with jax.default_matmul_precision(precision):
         y = np.asarray(jax.jit(convolve)(x, kernel))
-    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+    with jax.enable_x64(True), computing_on(jax.devices("cpu")[0]):
         expected = np.asarray(convolve(np.asarray(x, np.float64), np.asarray(kernel, np.float64)))
     apart = distance(y, expected)
     # 2⁻¹¹ for either factor of a product; their sum of 576 has random signs.

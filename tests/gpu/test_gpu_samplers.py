@@ -8,7 +8,7 @@ import pytest
 
 from tests.diffusion.test_sampler_contract import SAMPLERS, sample
 from tests.families import FAMILIES, SPEC, initial
-from tests.gpu.closeness import host
+from tests.gpu.closeness import computing_on, host
 
 pytestmark = pytest.mark.gpu
 
@@ -24,7 +24,7 @@ def test_a_sampler_draws_the_samples_of_the_cpu(name, device, cpu):
 
     found = []
     for place in (device, cpu):
-        with jax.default_device(place), jax.default_matmul_precision("highest"):
+        with computing_on(place), jax.default_matmul_precision("highest"):
             found.append(np.asarray(jax.jit(draw)(0)))
     # Of order one. σ reaches 50 times the deviation of the data: 8 steps of 6e-8 · 50.
     np.testing.assert_allclose(*found, atol=5e-5)
@@ -37,7 +37,7 @@ def test_a_family_generates_the_images_of_the_cpu(name, device, cpu):
     if hasattr(small.config, "sampling_steps"):
         small = replace(small, config=replace(small.config, sampling_steps=4))
     family = small.family()
-    with jax.default_device(cpu):
+    with computing_on(cpu):
         state = initial(family)
         # Layers that start at zero would hide all others.
         draw = np.random.default_rng(0)
@@ -56,7 +56,7 @@ def test_a_family_generates_the_images_of_the_cpu(name, device, cpu):
 
     found = []
     for place in (device, cpu):
-        with jax.default_device(place), jax.default_matmul_precision("highest"):
+        with computing_on(place), jax.default_matmul_precision("highest"):
             found.append(np.asarray(jax.jit(generate)(state, keys, latents, labels)))
     assert found[0].shape == (COUNT, *SPEC.shape)
     # Images in 0..1 after float32 sums of a few hundred terms, and 4 steps of a sampler.

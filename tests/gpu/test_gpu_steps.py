@@ -10,7 +10,7 @@ import pytest
 from genjax.train.layout import DataParallel
 from genjax.train.step import make_step
 from tests.families import FAMILIES, batches, initial
-from tests.gpu.closeness import distance, floats, host
+from tests.gpu.closeness import computing_on, distance, floats, host
 
 pytestmark = pytest.mark.gpu
 
@@ -28,7 +28,7 @@ BFLOAT16 = 5e-2
 
 @functools.cache
 def start(name):
-    with jax.default_device(jax.devices("cpu")[0]):
+    with computing_on(jax.devices("cpu")[0]):
         return initial(FAMILIES[name].family()), batches(1)
 
 
@@ -36,7 +36,7 @@ def on_the_cpu(name, family=None):
     """(state, metrics) after a step of one jitted function, without a layout."""
     place = jax.devices("cpu")[0]
     state, batch = jax.device_put(start(name), place)
-    with jax.default_device(place):
+    with computing_on(place):
         step = jax.jit(make_step((family or FAMILIES[name].family()).game, None))
         batch = jax.tree.map(lambda x: x[0], batch)
         return host(step(state, jax.random.key(KEY), batch))
@@ -82,7 +82,7 @@ def test_a_step_in_float32_is_that_of_the_cpu(name):
     assert {k: v for k, v in found.items() if not v < limit} == {}
 
 
-@pytest.mark.parametrize("name", ["vae", "vae conv", "ddpm"])
+@pytest.mark.parametrize("name", ["vae conv", "ddpm"])
 def test_a_step_in_the_default_precision_is_close_to_the_cpus(name):
     """JAX multiplies float32 in TF32 on an NVIDIA GPU, and genjax leaves that as it is."""
     found = differences(on_the_device(name), on_the_cpu(name), FAMILIES[name].family().game)
