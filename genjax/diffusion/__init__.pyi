@@ -1,5 +1,6 @@
 from . import correctors as correctors
 from . import discrete_schedules as discrete_schedules
+from . import few_step as few_step
 from . import guidance as guidance
 from . import learned_schedule as learned_schedule
 from . import likelihood as likelihood

@@ -8,6 +8,7 @@ import pytest
 
 from genjax.diffusion import (
     discrete_schedules,
+    few_step,
     multistep,
     predictions,
     samplers,
@@ -15,6 +16,7 @@ from genjax.diffusion import (
     schedules,
     steps,
 )
+from genjax.losses.consistency import boundary
 
 diffusers = pytest.importorskip("diffusers")
 torch = pytest.importorskip("torch")
@@ -203,3 +205,21 @@ def test_encode_is_ddim_inversion(draws, monkeypatch):
         trajectory=True,
     )
     np.testing.assert_allclose(path, theirs, **TOLERANCE)
+
+
+def test_consistency_matches_the_consistency_scheduler(draws, monkeypatch):
+    scheduler = diffusers.CMStochasticIterativeScheduler(clip_denoised=False)
+    scheduler.set_timesteps(4)
+    schedule = schedules.EDM()
+    times = jnp.append(schedule.time(-2 * jnp.log(jnp.asarray(scheduler.sigmas[:-1]))), 0.0)
+    network = boundary(lambda z, t: z / (1 + z * z), schedule=schedule)
+    _, path = few_step.consistency(
+        network, None, SHAPE, schedule=schedule, steps=times, trajectory=True
+    )
+
+    def predict(x, t):
+        z = scheduler.scale_model_input(x, t)
+        return z / (1 + z * z)
+
+    theirs = play(scheduler, np.array(path[0]), draws[1:], predict, monkeypatch)
+    np.testing.assert_allclose(path, theirs, rtol=1e-4, atol=1e-4)
