@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from scipy import special
 
-from genjax.diffusion import correctors, multistep, predictions, samplers, schedules
+from genjax.diffusion import (
+    adams_bashforth,
+    correctors,
+    few_step,
+    multistep,
+    predictions,
+    samplers,
+    schedules,
+    singlestep,
+)
 from genjax.losses import (
     autoencoder,
     consistency,
@@ -202,7 +211,15 @@ CHOICES = {
     samplers.euler: ("schedule", "target", "steps"),
     samplers.heun: ("schedule", "target", "steps"),
     multistep.dpm_solver_2m: ("schedule", "target", "steps"),
+    multistep.dpm_solver_3m: ("schedule", "target", "steps"),
     multistep.unipc: ("schedule", "target", "steps"),
+    adams_bashforth.lms: ("schedule", "target", "steps"),
+    adams_bashforth.deis: ("schedule", "target", "steps"),
+    singlestep.dpm_solver: ("schedule", "target", "steps"),
+    singlestep.dpm_solver_2s: ("schedule", "target", "steps"),
+    singlestep.dpm_solver_sde: ("schedule", "target", "steps"),
+    few_step.consistency: ("schedule", "steps"),
+    few_step.meanflow: ("steps",),
     correctors.predictor_corrector: ("schedule", "target", "steps"),
     diffusion.denoising: ("schedule", "target"),
     consistency.training: ("schedule", "times"),

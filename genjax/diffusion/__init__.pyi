@@ -1,3 +1,4 @@
+from . import adams_bashforth as adams_bashforth
 from . import correctors as correctors
 from . import discrete_schedules as discrete_schedules
 from . import few_step as few_step
@@ -10,5 +11,6 @@ from . import protocols as protocols
 from . import samplers as samplers
 from . import sampling_loop as sampling_loop
 from . import schedules as schedules
+from . import singlestep as singlestep
 from . import steps as steps
 from . import thresholding as thresholding

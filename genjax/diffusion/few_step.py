@@ -56,7 +56,7 @@ def meanflow(
         not decrease in 0..1, `start` is of integers, or neither key nor start is given.
 
     References:
-      Geng et al., "Mean Flows for One-step Generative Modeling" (2025), arXiv:2505.13447, eq. 12.
+      Geng et al., "Mean Flows for One-step Generative Modeling" (2025), arXiv:2505.13447.
       Frans et al., "One Step Diffusion via Shortcut Models" (2024), arXiv:2410.12557.
     """
     loop = SamplingLoop(

@@ -31,7 +31,8 @@ CONFIG = ddpm_fashion.Config
         ("--ema x", "--ema takes a number, not x"),
         (
             "--sampler x",
-            "--sampler takes one of ddim, ancestral, euler, heun, dpm_solver_2m, unipc, "
+            "--sampler takes one of ddim, ancestral, euler, heun, dpm_solver_2m, dpm_solver_3m, "
+            "unipc, lms, deis, dpm_solver_2, dpm_solver_3, dpm_solver_2s, dpm_solver_sde, "
             "predictor_corrector; not 'x'",
         ),
         ("--levels", "--levels needs a value"),

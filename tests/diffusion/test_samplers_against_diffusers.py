@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from genjax.diffusion import (
+    adams_bashforth,
     discrete_schedules,
     few_step,
     multistep,
@@ -223,3 +224,24 @@ def test_consistency_matches_the_consistency_scheduler(draws, monkeypatch):
 
     theirs = play(scheduler, np.array(path[0]), draws[1:], predict, monkeypatch)
     np.testing.assert_allclose(path, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_deis_matches_the_deis_scheduler(draws, monkeypatch, order):
+    # In 15 steps and more it does not lower the order at the end; it ends at its first level.
+    scheduler = diffusers.DEISMultistepScheduler(
+        beta_start=1e-4, beta_end=0.02, solver_order=order, timestep_spacing="trailing"
+    )
+    scheduler.set_timesteps(20)
+    times = times_of(scheduler).at[-1].set(1 / 1000)
+    path = ours(adams_bashforth.deis, DDPM, times, order=order, log_snr=True)
+    theirs = play(scheduler, np.array(path[0]), [], predict_noise(scheduler), monkeypatch)
+    np.testing.assert_allclose(path, theirs, **TOLERANCE)
+
+
+def test_dpm_solver_3m_matches_the_multistep_scheduler(draws, monkeypatch):
+    scheduler = linear(diffusers.DPMSolverMultistepScheduler, solver_order=3, solver_type="heun")
+    path = ours(multistep.dpm_solver_3m, DDPM, times_of(scheduler))
+    theirs = play(scheduler, np.array(path[0]), [], predict_noise(scheduler), monkeypatch)
+    # In fewer than 15 steps the last but one of theirs is of second order.
+    np.testing.assert_allclose(path[:-2], theirs[:-2], **TOLERANCE)

@@ -79,7 +79,12 @@ def test_every_spacing_leads_from_noise_to_data(kind, spacing):
 
 @pytest.mark.parametrize(
     ("sampler", "more"),
-    [("ddim", {"eta": 1.0}), ("dpm_solver_2m", {"eta": 1.0}), ("euler", {"churn": 20.0})],
+    [
+        ("ddim", {"eta": 1.0}),
+        ("dpm_solver_2m", {"eta": 1.0}),
+        ("dpm_solver_sde", {}),
+        ("euler", {"churn": 20.0}),
+    ],
 )
 def test_noise_drawn_in_each_step_keeps_the_spread(sampler, more):
     images = jax.jit(drawing("chain", sampler=sampler, **more)["generate"])
@@ -111,6 +116,8 @@ def test_an_image_comes_back_from_its_noise(kind, sampler):
     [
         {"sampler": "ancestral"},
         {"sampler": "predictor_corrector"},
+        {"sampler": "dpm_solver_sde"},
+        {"sampler": "dpm_solver_2s", "eta": 0.5},
         {"eta": 0.5},
         {"sampler": "heun", "churn": 1.0},
     ],

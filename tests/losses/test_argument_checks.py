@@ -7,8 +7,10 @@ import pytest
 
 from genjax import recipes
 from genjax.diffusion import (
+    adams_bashforth,
     correctors,
     discrete_schedules,
+    few_step,
     guidance,
     learned_schedule,
     likelihood,
@@ -16,6 +18,7 @@ from genjax.diffusion import (
     predictions,
     samplers,
     schedules,
+    singlestep,
     steps,
     thresholding,
 )
@@ -172,6 +175,24 @@ TAKES_IMAGES = {
         net, KEY, SHAPE, steps=GRID, start=x, **NOISE
     ),
     "unipc": lambda x: multistep.unipc(net, KEY, SHAPE, steps=GRID, start=x, **NOISE),
+    "dpm_solver_3m": lambda x: multistep.dpm_solver_3m(
+        net, KEY, SHAPE, steps=GRID, start=x, **NOISE
+    ),
+    "lms": lambda x: adams_bashforth.lms(net, KEY, SHAPE, steps=GRID, start=x, **NOISE),
+    "deis": lambda x: adams_bashforth.deis(net, KEY, SHAPE, steps=GRID, start=x, **NOISE),
+    "dpm_solver": lambda x: singlestep.dpm_solver(net, KEY, SHAPE, steps=GRID, start=x, **NOISE),
+    "dpm_solver_2s": lambda x: singlestep.dpm_solver_2s(
+        net, KEY, SHAPE, steps=GRID, start=x, **NOISE
+    ),
+    "dpm_solver_sde": lambda x: singlestep.dpm_solver_sde(
+        net, KEY, SHAPE, steps=GRID, start=x, **NOISE
+    ),
+    "few_step consistency": lambda x: few_step.consistency(
+        net, KEY, SHAPE, steps=GRID, start=x, schedule=VP
+    ),
+    "few_step meanflow": lambda x: few_step.meanflow(
+        lambda z, r, t: z, KEY, SHAPE, steps=GRID, start=x
+    ),
     "predictor_corrector": lambda x: correctors.predictor_corrector(
         net, KEY, SHAPE, steps=GRID, start=x, **NOISE
     ),
@@ -207,6 +228,9 @@ TRACED = {
     "ddim eta": (0.5, lambda v: samplers.ddim(net, KEY, SHAPE, steps=GRID, eta=v, **NOISE)),
     "ddim eta 0": (0.0, lambda v: samplers.ddim(net, KEY, SHAPE, steps=GRID, eta=v, **NOISE)),
     "2m eta": (0.5, lambda v: multistep.dpm_solver_2m(net, KEY, SHAPE, steps=GRID, eta=v, **NOISE)),
+    "2s eta": (
+        0.5, lambda v: singlestep.dpm_solver_2s(net, KEY, SHAPE, steps=GRID, eta=v, **NOISE)
+    ),
     "corrector snr": (
         0.2,
         lambda v: correctors.predictor_corrector(net, KEY, SHAPE, steps=GRID, snr=v, **NOISE),
@@ -285,6 +309,10 @@ STATIC = {
     "karras": lambda n: steps.karras(n, schedule=VP),
     "linear_log_snr": lambda n: steps.linear_log_snr(n, schedule=VP),
     "order": lambda n: multistep.unipc(net, KEY, SHAPE, steps=GRID, order=n, **NOISE),
+    "lms order": lambda n: adams_bashforth.lms(net, KEY, SHAPE, steps=GRID, order=n, **NOISE),
+    "dpm_solver order": lambda n: singlestep.dpm_solver(
+        net, KEY, SHAPE, steps=GRID, order=n, **NOISE
+    ),
     "corrections": lambda n: correctors.predictor_corrector(
         net, KEY, SHAPE, steps=GRID, corrections=n, **NOISE
     ),
@@ -315,7 +343,9 @@ def test_a_number_that_cannot_be_traced_is_named(name):
 
 SAMPLERS = [
     samplers.ancestral, samplers.ddim, samplers.euler, samplers.heun, multistep.dpm_solver_2m,
-    multistep.unipc, correctors.predictor_corrector,
+    multistep.dpm_solver_3m, multistep.unipc, adams_bashforth.lms, adams_bashforth.deis,
+    singlestep.dpm_solver, singlestep.dpm_solver_2s, singlestep.dpm_solver_sde,
+    correctors.predictor_corrector,
 ]  # fmt: skip
 LOSSES = {
     "denoising": lambda key=KEY, **o: diffusion.denoising(net, X, key, **NOISE | o),
