@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from genjax.diffusion import (
     adams_bashforth,
     correctors,
+    interpolants,
     multistep,
     samplers,
     singlestep,
@@ -24,6 +25,12 @@ from genjax.diffusion import (
 from genjax.errors import ConfigError
 from genjax.limits import Count, Limits, NonNegative, flag
 from genjax.run import SAMPLING, Denoiser
+
+
+def interpolant_sde(*args, schedule, **options):
+    """With the diffusion coefficient σ(t), the usual one of SiT."""
+    return interpolants.sde(*args, schedule=schedule, diffusion=schedule.sigma, **options)
+
 
 SAMPLERS = {
     "ddim": samplers.ddim,
@@ -39,13 +46,14 @@ SAMPLERS = {
     "dpm_solver_3": partial(singlestep.dpm_solver, order=3),
     "dpm_solver_2s": singlestep.dpm_solver_2s,
     "dpm_solver_sde": singlestep.dpm_solver_sde,
+    "interpolant_sde": interpolant_sde,
     "predictor_corrector": correctors.predictor_corrector,
 }
 WITH_ETA = (
     "ddim", "dpm_solver_2m", "dpm_solver_3m", "dpm_solver_2", "dpm_solver_3", "dpm_solver_2s",
 )  # fmt: skip
 WITH_CHURN = ("euler", "heun")
-STOCHASTIC = ("ancestral", "dpm_solver_sde", "predictor_corrector")
+STOCHASTIC = ("ancestral", "dpm_solver_sde", "interpolant_sde", "predictor_corrector")
 FIRST_ORDER = ("ddim", "euler")  # the others that draw no noise are inverted by Heun's method
 
 Sampler = Annotated[Literal[*SAMPLERS], SAMPLING]

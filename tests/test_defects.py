@@ -11,8 +11,11 @@ from scipy import special
 
 from genjax.diffusion import (
     adams_bashforth,
+    adaptive,
     correctors,
     few_step,
+    guided_samplers,
+    interpolants,
     multistep,
     predictions,
     samplers,
@@ -218,6 +221,10 @@ CHOICES = {
     singlestep.dpm_solver: ("schedule", "target", "steps"),
     singlestep.dpm_solver_2s: ("schedule", "target", "steps"),
     singlestep.dpm_solver_sde: ("schedule", "target", "steps"),
+    interpolants.sde: ("schedule", "target", "steps", "diffusion"),
+    guided_samplers.cfg_plus_plus: ("scale", "schedule", "target", "steps"),
+    guided_samplers.adaptive_projected: ("scale", "schedule", "target", "steps"),
+    adaptive.dpm_solver_adaptive: ("schedule", "target"),
     few_step.consistency: ("schedule", "steps"),
     few_step.meanflow: ("steps",),
     correctors.predictor_corrector: ("schedule", "target", "steps"),

@@ -12,6 +12,7 @@ from genjax.diffusion import (
     adams_bashforth,
     correctors,
     discrete_schedules,
+    interpolants,
     multistep,
     predictions,
     samplers,
@@ -19,6 +20,11 @@ from genjax.diffusion import (
     singlestep,
     steps,
 )
+
+
+def interpolant(*args, schedule, **options):
+    return interpolants.sde(*args, schedule=schedule, diffusion=schedule.sigma, **options)
+
 
 SAMPLERS = {
     "ancestral": samplers.ancestral,
@@ -37,6 +43,7 @@ SAMPLERS = {
     "dpm solver 3": functools.partial(singlestep.dpm_solver, order=3, eta=0.5),
     "2s": functools.partial(singlestep.dpm_solver_2s, eta=1.0),
     "sde": singlestep.dpm_solver_sde,
+    "interpolant": interpolant,
     "corrector": correctors.predictor_corrector,
 }
 every_sampler = pytest.mark.parametrize("name", SAMPLERS)

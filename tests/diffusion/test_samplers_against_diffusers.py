@@ -10,6 +10,7 @@ from genjax.diffusion import (
     adams_bashforth,
     discrete_schedules,
     few_step,
+    guidance,
     multistep,
     predictions,
     samplers,
@@ -245,3 +246,24 @@ def test_dpm_solver_3m_matches_the_multistep_scheduler(draws, monkeypatch):
     theirs = play(scheduler, np.array(path[0]), [], predict_noise(scheduler), monkeypatch)
     # In fewer than 15 steps the last but one of theirs is of second order.
     np.testing.assert_allclose(path[:-2], theirs[:-2], **TOLERANCE)
+
+
+@pytest.mark.parametrize(("norm", "parallel"), [(2.5, 0.0), (0.0, 0.4)])
+def test_projected_guidance_matches_the_guider(norm, parallel):
+    guider = pytest.importorskip("diffusers.guiders.adaptive_projected_guidance")
+    pair = np.random.default_rng(0).standard_normal((2, 4, 3, 5)).astype(np.float32)
+    # Its original formulation multiplies by scale − 1 what is added to the conditional one.
+    theirs = guider.normalized_guidance(
+        *map(torch.tensor, pair), 6.0, None, parallel, norm, use_original_formulation=True
+    )
+    guided = guidance.projected(
+        lambda z, t: jnp.asarray(pair[0]),
+        lambda z, t: jnp.asarray(pair[1]),
+        7.0,
+        schedule=schedules.EDM(),
+        target=predictions.data,
+        parallel=parallel,
+        norm=norm or None,
+    )
+    z = jnp.zeros(pair[0].shape)
+    np.testing.assert_allclose(guided(z, jnp.full(4, 0.5)), theirs, rtol=1e-4, atol=1e-5)

@@ -12,6 +12,7 @@ import pytest
 
 from genjax.diffusion import (
     adams_bashforth,
+    adaptive,
     multistep,
     predictions,
     sampling_loop,
@@ -175,3 +176,29 @@ def test_dpm_solver_of_third_order_takes_the_steps_of_k_diffusion():
     for here, there, x, expected in zip(at, at[1:], path, path[1:], strict=False):
         after, _ = solver.dpm_solver_3_step(torch.tensor(x), here, there)
         np.testing.assert_allclose(after, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("gains", [(0.0, 1.0, 0.0), (0.2, 0.7, 0.1)])
+@pytest.mark.parametrize("order", [2, 3])
+def test_adaptive_steps_are_those_of_k_diffusion_for_one_example(order, gains):
+    options = {"order": order, "rtol": 0.02, "atol": 0.003}
+    schedule = schedules.EDM(sigma_min=0.05, sigma_max=20.0)  # theirs measures z/α
+
+    def predict(z, t):
+        return model(z, schedule.sigma(t))
+
+    z, evaluations, rejected = jax.jit(
+        lambda: adaptive.dpm_solver_adaptive(
+            predict, None, SHAPE, schedule=schedule, target=predictions.data,
+            start=20 * jnp.asarray(TABLE[0]), end=0.0, gains=gains, **options,
+        )
+    )()  # fmt: skip
+    solver, ends = theirs.DPMSolver(model), -torch.tensor([20.0, 0.05], dtype=torch.float64).log()
+    for row in range(2):
+        start = 20 * torch.tensor(TABLE[0, row : row + 1])
+        x, info = solver.dpm_solver_adaptive(
+            start, *ends, **options, **dict(zip(("pcoeff", "icoeff", "dcoeff"), gains, strict=True))
+        )
+        assert (info["nfe"], info["n_reject"]) == (evaluations[row], rejected[row])
+        # It keeps the tolerances in float32.
+        np.testing.assert_allclose(z[row], x[0], rtol=1e-6)

@@ -117,6 +117,7 @@ def test_an_image_comes_back_from_its_noise(kind, sampler):
         {"sampler": "ancestral"},
         {"sampler": "predictor_corrector"},
         {"sampler": "dpm_solver_sde"},
+        {"sampler": "interpolant_sde"},
         {"sampler": "dpm_solver_2s", "eta": 0.5},
         {"eta": 0.5},
         {"sampler": "heun", "churn": 1.0},
