@@ -105,7 +105,7 @@ def dpm_solver_adaptive(
 
     Raises:
       TypeError: where an argument is a class, a name or a flag in place of what it has to be, or
-        `order`, `gains` or `limit` is traced.
+        `order` or `limit` is traced.
       ValueError: where `start`, the keys or a prediction have a wrong shape, `end` is not below
         `begin`, `start` is of integers, or neither key nor start is given; where `order` is not 2
         or 3.
@@ -152,7 +152,8 @@ def dpm_solver_adaptive(
     )
     state = jax.lax.while_loop(unfinished, problem.advance, state)
     z = jnp.where(expand(problem.there(state.ell), state.z), state.z, jnp.nan)
-    return AdaptiveSample(loop.result(z, None, slice(0)), order * state.tried, state.rejected)
+    z = z.astype(loop.start.dtype if start is None else start.dtype)
+    return AdaptiveSample(z, order * state.tried, state.rejected)
 
 
 def _half_log_snr(schedule: InvertibleSchedule, t: Array) -> Array:

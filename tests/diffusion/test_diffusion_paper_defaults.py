@@ -31,7 +31,7 @@ PAPERS = {
     ("adaptive.dpm_solver_adaptive", "end"): (1e-3, DPM_SOLVER),
     ("adaptive.dpm_solver_adaptive", "order"): (3, f"{DPM_SOLVER}: DPM-Solver-23"),
     ("adaptive.dpm_solver_adaptive", "rtol"): (0.05, DPM_SOLVER),
-    ("adaptive.dpm_solver_adaptive", "atol"): (0.0078, f"{DPM_SOLVER}: 1/128, half a grey level"),
+    ("adaptive.dpm_solver_adaptive", "atol"): (0.0078, f"{DPM_SOLVER}: a grey level"),
     ("adaptive.dpm_solver_adaptive", "first"): (0.05, DPM_SOLVER),
     ("correctors.predictor_corrector", "corrections"): (1, SCORE_SDE),
     ("correctors.predictor_corrector", "snr"): (0.16, SCORE_SDE),
