@@ -69,9 +69,7 @@ def test_an_example_is_as_alone_in_any_batch():
     assert len(set(together.evaluations.tolist())) > 1
 
 
-@pytest.mark.parametrize(
-    "schedule", [schedules.RectifiedFlow(), schedules.EDM(), schedules.Cosine()]
-)
+@pytest.mark.parametrize("schedule", [schedules.RectifiedFlow(), schedules.EDM()])
 def test_from_pure_noise_the_spread_is_that_of_the_data(schedule):
     shape, key = (64, 32), jax.random.key(0)
 
@@ -94,14 +92,14 @@ def test_from_pure_noise_the_spread_is_that_of_the_data(schedule):
 
 def test_what_is_not_reached_is_nan():
     start = jnp.array([[0.3, -1.2], [0.1, 0.2]])
-    few = run(start, limit=3)
+    few = jax.jit(lambda: run(start, limit=3))()
     assert bool(jnp.isnan(few.z).all())
     np.testing.assert_array_equal(few.evaluations, 9)
 
     def broken(z, t):
         return jnp.where(jnp.arange(2)[:, None] == 0, jnp.nan, 0 * z)
 
-    z = run(start, predict=broken, limit=200).z
+    z = jax.jit(lambda: run(start, predict=broken, limit=200).z)()
     np.testing.assert_array_equal(jnp.isnan(z).all(1), [True, False])
 
 
@@ -112,6 +110,6 @@ def test_wrong_arguments_raise():
     with pytest.raises(ValueError, match="decrease"):
         run(start, begin=0.1, end=0.5)
     with pytest.raises(ValueError, match=r"\(2, 2\), got \(2, 1\)"):
-        run(start, predict=lambda z, t: z[:, :1])
+        jax.eval_shape(lambda: run(start, predict=lambda z, t: z[:, :1]))
     with pytest.raises(TypeError, match=r"such as schedules\.VP"):
         run(start, schedule="vp")

@@ -51,32 +51,46 @@ def mean_velocity(z, r, t):
 @pytest.mark.parametrize("times", [[1, 0], [1, 0.9, 0.5, 0.1, 0]])
 def test_a_perfect_mean_velocity_is_exact_in_any_number_of_steps(x64, times):
     noise = jnp.linspace(-2.0, 2.0, 5)[:, None]
-    x = few_step.meanflow(mean_velocity, None, (5, 1), steps=jnp.array(times, float), start=noise)
+    x = jax.jit(
+        lambda: few_step.meanflow(
+            mean_velocity, None, (5, 1), steps=jnp.array(times, float), start=noise
+        )
+    )()
     np.testing.assert_allclose(x, MEAN + np.sqrt(VARIANCE) * noise, rtol=1e-12)
 
 
 def test_one_step_is_the_noise_less_its_mean_velocity():
-    predict = lambda z, r, t: jnp.sin(z) + r[:, None] + 2 * t[:, None]  # noqa: E731
-    x, path = few_step.meanflow(predict, KEY, (4, 3), steps=steps.linear(1), trajectory=True)
-    np.testing.assert_allclose(x, path[0] - (jnp.sin(path[0]) + 2), rtol=1e-6)
+    def sample():
+        def predict(z, r, t):
+            return jnp.sin(z) + r[:, None] + 2 * t[:, None]
+
+        return few_step.meanflow(predict, KEY, (4, 3), steps=steps.linear(1), trajectory=True)
+
+    x, path = jax.jit(sample)()
+    np.testing.assert_allclose(x, path[0] - (np.sin(path[0]) + 2), rtol=1e-5)
     np.testing.assert_array_equal(path[-1], x)
 
 
 def test_the_velocity_itself_makes_meanflow_eulers_method():
     times = jnp.array([1.0, 0.7, 0.4, 0.1, 0.0])
     start = jnp.linspace(-2.0, 2.0, 5)[:, None]
-    mean = few_step.meanflow(
-        lambda z, r, t: velocity(z, t[0]), None, (5, 1), steps=times, start=start
-    )
-    euler = samplers.euler(
-        lambda z, t: velocity(z, t[0]),
-        None,
-        (5, 1),
-        schedule=schedules.RectifiedFlow(),
-        target=predictions.flow,
-        steps=times,
-        start=start,
-    )
+
+    def sample():
+        mean = few_step.meanflow(
+            lambda z, r, t: velocity(z, t[0]), None, (5, 1), steps=times, start=start
+        )
+        euler = samplers.euler(
+            lambda z, t: velocity(z, t[0]),
+            None,
+            (5, 1),
+            schedule=schedules.RectifiedFlow(),
+            target=predictions.flow,
+            steps=times,
+            start=start,
+        )
+        return mean, euler
+
+    mean, euler = jax.jit(sample)()
     np.testing.assert_allclose(mean, euler, rtol=1e-5)
 
 
@@ -87,7 +101,7 @@ def sample_consistency(f, times, key=None, shape=(2, 3), schedule=EDM, **options
 def test_consistency_is_algorithm_1(x64, given_noise):
     network = boundary(lambda z, t: jnp.sin(3 * z) + t[:, None], schedule=EDM)
     times = jnp.array([1.0, 0.6, 0.2, 0.0])
-    result, path = sample_consistency(network, times, trajectory=True)
+    result, path = jax.jit(lambda: sample_consistency(network, times, trajectory=True))()
 
     levels = np.array(EDM.sigma(times))
     x = np.array(network(20 * given_noise[0], jnp.ones(2)))
@@ -119,7 +133,9 @@ def test_a_perfect_consistency_model_keeps_mean_and_variance(x64, monkeypatch, s
     monkeypatch.setattr(sampling_loop, "_normal", unit)
     alpha, deviation = moments(times[0])
     start = alpha * MEAN + deviation * jnp.eye(6, 1, -1)
-    x = sample_consistency(f, times, shape=(6, 1), schedule=schedule, start=start)[:, 0]
+    x = jax.jit(
+        lambda: sample_consistency(f, times, shape=(6, 1), schedule=schedule, start=start)[:, 0]
+    )()
     assert x[0] == pytest.approx(MEAN, abs=1e-12)
     assert jnp.sum((x[1:] - x[0]) ** 2) == pytest.approx(float(least / first) ** 2, rel=1e-9)
 
@@ -127,20 +143,25 @@ def test_a_perfect_consistency_model_keeps_mean_and_variance(x64, monkeypatch, s
 def test_one_step_draws_no_noise_and_more_steps_depend_on_the_example_s_own_key():
     f = boundary(lambda z, t: jnp.sin(z), schedule=EDM)
     start = 20 * jax.random.normal(KEY, (4, 3))
-    one = sample_consistency(f, steps.linear(1), None, (4, 3), start=start)
-    np.testing.assert_array_equal(one, f(start, jnp.ones(4)))
-    with pytest.raises(ValueError, match="give it a key"):
-        sample_consistency(f, steps.linear(2), None, (4, 3), start=start)
     keys = jax.random.split(KEY, 4)
     others = keys.at[1:].set(jax.random.split(jax.random.key(1), 3))
-    a, b = (sample_consistency(f, steps.linear(3), k, (4, 3)) for k in (keys, others))
+    one, expected, a, b = jax.jit(
+        lambda: (
+            sample_consistency(f, steps.linear(1), None, (4, 3), start=start),
+            f(start, jnp.ones(4)),
+            *(sample_consistency(f, steps.linear(3), k, (4, 3)) for k in (keys, others)),
+        )
+    )()
+    np.testing.assert_array_equal(one, expected)
     np.testing.assert_array_equal(a[0], b[0])
-    assert jnp.abs(a - b)[1:].max(1).min() > 1e-3
+    assert np.abs(a - b)[1:].max(1).min() > 1e-3
+    with pytest.raises(ValueError, match="give it a key"):
+        jax.eval_shape(lambda: sample_consistency(f, steps.linear(2), None, (4, 3), start=start))
 
 
 def test_clip_bounds_every_estimate():
     f = boundary(lambda z, t: 5 * jnp.sin(z), schedule=EDM)
-    x = sample_consistency(f, steps.linear(3), KEY, (4, 3), clip=(-0.5, 0.2))
+    x = jax.jit(lambda: sample_consistency(f, steps.linear(3), KEY, (4, 3), clip=(-0.5, 0.2)))()
     assert jnp.float32(-0.5) == x.min() < x.max() == jnp.float32(0.2)
 
 

@@ -65,8 +65,11 @@ def test_without_diffusion_it_is_ddim():
 
 @pytest.mark.parametrize(
     "diffusion",
-    [VP.sigma, lambda t: 2 * VP.sigma(t), lambda t: 0 * t + 0.5, interpolants.forward(VP)],
-    ids=["sigma", "twice", "constant", "forward"],
+    [
+        pytest.param(lambda t: 2 * VP.sigma(t), id="twice sigma"),
+        pytest.param(lambda t: 0 * t + 0.5, id="constant", marks=pytest.mark.slow),
+        pytest.param(interpolants.forward(VP), id="forward", marks=pytest.mark.slow),
+    ],
 )
 def test_every_diffusion_has_the_marginals_at_first_order(monkeypatch, diffusion):
     # Affine in start and noise: example i receives unit noise in draw i − 1 alone, 0 receives none.

@@ -39,8 +39,7 @@ SAMPLERS = {
     "unipc": multistep.unipc,
     "lms": adams_bashforth.lms,
     "deis": adams_bashforth.deis,
-    "dpm solver": singlestep.dpm_solver,
-    "dpm solver 3": functools.partial(singlestep.dpm_solver, order=3, eta=0.5),
+    "dpm solver": functools.partial(singlestep.dpm_solver, order=3, eta=0.5),
     "2s": functools.partial(singlestep.dpm_solver_2s, eta=1.0),
     "sde": singlestep.dpm_solver_sde,
     "interpolant": interpolant,
@@ -49,7 +48,7 @@ SAMPLERS = {
 every_sampler = pytest.mark.parametrize("name", SAMPLERS)
 # One sampler of each loop, for tests of the loop.
 every_loop = pytest.mark.parametrize(
-    "name", ["ddim", "ddim eta", "heun churn", "2m sde", "unipc", "deis", "sde", "corrector"]
+    "name", ["ddim", "ddim eta", "heun churn", "2m sde", "unipc", "lms", "sde", "corrector"]
 )
 
 SCHEDULES = {
@@ -220,7 +219,7 @@ def test_the_network_is_traced_once_for_any_number_of_steps(name):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("name", ["ddim", "euler", "heun", "2m", "unipc", "lms", "dpm solver"])
+@pytest.mark.parametrize("name", ["ddim", "euler", "heun", "2m", "unipc", "lms"])
 def test_deterministic_samplers_need_no_key_and_are_affine_for_gaussian_data(name):
     a, b = jax.random.normal(jax.random.key(8), (2, 4, SIZE))
     starts = jnp.concatenate([a, b, (a + b) / 2])

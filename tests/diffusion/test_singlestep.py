@@ -11,6 +11,7 @@ import pytest
 from genjax.diffusion import predictions, samplers, sampling_loop, schedules, singlestep, steps
 
 pytestmark = pytest.mark.heavy
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 MEAN, VARIANCE = 0.7, 0.3
 VP = schedules.VP()
 
@@ -189,14 +190,15 @@ def test_single_stages_are_ddims_and_are_not_evaluated_twice():
         np.testing.assert_allclose(other[2], denoise(other[1], 0.5, 0.5), rtol=1e-12)
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
 @pytest.mark.parametrize(
-    ("sampler", "order", "draws"),
+    ("sampler", "order", "draws", "eta"),
     [
-        (functools.partial(singlestep.dpm_solver, order=2), 2, 2),
-        (functools.partial(singlestep.dpm_solver, order=3), 3, 3),
-        (singlestep.dpm_solver_2s, 2, 2),
-        (singlestep.dpm_solver_sde, 2, 2),
+        slow(functools.partial(singlestep.dpm_solver, order=2), 2, 2, 1.0),
+        slow(functools.partial(singlestep.dpm_solver, order=3), 3, 3, 0.0),
+        (functools.partial(singlestep.dpm_solver, order=3), 3, 3, 1.0),
+        slow(singlestep.dpm_solver_2s, 2, 2, 0.0),
+        slow(singlestep.dpm_solver_2s, 2, 2, 1.0),
+        (singlestep.dpm_solver_sde, 2, 2, 1.0),
     ],
 )
 def test_mean_is_exact_and_variance_converges_at_the_order(monkeypatch, sampler, order, draws, eta):
