@@ -6,15 +6,31 @@ returns what its `Family` takes: `generate`, `trajectory`, `denoiser` and, where
 """
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 
-from genjax.diffusion import correctors, multistep, samplers, steps, thresholding
+from genjax.diffusion import (
+    adams_bashforth,
+    correctors,
+    interpolants,
+    multistep,
+    samplers,
+    singlestep,
+    steps,
+    thresholding,
+)
 from genjax.errors import ConfigError
 from genjax.limits import Count, Limits, NonNegative, flag
 from genjax.run import SAMPLING, Denoiser
+
+
+def interpolant_sde(*args, schedule, **options):
+    """With the diffusion coefficient σ(t), the usual one of SiT."""
+    return interpolants.sde(*args, schedule=schedule, diffusion=schedule.sigma, **options)
+
 
 SAMPLERS = {
     "ddim": samplers.ddim,
@@ -22,10 +38,22 @@ SAMPLERS = {
     "euler": samplers.euler,
     "heun": samplers.heun,
     "dpm_solver_2m": multistep.dpm_solver_2m,
+    "dpm_solver_3m": multistep.dpm_solver_3m,
     "unipc": multistep.unipc,
+    "lms": adams_bashforth.lms,
+    "deis": adams_bashforth.deis,
+    "dpm_solver_2": singlestep.dpm_solver,
+    "dpm_solver_3": partial(singlestep.dpm_solver, order=3),
+    "dpm_solver_2s": singlestep.dpm_solver_2s,
+    "dpm_solver_sde": singlestep.dpm_solver_sde,
+    "interpolant_sde": interpolant_sde,
     "predictor_corrector": correctors.predictor_corrector,
 }
-WITH_ETA, WITH_CHURN = ("ddim", "dpm_solver_2m"), ("euler", "heun")
+WITH_ETA = (
+    "ddim", "dpm_solver_2m", "dpm_solver_3m", "dpm_solver_2", "dpm_solver_3", "dpm_solver_2s",
+)  # fmt: skip
+WITH_CHURN = ("euler", "heun")
+STOCHASTIC = ("ancestral", "dpm_solver_sde", "interpolant_sde", "predictor_corrector")
 FIRST_ORDER = ("ddim", "euler")  # the others that draw no noise are inverted by Heun's method
 
 Sampler = Annotated[Literal[*SAMPLERS], SAMPLING]
@@ -37,15 +65,18 @@ Portion = Annotated[float, Limits(0, 1), SAMPLING]
 @dataclass(frozen=True)
 class SamplerSettings:
     sampler: Sampler = "ddim"
-    """How noise becomes an image. ancestral takes all the --levels, where there are such; heun and
-    predictor_corrector evaluate the network twice per step."""
+    """How noise becomes an image. ancestral takes all the --levels, where there are such; heun,
+    dpm_solver_2, dpm_solver_2s, dpm_solver_sde and predictor_corrector evaluate the network twice
+    per step, dpm_solver_3 three times."""
     sampling_steps: Steps = 50
     """Steps of the sampler."""
     spacing: Annotated[Literal["linear", "quadratic", "karras", "log_snr"], SAMPLING] = "linear"
     """What the steps are equal in: time, its square root, EDM's seventh root of noise over signal,
     or the log of signal over noise."""
     eta: Portion = 0.0
-    """Noise that ddim and dpm_solver_2m draw in each step: 0 none, 1 as much as the chain lost."""
+    """Noise that ddim and the dpm_solver_* draw in each step: 0 none, 1 as much as the chain lost:
+    with dpm_solver_2 that is DPM-2 ancestral, with dpm_solver_2s DPM++ 2S ancestral, with
+    dpm_solver_2m and dpm_solver_3m their SDE forms."""
     churn: Annotated[NonNegative, SAMPLING] = 0.0
     """EDM's S_churn, noise that euler and heun add before their steps."""
 
@@ -108,7 +139,7 @@ class SamplerSettings:
         drawn = (self.sampler in WITH_ETA and self.eta) or (
             self.sampler in WITH_CHURN and self.churn
         )
-        return bool(drawn) or self.sampler in ("ancestral", "predictor_corrector")
+        return bool(drawn) or self.sampler in STOCHASTIC
 
     def grid(self, schedule):
         """The sampler's times, from 1, where the latents lie, to 0; the last but one is a level."""
@@ -142,7 +173,7 @@ class SamplerSettings:
                 f"--sampling-steps {self.sampling_steps} must be at most --levels {levels}"
             )
         if self.sampler not in WITH_ETA:
-            idle("eta", f"{on}: it is for {' and '.join(WITH_ETA)}")
+            idle("eta", f"{on}: it is for {', '.join(WITH_ETA)}")
         if self.sampler not in WITH_CHURN:
             idle("churn", f"{on}: it is for {' and '.join(WITH_CHURN)}")
         if getattr(self, "threshold", "") != "dynamic":

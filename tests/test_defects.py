@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 from scipy import special
 
-from genjax.diffusion import correctors, multistep, predictions, samplers, schedules
+from genjax.diffusion import (
+    adams_bashforth,
+    adaptive,
+    correctors,
+    few_step,
+    guided_samplers,
+    interpolants,
+    multistep,
+    predictions,
+    samplers,
+    schedules,
+    singlestep,
+)
 from genjax.losses import (
     autoencoder,
     consistency,
@@ -202,7 +214,19 @@ CHOICES = {
     samplers.euler: ("schedule", "target", "steps"),
     samplers.heun: ("schedule", "target", "steps"),
     multistep.dpm_solver_2m: ("schedule", "target", "steps"),
+    multistep.dpm_solver_3m: ("schedule", "target", "steps"),
     multistep.unipc: ("schedule", "target", "steps"),
+    adams_bashforth.lms: ("schedule", "target", "steps"),
+    adams_bashforth.deis: ("schedule", "target", "steps"),
+    singlestep.dpm_solver: ("schedule", "target", "steps"),
+    singlestep.dpm_solver_2s: ("schedule", "target", "steps"),
+    singlestep.dpm_solver_sde: ("schedule", "target", "steps"),
+    interpolants.sde: ("schedule", "target", "steps", "diffusion"),
+    guided_samplers.cfg_plus_plus: ("scale", "schedule", "target", "steps"),
+    guided_samplers.adaptive_projected: ("scale", "schedule", "target", "steps"),
+    adaptive.dpm_solver_adaptive: ("schedule", "target"),
+    few_step.consistency: ("schedule", "steps"),
+    few_step.meanflow: ("steps",),
     correctors.predictor_corrector: ("schedule", "target", "steps"),
     diffusion.denoising: ("schedule", "target"),
     consistency.training: ("schedule", "times"),

@@ -26,8 +26,15 @@ SHARED = {
     "diffusion/test_coupled_pairs.py": ("likelihood", "samplers"),
     "diffusion/test_diffusion_paper_defaults.py": (),
     "diffusion/test_schedules.py": ("discrete_schedules",),
-    "diffusion/test_sampler_contract.py": ("correctors", "multistep", "samplers"),
-    "diffusion/test_samplers_against_diffusers.py": ("multistep", "samplers"),
+    "diffusion/test_sampler_contract.py": (
+        *("adams_bashforth", "correctors", "interpolants", "multistep", "samplers", "singlestep"),
+    ),
+    "diffusion/test_samplers_against_diffusers.py": (
+        *("adams_bashforth", "few_step", "guidance", "multistep", "samplers"),
+    ),
+    "diffusion/test_samplers_against_k_diffusion.py": (
+        *("adams_bashforth", "adaptive", "multistep", "singlestep"),
+    ),
     "test_defects.py": (
         *("autoencoder", "consistency", "diffusion", "flow", "importance", "likelihoods"),
         *("meanflow", "samplers", "multistep", "correctors", "vae", "vdm", "vlb"),

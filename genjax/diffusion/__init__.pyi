@@ -1,6 +1,11 @@
+from . import adams_bashforth as adams_bashforth
+from . import adaptive as adaptive
 from . import correctors as correctors
 from . import discrete_schedules as discrete_schedules
+from . import few_step as few_step
 from . import guidance as guidance
+from . import guided_samplers as guided_samplers
+from . import interpolants as interpolants
 from . import learned_schedule as learned_schedule
 from . import likelihood as likelihood
 from . import multistep as multistep
@@ -9,5 +14,6 @@ from . import protocols as protocols
 from . import samplers as samplers
 from . import sampling_loop as sampling_loop
 from . import schedules as schedules
+from . import singlestep as singlestep
 from . import steps as steps
 from . import thresholding as thresholding

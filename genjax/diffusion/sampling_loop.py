@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax import keys
-from genjax.diffusion.protocols import Clip, PredictWithVariance, Schedule, Target
+from genjax.diffusion.protocols import Clip, Schedule, Target
 from genjax.numerics import check_floats, check_has, check_no_function, is_traced, widen
 
 MOST_SIGNAL = 0.1  # α/σ at the start up to which z counts as noise; 0.08 in VDM, 0.006 in DDPM
@@ -109,7 +109,8 @@ class SamplingLoop:
     """One run of a sampler, less the formula of its step.
 
     Args:
-      predict: (z [B, ...], t [B]) -> array like z, the prediction that `target` names.
+      predict: (z [B, ...], t [B]) -> array like z, the prediction that `target` names; of z and
+        the times that `output` is given, where it is given some.
       key: one PRNG key, one per example [B], or None where nothing is drawn.
       shape: of the result, (B, ...).
       schedule: has alpha(t), sigma(t) and log_snr(t).
@@ -129,7 +130,7 @@ class SamplingLoop:
 
     def __init__(
         self,
-        predict: PredictWithVariance,
+        predict: Callable[..., Any],
         key: Array | None,
         shape: Sequence[int],
         *,
@@ -158,17 +159,19 @@ class SamplingLoop:
         check_floats(start=start)
         self._dtype, self.start = start.dtype, widen(start)
 
-    def output(self, z: Array, row: Row) -> Any:
+    def output(self, z: Array, row: Row, *times: Array) -> Any:
         """The network's output at a state.
 
         Args:
           z: [B, ...].
           row: the step that begins at z.
+          *times: what `predict` takes beside z; none for the time of the row.
 
         Returns:
-          predict(z, t), as it is.
+          predict(z, *times), as it is.
         """
-        return self._predict(z.astype(self._dtype), jnp.full(z.shape[:1], row.t))
+        full = [jnp.full(z.shape[:1], t) for t in times or (row.t,)]
+        return self._predict(z.astype(self._dtype), *full)
 
     def data(self, z: Array, row: Row) -> Array:
         """The network's estimate of the data at a state.

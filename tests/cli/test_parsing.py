@@ -31,8 +31,9 @@ CONFIG = ddpm_fashion.Config
         ("--ema x", "--ema takes a number, not x"),
         (
             "--sampler x",
-            "--sampler takes one of ddim, ancestral, euler, heun, dpm_solver_2m, unipc, "
-            "predictor_corrector; not 'x'",
+            "--sampler takes one of ddim, ancestral, euler, heun, dpm_solver_2m, dpm_solver_3m, "
+            "unipc, lms, deis, dpm_solver_2, dpm_solver_3, dpm_solver_2s, dpm_solver_sde, "
+            "interpolant_sde, predictor_corrector; not 'x'",
         ),
         ("--levels", "--levels needs a value"),
         ("--levels 3 4", "--levels takes one value, not 3 4"),

@@ -19,9 +19,20 @@ EDM = "Karras et al. 2022, arXiv:2206.00364"
 IMAGEN = "Saharia et al. 2022, arXiv:2205.11487"
 UNIPC = "Zhao et al. 2023, arXiv:2302.04867"
 DPM_SOLVER = "Lu et al. 2022, arXiv:2206.00927"
+APG = "Sadat et al. 2024, arXiv:2410.02416"
+DEIS = "Zhang & Chen 2022, arXiv:2204.13902"
 SIGMOID = "Jabri et al. 2022, arXiv:2212.11972"
 
 PAPERS = {
+    ("guidance.project", "parallel"): (0.0, f"{APG}: its η"),
+    ("guidance.projected", "parallel"): (0.0, f"{APG}: its η"),
+    ("guided_samplers.adaptive_projected", "parallel"): (0.0, f"{APG}: its η"),
+    ("adams_bashforth.deis", "order"): (4, f"{DEIS}: tAB3, of degree 3"),
+    ("adaptive.dpm_solver_adaptive", "end"): (1e-3, DPM_SOLVER),
+    ("adaptive.dpm_solver_adaptive", "order"): (3, f"{DPM_SOLVER}: DPM-Solver-23"),
+    ("adaptive.dpm_solver_adaptive", "rtol"): (0.05, DPM_SOLVER),
+    ("adaptive.dpm_solver_adaptive", "atol"): (0.0078, f"{DPM_SOLVER}: a grey level"),
+    ("adaptive.dpm_solver_adaptive", "first"): (0.05, DPM_SOLVER),
     ("correctors.predictor_corrector", "corrections"): (1, SCORE_SDE),
     ("correctors.predictor_corrector", "snr"): (0.16, SCORE_SDE),
     ("correctors.predictor_corrector", "eta"): (1.0, f"{SCORE_SDE}: the ancestral predictor"),
@@ -51,6 +62,7 @@ PAPERS = {
     ("schedules.VE", "sigma_max"): (50.0, SCORE_SDE),
     ("schedules.VP", "beta_min"): (0.1, SCORE_SDE),
     ("schedules.VP", "beta_max"): (20.0, SCORE_SDE),
+    ("singlestep.dpm_solver", "order"): (2, f"{DPM_SOLVER}: DPM-Solver-2"),
     ("steps.karras", "sigma_min"): (0.002, EDM),
     ("steps.karras", "sigma_max"): (80.0, EDM),
     ("steps.karras", "rho"): (7.0, EDM),
@@ -58,8 +70,16 @@ PAPERS = {
     ("thresholding.dynamic", "quantile"): (0.995, IMAGEN),
 }
 OURS = {
+    ("adaptive.dpm_solver_adaptive", "begin"): (1.0, "pure noise"),
+    ("adaptive.dpm_solver_adaptive", "safety"): (0.81, "k-diffusion's: 0.9 squared"),
+    ("adaptive.dpm_solver_adaptive", "limit"): (1000, "30 times what it takes"),
+    ("adams_bashforth.lms", "order"): (4, "k-diffusion's"),
+    ("guided_samplers.adaptive_projected", "momentum"): (0.0, "none"),
+    ("guided_samplers.adaptive_projected", "eta"): (0.0, "draws nothing"),
+    ("guided_samplers.cfg_plus_plus", "eta"): (0.0, "draws nothing"),
     ("guidance.classifier_free", "rescale"): (0.0, "plain guidance"),
     ("multistep.dpm_solver_2m", "eta"): (0.0, "the ODE solver"),
+    ("multistep.dpm_solver_3m", "eta"): (0.0, "the ODE solver"),
     ("samplers.Churn", "low"): (0.0, "no bound"),
     ("samplers.Churn", "high"): (math.inf, "no bound"),
     ("samplers.Churn", "noise"): (1.0, "the added noise as it is"),
@@ -68,6 +88,9 @@ OURS = {
     ("schedules.Cosine", "log_snr_max"): (20.0, "e^−10 of noise: below the steps of 8 bits"),
     ("schedules.Cosine", "log_snr_min"): (-20.0, "e^−10 of signal: unseen under the noise"),
     ("schedules.Sigmoid", "temperature"): (1.0, "the sigmoid as it is"),
+    ("singlestep.dpm_solver", "eta"): (0.0, "the ODE solver"),
+    ("singlestep.dpm_solver_2s", "eta"): (0.0, "the ODE solver"),
+    ("singlestep.dpm_solver_sde", "eta"): (1.0, "the SDE solver of its name"),
     ("steps.linear", "start"): (1.0, "pure noise"),
     ("steps.linear", "end"): (0.0, "the data"),
     ("steps.linear_log_snr", "start"): (1.0, "pure noise"),

@@ -191,6 +191,60 @@ def test_classifier_guidance_vanishes_without_signal():
     np.testing.assert_allclose(other, z[0] - 2, atol=1e-6)
 
 
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
+def test_projected_guidance_drops_the_part_along_the_data(states, target):
+    z, t = states
+    alpha, sigma = SCHEDULE.alpha(t), SCHEDULE.sigma(t)
+    pair = [gaussian(1.0, 0.2, target), gaussian(-0.5, 0.6, target)]
+
+    def guided(**options):
+        predict = guidance.projected(*pair, 3.0, schedule=SCHEDULE, target=target, **options)
+        prediction = predict(z, t)
+        data = target.to_data(prediction, z, alpha, sigma)
+        noise = target.to_noise(prediction, z, alpha, sigma)
+        # Both of one prediction: z = α x̂ + σ ε̂. Division by α(.95) = .01 as above.
+        total = alpha[:, None] * data + sigma[:, None] * noise
+        np.testing.assert_allclose(total, z, atol=1e-3)
+        return np.asarray(data, float)
+
+    conditional = np.asarray(gaussian(1.0, 0.2)(z, t), float)
+    full = guidance.classifier_free(gaussian(1.0, 0.2), gaussian(-0.5, 0.6), 3.0)(z, t)
+    np.testing.assert_allclose(guided(parallel=1.0), full, atol=1e-3)
+
+    change = guided() - conditional
+    along = (change * conditional).sum(1) / np.linalg.norm(conditional, axis=1)
+    np.testing.assert_allclose(along, 0, atol=2e-3)
+    rest = full - conditional
+    rest = rest - (rest * conditional).sum(1, keepdims=True) * conditional / (conditional**2).sum(
+        1, keepdims=True
+    )
+    np.testing.assert_allclose(change, rest, atol=2e-3)
+    # Twice the difference of norm 0.1 at most.
+    short = guided(parallel=1.0, norm=0.1) - conditional
+    np.testing.assert_allclose(np.linalg.norm(short, axis=1), 0.2, atol=2e-3)
+
+
+def test_projected_guidance_vanishes_without_signal_and_keeps_the_dtype():
+    guided = guidance.projected(
+        lambda z, t: z, lambda z, t: 0 * z, 2.0, schedule=schedules.RectifiedFlow(),
+        target=predictions.noise,
+    )  # fmt: skip
+    z = jnp.array([[1.0, -2.0], [1.0, -2.0]], jnp.bfloat16)
+    out = guided(z, jnp.array([1.0, 0.5]))
+    assert out.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(out[0], z[0])
+    assert bool(jnp.isfinite(out).all())
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 2, 2, 3)])
+def test_project_of_zeros_and_of_parallel_differences(shape):
+    x = jax.random.normal(jax.random.key(0), shape)
+    np.testing.assert_array_equal(guidance.project(0 * x, x, norm=1.0), 0)
+    np.testing.assert_array_equal(guidance.project(x, 0 * x), x)
+    np.testing.assert_allclose(guidance.project(2 * x, x), 0, atol=1e-6)
+    np.testing.assert_allclose(guidance.project(2 * x, x, 0.5), x, atol=1e-6)
+
+
 def test_predictions_of_different_shapes_raise():
     predict = guidance.classifier_free(lambda z, t: z, lambda z, t: z[:, :1], 2.0)
     with pytest.raises(ValueError, match=r"\(2, 3\).*\(2, 1\)"):

@@ -81,6 +81,53 @@ def test_dpm_solver_2m_is_algorithm_2_and_its_sde(x64, monkeypatch, schedule, et
     np.testing.assert_allclose(result, x, rtol=1e-9)
 
 
+@pytest.mark.parametrize("eta", [0, 1])
+def test_dpm_solver_3m_is_the_authors_third_order_step(x64, monkeypatch, eta):
+    schedule = schedules.Cosine()
+    table = np.random.default_rng(0).standard_normal((16, 2, 3))
+    monkeypatch.setattr(
+        sampling_loop, "_normal", lambda key, index, shape, dtype: jnp.asarray(table)[index]
+    )
+    times = steps.linear(8, 0.95)
+    result = run(multistep.dpm_solver_3m, schedule, times, eta=eta)
+
+    alpha, sigma, ell = levels(schedule, times)
+    x, past, h = sigma[0] * table[0], [], np.diff(ell)
+    for i in range(7):
+        past.append(denoise(x, alpha[i], sigma[i], np))
+        width = (1 + eta) * h[i]
+        phi = 1 - (1 - np.exp(-width)) / width
+        slope, bend = 0, 0
+        if i:
+            slope = d = (past[i] - past[i - 1]) * h[i] / h[i - 1]
+        if i > 1:
+            before = (past[i - 1] - past[i - 2]) * h[i] / h[i - 2]
+            slope = d + h[i - 1] / (h[i - 1] + h[i - 2]) * (d - before)
+            bend = h[i] / (h[i - 1] + h[i - 2]) * (d - before)
+        moved = (1 - np.exp(-width)) * past[i] + phi * slope - (phi / width - 0.5) * bend
+        x = sigma[i + 1] / sigma[i] * np.exp(-eta * h[i]) * x + alpha[i + 1] * moved
+        x = x + sigma[i + 1] * np.sqrt(1 - np.exp(-2 * eta * h[i])) * table[i + 1]
+    np.testing.assert_allclose(result, denoise(x, alpha[7], sigma[7], np), rtol=1e-9)
+
+
+def test_a_traced_eta_of_0_draws_nothing():
+    # The last step has h = ∞, and 0·∞ is no number.
+    def sample(eta):
+        return multistep.dpm_solver_2m(
+            lambda z, t: jnp.tanh(z),
+            jax.random.key(0),
+            (1, 3),
+            schedule=schedules.VP(),
+            target=predictions.data,
+            steps=steps.linear(4),
+            start=jnp.array([[0.3, -1.2, 2.0]]),
+            eta=eta,
+        )
+
+    traced, known = jax.jit(lambda eta: (sample(eta), sample(0.0)))(0.0)
+    np.testing.assert_allclose(traced, known, rtol=1e-5)
+
+
 def unified(order, x, alpha, sigma, ell):
     """UniPC from the paper: ρ by linear systems R ρ = b in the variable h = −(ℓ_s − ℓ_t)."""
     n = len(ell) - 1
@@ -151,6 +198,8 @@ MEAN, VARIANCE = 0.7, 0.3
         (multistep.dpm_solver_2m, {}, 2),
         (multistep.dpm_solver_2m, {"eta": 0.5}, 2),
         (multistep.dpm_solver_2m, {"eta": 1.0}, 2),
+        (multistep.dpm_solver_3m, {}, 2),
+        (multistep.dpm_solver_3m, {"eta": 0.5}, 2),
         (multistep.unipc, {"order": 1}, 2),
         (multistep.unipc, {"order": 2}, 3),
         (multistep.unipc, {"order": 3}, 4),

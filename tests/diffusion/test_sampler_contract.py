@@ -9,14 +9,22 @@ import numpy as np
 import pytest
 
 from genjax.diffusion import (
+    adams_bashforth,
     correctors,
     discrete_schedules,
+    interpolants,
     multistep,
     predictions,
     samplers,
     schedules,
+    singlestep,
     steps,
 )
+
+
+def interpolant(*args, schedule, **options):
+    return interpolants.sde(*args, schedule=schedule, diffusion=schedule.sigma, **options)
+
 
 SAMPLERS = {
     "ancestral": samplers.ancestral,
@@ -27,13 +35,20 @@ SAMPLERS = {
     "heun churn": functools.partial(samplers.heun, churn=samplers.Churn(5.0, 0.01, 50.0)),
     "2m": multistep.dpm_solver_2m,
     "2m sde": functools.partial(multistep.dpm_solver_2m, eta=1.0),
+    "3m sde": functools.partial(multistep.dpm_solver_3m, eta=1.0),
     "unipc": multistep.unipc,
+    "lms": adams_bashforth.lms,
+    "deis": adams_bashforth.deis,
+    "dpm solver": functools.partial(singlestep.dpm_solver, order=3, eta=0.5),
+    "2s": functools.partial(singlestep.dpm_solver_2s, eta=1.0),
+    "sde": singlestep.dpm_solver_sde,
+    "interpolant": interpolant,
     "corrector": correctors.predictor_corrector,
 }
 every_sampler = pytest.mark.parametrize("name", SAMPLERS)
 # One sampler of each loop, for tests of the loop.
 every_loop = pytest.mark.parametrize(
-    "name", ["ddim", "ddim eta", "heun churn", "2m sde", "unipc", "corrector"]
+    "name", ["ddim", "ddim eta", "heun churn", "2m sde", "unipc", "lms", "sde", "corrector"]
 )
 
 SCHEDULES = {
@@ -204,7 +219,7 @@ def test_the_network_is_traced_once_for_any_number_of_steps(name):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("name", ["ddim", "euler", "heun", "2m", "unipc"])
+@pytest.mark.parametrize("name", ["ddim", "euler", "heun", "2m", "unipc", "lms"])
 def test_deterministic_samplers_need_no_key_and_are_affine_for_gaussian_data(name):
     a, b = jax.random.normal(jax.random.key(8), (2, 4, SIZE))
     starts = jnp.concatenate([a, b, (a + b) / 2])
@@ -226,7 +241,7 @@ def test_the_sample_lies_within_the_clip(name):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("name", ["ddim eta", "2m sde", "corrector"])
+@pytest.mark.parametrize("name", ["ddim eta", "2m sde", "sde", "corrector"])
 def test_one_key_and_raw_keys_are_accepted(name):
     keys = jax.random.split(jax.random.key(0), 4)
 

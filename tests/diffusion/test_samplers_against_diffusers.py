@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from genjax.diffusion import (
+    adams_bashforth,
     discrete_schedules,
+    few_step,
+    guidance,
     multistep,
     predictions,
     samplers,
@@ -15,6 +18,7 @@ from genjax.diffusion import (
     schedules,
     steps,
 )
+from genjax.losses.consistency import boundary
 
 diffusers = pytest.importorskip("diffusers")
 torch = pytest.importorskip("torch")
@@ -203,3 +207,63 @@ def test_encode_is_ddim_inversion(draws, monkeypatch):
         trajectory=True,
     )
     np.testing.assert_allclose(path, theirs, **TOLERANCE)
+
+
+def test_consistency_matches_the_consistency_scheduler(draws, monkeypatch):
+    scheduler = diffusers.CMStochasticIterativeScheduler(clip_denoised=False)
+    scheduler.set_timesteps(4)
+    schedule = schedules.EDM()
+    times = jnp.append(schedule.time(-2 * jnp.log(jnp.asarray(scheduler.sigmas[:-1]))), 0.0)
+    network = boundary(lambda z, t: z / (1 + z * z), schedule=schedule)
+    _, path = few_step.consistency(
+        network, None, SHAPE, schedule=schedule, steps=times, trajectory=True
+    )
+
+    def predict(x, t):
+        z = scheduler.scale_model_input(x, t)
+        return z / (1 + z * z)
+
+    theirs = play(scheduler, np.array(path[0]), draws[1:], predict, monkeypatch)
+    np.testing.assert_allclose(path, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_deis_matches_the_deis_scheduler(draws, monkeypatch, order):
+    # In 15 steps and more it does not lower the order at the end; it ends at its first level.
+    scheduler = diffusers.DEISMultistepScheduler(
+        beta_start=1e-4, beta_end=0.02, solver_order=order, timestep_spacing="trailing"
+    )
+    scheduler.set_timesteps(20)
+    times = times_of(scheduler).at[-1].set(1 / 1000)
+    path = ours(adams_bashforth.deis, DDPM, times, order=order, log_snr=True)
+    theirs = play(scheduler, np.array(path[0]), [], predict_noise(scheduler), monkeypatch)
+    np.testing.assert_allclose(path, theirs, **TOLERANCE)
+
+
+def test_dpm_solver_3m_matches_the_multistep_scheduler(draws, monkeypatch):
+    scheduler = linear(diffusers.DPMSolverMultistepScheduler, solver_order=3, solver_type="heun")
+    path = ours(multistep.dpm_solver_3m, DDPM, times_of(scheduler))
+    theirs = play(scheduler, np.array(path[0]), [], predict_noise(scheduler), monkeypatch)
+    # In fewer than 15 steps the last but one of theirs is of second order.
+    np.testing.assert_allclose(path[:-2], theirs[:-2], **TOLERANCE)
+
+
+@pytest.mark.parametrize(("norm", "parallel"), [(2.5, 0.0), (0.0, 0.4)])
+def test_projected_guidance_matches_the_guider(norm, parallel):
+    guider = pytest.importorskip("diffusers.guiders.adaptive_projected_guidance")
+    pair = np.random.default_rng(0).standard_normal((2, 4, 3, 5)).astype(np.float32)
+    # Its original formulation multiplies by scale − 1 what is added to the conditional one.
+    theirs = guider.normalized_guidance(
+        *map(torch.tensor, pair), 6.0, None, parallel, norm, use_original_formulation=True
+    )
+    guided = guidance.projected(
+        lambda z, t: jnp.asarray(pair[0]),
+        lambda z, t: jnp.asarray(pair[1]),
+        7.0,
+        schedule=schedules.EDM(),
+        target=predictions.data,
+        parallel=parallel,
+        norm=norm or None,
+    )
+    z = jnp.zeros(pair[0].shape)
+    np.testing.assert_allclose(guided(z, jnp.full(4, 0.5)), theirs, rtol=1e-4, atol=1e-5)

@@ -7,15 +7,21 @@ import pytest
 
 from genjax import recipes
 from genjax.diffusion import (
+    adams_bashforth,
+    adaptive,
     correctors,
     discrete_schedules,
+    few_step,
     guidance,
+    guided_samplers,
+    interpolants,
     learned_schedule,
     likelihood,
     multistep,
     predictions,
     samplers,
     schedules,
+    singlestep,
     steps,
     thresholding,
 )
@@ -172,6 +178,36 @@ TAKES_IMAGES = {
         net, KEY, SHAPE, steps=GRID, start=x, **NOISE
     ),
     "unipc": lambda x: multistep.unipc(net, KEY, SHAPE, steps=GRID, start=x, **NOISE),
+    "dpm_solver_3m": lambda x: multistep.dpm_solver_3m(
+        net, KEY, SHAPE, steps=GRID, start=x, **NOISE
+    ),
+    "lms": lambda x: adams_bashforth.lms(net, KEY, SHAPE, steps=GRID, start=x, **NOISE),
+    "deis": lambda x: adams_bashforth.deis(net, KEY, SHAPE, steps=GRID, start=x, **NOISE),
+    "dpm_solver": lambda x: singlestep.dpm_solver(net, KEY, SHAPE, steps=GRID, start=x, **NOISE),
+    "dpm_solver_2s": lambda x: singlestep.dpm_solver_2s(
+        net, KEY, SHAPE, steps=GRID, start=x, **NOISE
+    ),
+    "dpm_solver_sde": lambda x: singlestep.dpm_solver_sde(
+        net, KEY, SHAPE, steps=GRID, start=x, **NOISE
+    ),
+    "interpolant": lambda x: interpolants.sde(
+        net, KEY, SHAPE, steps=GRID, start=x, diffusion=VP.sigma, **NOISE
+    ),
+    "cfg_plus_plus": lambda x: guided_samplers.cfg_plus_plus(
+        net, net, KEY, SHAPE, scale=0.5, steps=GRID, start=x, **NOISE
+    ),
+    "adaptive_projected": lambda x: guided_samplers.adaptive_projected(
+        net, net, KEY, SHAPE, scale=2.0, steps=GRID, start=x, **NOISE
+    ),
+    "dpm_solver_adaptive": lambda x: adaptive.dpm_solver_adaptive(
+        net, KEY, SHAPE, start=x, **NOISE
+    ),
+    "few_step consistency": lambda x: few_step.consistency(
+        net, KEY, SHAPE, steps=GRID, start=x, schedule=VP
+    ),
+    "few_step meanflow": lambda x: few_step.meanflow(
+        lambda z, r, t: z, KEY, SHAPE, steps=GRID, start=x
+    ),
     "predictor_corrector": lambda x: correctors.predictor_corrector(
         net, KEY, SHAPE, steps=GRID, start=x, **NOISE
     ),
@@ -207,6 +243,9 @@ TRACED = {
     "ddim eta": (0.5, lambda v: samplers.ddim(net, KEY, SHAPE, steps=GRID, eta=v, **NOISE)),
     "ddim eta 0": (0.0, lambda v: samplers.ddim(net, KEY, SHAPE, steps=GRID, eta=v, **NOISE)),
     "2m eta": (0.5, lambda v: multistep.dpm_solver_2m(net, KEY, SHAPE, steps=GRID, eta=v, **NOISE)),
+    "2s eta": (
+        0.5, lambda v: singlestep.dpm_solver_2s(net, KEY, SHAPE, steps=GRID, eta=v, **NOISE)
+    ),
     "corrector snr": (
         0.2,
         lambda v: correctors.predictor_corrector(net, KEY, SHAPE, steps=GRID, snr=v, **NOISE),
@@ -215,6 +254,25 @@ TRACED = {
         1.5,
         lambda v: samplers.heun(
             net, KEY, SHAPE, steps=GRID, churn=samplers.Churn(0.2 * v, 0.01 * v, 9 * v, v), **NOISE
+        ),
+    ),
+    "cfg_plus_plus scale": (
+        0.5,
+        lambda v: guided_samplers.cfg_plus_plus(
+            net, lambda z, t: z**2, KEY, SHAPE, scale=v, eta=v, steps=GRID, **NOISE
+        ),
+    ),
+    "apg": (
+        0.5,
+        lambda v: guided_samplers.adaptive_projected(
+            net, lambda z, t: z**2, KEY, SHAPE, scale=4 * v, momentum=-v, parallel=v, norm=v,
+            steps=GRID, **NOISE,
+        ),
+    ),
+    "adaptive": (
+        0.02,
+        lambda v: adaptive.dpm_solver_adaptive(
+            net, KEY, SHAPE, end=v, rtol=v, atol=v / 9, first=v, safety=40 * v, **NOISE
         ),
     ),
     "rescale": (
@@ -285,6 +343,11 @@ STATIC = {
     "karras": lambda n: steps.karras(n, schedule=VP),
     "linear_log_snr": lambda n: steps.linear_log_snr(n, schedule=VP),
     "order": lambda n: multistep.unipc(net, KEY, SHAPE, steps=GRID, order=n, **NOISE),
+    "lms order": lambda n: adams_bashforth.lms(net, KEY, SHAPE, steps=GRID, order=n, **NOISE),
+    "adaptive order": lambda n: adaptive.dpm_solver_adaptive(net, KEY, SHAPE, order=n, **NOISE),
+    "dpm_solver order": lambda n: singlestep.dpm_solver(
+        net, KEY, SHAPE, steps=GRID, order=n, **NOISE
+    ),
     "corrections": lambda n: correctors.predictor_corrector(
         net, KEY, SHAPE, steps=GRID, corrections=n, **NOISE
     ),
@@ -315,7 +378,9 @@ def test_a_number_that_cannot_be_traced_is_named(name):
 
 SAMPLERS = [
     samplers.ancestral, samplers.ddim, samplers.euler, samplers.heun, multistep.dpm_solver_2m,
-    multistep.unipc, correctors.predictor_corrector,
+    multistep.dpm_solver_3m, multistep.unipc, adams_bashforth.lms, adams_bashforth.deis,
+    singlestep.dpm_solver, singlestep.dpm_solver_2s, singlestep.dpm_solver_sde,
+    correctors.predictor_corrector,
 ]  # fmt: skip
 LOSSES = {
     "denoising": lambda key=KEY, **o: diffusion.denoising(net, X, key, **NOISE | o),
@@ -328,6 +393,14 @@ GUIDED = lambda **o: guidance.classifier(net, lambda z, t: z.sum((1, 2, 3)), 1.0
 OBJECTS = {
     **{s.__name__: lambda s=s, **o: s(net, KEY, SHAPE, steps=GRID, **NOISE | o) for s in SAMPLERS},
     **LOSSES,
+    "interpolant": lambda **o: interpolants.sde(
+        net, KEY, SHAPE, steps=GRID, diffusion=VP.sigma, **NOISE | o
+    ),
+    "cfg_plus_plus": lambda **o: guided_samplers.cfg_plus_plus(
+        net, net, KEY, SHAPE, scale=0.5, steps=GRID, **NOISE | o
+    ),
+    "projected": lambda **o: guidance.projected(net, net, 2.0, **NOISE | o),
+    "adaptive": lambda **o: adaptive.dpm_solver_adaptive(net, KEY, SHAPE, **NOISE | o),
     "encode": lambda **o: samplers.encode(net, X, steps=GRID, **NOISE | o),
     "log_likelihood": lambda **o: likelihood.log_likelihood(net, X, steps=GRID, **NOISE | o),
     "classifier": GUIDED,
