@@ -11,6 +11,8 @@ from . import initializers as initializers
 from . import layers as layers
 from . import mlp as mlp
 from . import normalization as normalization
+from . import resampling as resampling
+from . import song_unet as song_unet
 from . import trilinear as trilinear
 from . import unet as unet
 from . import unet_settings as unet_settings
