@@ -45,9 +45,12 @@ def flow(config, spec):
 def edm(config, spec):
     """Of EDM."""
     config.check_denoiser(spec.shape)
+    config.check_training()
     labelled(config, spec)
     if not config.classes:
         changed(config, "label_dropout", "without --classes")
+    if config.optimizer.name not in ("adam", "adamw"):
+        changed(config, "b2", f"with --optimizer.name {config.optimizer.name}")
     config.check_sampling(config.chosen())
     seen = config.run.steps * config.run.batch
     if 0 < seen <= config.warm_up:

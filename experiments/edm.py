@@ -1,116 +1,120 @@
 """EDM: a preconditioned denoiser at log-normal noise levels, sampled by Heun's method.
 
-Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022).
---preset paper: their class-conditional CIFAR-10 of 55.7 million parameters (DDPM++; NCSN++ by
---network ncsnpp), for a GPU; they report an FID of 1.79 after 200 million images.
+Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022). --preset
+paper: class-conditional CIFAR-10, DDPM++ of 55.7 million parameters, FID 1.79 after 200 million
+images. --preset edm2: "Analyzing and Improving the Training Dynamics of Diffusion Models" (2024),
+ImageNet of 64x64, EDM2-S of 280 million. Both are for a GPU (--compute bfloat16, --remat).
 
     python -m experiments.edm
     python -m experiments.edm --preset paper --data.dir DIR     # then: evaluate
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
 
 import jax.numpy as jnp
 
 from experiments import checks
+from experiments.edm_training import TrainingSettings
 from experiments.guiding import GuidanceSettings
-from experiments.sampling import PixelSamplerSettings, Sampler, Steps, Threshold, scored
-from genjax import keys, recipes
+from experiments.sampling import PixelSamplerSettings, Sampler, Spacing, Steps, scored
+from genjax import keys
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
-from genjax.diffusion import guidance, predictions, steps
+from genjax.diffusion import steps
 from genjax.evaluate.likelihood_scores import ode_bits_per_dim
 from genjax.evaluate.profiles import per_noise_level
-from genjax.limits import Count, Natural, Positive, Share
-from genjax.losses import times
-from genjax.losses.diffusion import denoising
+from genjax.limits import Counts
+from genjax.losses.adaptive_augmentation import LABELS
+from genjax.losses.diffusion import denoising, uncertainty_weighted
 from genjax.models.edm_settings import EDMSettings
-from genjax.run import SAMPLING, Family, Measure, Settings
-from genjax.train import averages, rates
+from genjax.run import Family, Measure, Settings
 from genjax.train.game import Aux
-from genjax.train.optimizers import Optimizer
 
 
 @dataclass(frozen=True)
-class Config(EDMSettings, GuidanceSettings, PixelSamplerSettings):
+class Config(EDMSettings, TrainingSettings, GuidanceSettings, PixelSamplerSettings):
     run: Settings = Settings(steps=1500, batch=32, every=500)
     data: DataSettings = DataSettings()
+    multipliers: Counts = (1, 2, 2)
     classes: bool = False
     """Condition on the class."""
-    label_dropout: Share = 0.1
-    """Share of the images trained on without their class, for --guidance."""
-    data_std: Positive = 0.7
-    """Standard deviation of the data in −1..1, by which network and loss are scaled."""
-    noise_mean: float = -1.2
-    """Mean of the logarithm of the noise levels trained on."""
-    noise_std: Positive = 1.2
-    """Standard deviation of that logarithm."""
     sampler: Sampler = "heun"
     sampling_steps: Steps = 18
-    spacing: Annotated[Literal["linear", "quadratic", "karras", "log_snr"], SAMPLING] = "karras"
-    threshold: Threshold = "off"
-    learning_rate: Positive = 2e-3
-    warm_up: Natural = 3200
-    """Images over which the learning rate rises from 0."""
-    half_life: Count = 3000
-    """Images in which the moving average that samples come from forgets half, at most."""
-    optimizer: Optimizer = Optimizer()
+    spacing: Spacing = "karras"
     check = checks.edm
 
-    def check_sampling(self, chosen):
-        super().check_sampling(chosen)
-        self.check_guidance(chosen)
+
+_FULL = {"classes": True, "label_dropout": 0.0, "data_std": 0.5, "warm_up": 10_000_000}
+_CIFAR10 = {"multipliers": (2, 2, 2), "blocks": 4, "attention": (16,), "dropout": 0.13}
+PAPER = Config(
+    **(_FULL | _CIFAR10 | {"channels": 128, "augment": 0.12}),
+    run=Settings(steps=390_625, batch=512, every=5000),
+    data=DataSettings("cifar10"),
+    learning_rate=1e-3,
+    reference=None,
+    half_life=(500_000,),
+)
+_IMAGENET = {"multipliers": (1, 2, 3, 4), "blocks": 3, "attention": (16, 8), "channels": 192}
+EDM2 = Config(
+    **(_FULL | _IMAGENET | {"network": "edm2", "noise_mean": -0.8, "noise_std": 1.6, "b2": 0.99}),
+    run=Settings(steps=524_288, batch=2048, every=5000),
+    data=DataSettings("imagenet_resized/64x64"),
+    learning_rate=1e-2,
+    reference=71_680_000,
+    half_life=(),
+    lengths=(0.05, 0.1),
+)
 
 
 def build(config: Config, spec: ImageSpec) -> Family:
     classes = spec.classes_for("--classes") if config.classes else None
-    network, batch = config.denoiser(classes), config.run.batch
-    levels = times.LogNormal(recipes.edm.schedule, config.noise_mean, config.noise_std)
-    target = predictions.Preconditioned(config.data_std)
-    recipe = replace(recipes.edm, target=target, times=levels)
-    how = {"schedule": recipe.schedule, "target": target}
+    network, recipe = config.denoiser(classes, LABELS if config.augment else 0), config.recipe
+    how = {"schedule": recipe.schedule, "target": recipe.target}
 
     def init(key, before):
         return {"denoiser": network.init(key, jnp.zeros((1, *spec.shape)), jnp.zeros(1))}, {}
 
-    def predict(params, label=None, keys=None):
-        return recipe.predict(partial(network.apply, params, label=label, keys=keys))
+    def predict(params, **given):
+        return recipe.predict(partial(network.apply, params, **given))
 
-    def error(params, key, batch, train, when=levels):
-        key, dropout, drop = keys.split(key, 3)
-        x, label = batch["image"] / 127.5 - 1, batch["label"] if classes else None
-        if classes and train:
-            label = guidance.drop_labels(
-                label, drop, classes=classes, probability=config.label_dropout
-            )
-        denoise = predict(params, label, dropout if train else None)
-        return denoising(denoise, x, key, times=when, **how) / x[0].size
+    def error(params, key, t, x, given):
+        return denoising(predict(params, **given), x, key, times=t, **how) / x[0].size
 
     def loss(params, state, key, batch):
-        return error(params["denoiser"], key, batch, True).mean(), Aux()
+        key, draw, change = keys.split(key, 3)
+        x, given = config.examples(batch, change, classes)
+        t = keys.draw_times(recipe.times, draw, x)
+        mse = error(params["denoiser"], key, t, x, given)
+        if config.network != "edm2":
+            return mse.mean(), Aux()
+        level = jnp.log(recipe.schedule.sigma(t)) / 4
+        u = network.apply(params["denoiser"], level, method="log_variance")
+        return uncertainty_weighted(mse, u, 1).mean(), Aux({"mse": mse.mean()})
+
+    def known(batch):
+        return {"label": batch["label"]} if classes else {}
 
     def guided(state, label):
-        return config.guided(partial(predict, state.ema["denoiser"]), label, recipe.schedule)
+        params = state.averaged()["denoiser"]
+        return config.guided(lambda k: predict(params, label=k), label, recipe.schedule)
 
-    def validate(state, key, batch, *when):
-        return {"mse": error(state.ema["denoiser"], key, batch, False, *when)}
+    def validate(state, key, batch, when=recipe.times):
+        params, x = state.averaged()["denoiser"], batch["image"] / 127.5 - 1
+        return {"mse": error(params, key, when, x, known(batch))}
 
     def measure(state, key, batch):
         shift, probe = keys.split(key, 2)
-        denoise = predict(state.ema["denoiser"], batch["label"] if classes else None)
+        denoise = predict(state.averaged()["denoiser"], **known(batch))
         grid = steps.karras(50, schedule=recipe.schedule)[:-1]
         return {"ode": ode_bits_per_dim(denoise, batch["image"], shift, probe, grid=grid, **how)}
 
-    rate = rates.warm_up(config.learning_rate, rates.steps_of_images(config.warm_up, batch))
-    ema = averages.half_life(config.half_life, batch=batch)
     expensive = Measure(measure, {"ode": "bits/dim"}, 50, scored(config.channels))
     more = {"validate": validate, "profile": per_noise_level(validate), "measure": expensive}
-    game = {"denoiser": config.optimizer.player(loss, rate, ema=ema)}
     drawing = config.drawing(guided, **how)
+    game = {"denoiser": config.player(loss)}
     return Family(game, init, latent=spec.shape, classes=classes, **more, **drawing)
 
 
 if __name__ == "__main__":
-    main("edm", __doc__, Config(), build)
+    main("edm", __doc__, Config(), build, {"paper": PAPER, "edm2": EDM2})

@@ -45,8 +45,9 @@ class GuidanceSettings:
             interval = (low, high)
         return guidance.classifier_free(strong, predict(None), self.guidance, interval=interval)
 
-    def check_guidance(self, chosen: set[str]) -> None:
-        """Refuses settings that do not fit; those `chosen`, by name, must have an effect."""
+    def check_sampling(self, chosen: set[str]) -> None:
+        """As of `SamplerSettings`, which comes after this class."""
+        super().check_sampling(chosen)  # type: ignore[misc]
         for name in ("guidance", "guidance_interval"):
             if name in chosen and not getattr(self, "classes", True):
                 value = getattr(self, name)

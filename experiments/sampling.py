@@ -32,6 +32,7 @@ FIRST_ORDER = ("ddim", "euler")  # the others that draw no noise are inverted by
 Sampler = Annotated[Literal[*SAMPLERS], SAMPLING]
 Steps = Annotated[Count, SAMPLING]
 Threshold = Annotated[Literal["off", "static", "dynamic"], SAMPLING]
+Spacing = Annotated[Literal["linear", "quadratic", "karras", "log_snr"], SAMPLING]
 Portion = Annotated[float, Limits(0, 1), SAMPLING]
 # Noise levels σ/α, low and high.
 Interval = Annotated[tuple[NonNegative, NonNegative] | None, SAMPLING]
@@ -44,7 +45,7 @@ class SamplerSettings:
     predictor_corrector evaluate the network twice per step."""
     sampling_steps: Steps = 50
     """Steps of the sampler."""
-    spacing: Annotated[Literal["linear", "quadratic", "karras", "log_snr"], SAMPLING] = "linear"
+    spacing: Spacing = "linear"
     """What the steps are equal in: time, its square root, EDM's seventh root of noise over signal,
     or the log of signal over noise."""
     eta: Portion = 0.0

@@ -17,6 +17,7 @@ from experiments import (
     autoencoder_fashion,
     dcgan_fashion,
     ddpm_fashion,
+    edm,
     flow_cifar10,
     gan_fashion,
     latent_shapes,
@@ -59,7 +60,7 @@ _VAE = Family(vae_fashion, vae_fashion.Config(latent=4, hidden=16), "--latent 4 
 _GAN = Family(gan_fashion, gan_fashion.Config(hidden=16), "--hidden 16")
 _WIDTHS = (16, 8, 8)
 
-# Noise, dropout, synchronised BatchNorm, spectral norm, deviations over the minibatch, statistics
+# Noise, dropout, images augmented with labels, synchronised BatchNorm, spectral norm, deviations over the minibatch, statistics
 # of codes, dropped labels, noises paired within the batch, slices of a batch, a codebook averaged
 # over the batch, outputs compared with the batch's average, codes compared with the prior's draws.
 FAMILIES = {
@@ -92,6 +93,14 @@ FAMILIES = {
         ddpm_fashion,
         ddpm_fashion.Config(channels=8, multipliers=(1,), attention=(), dropout=0.1, classes=True),
         "--channels 8 --multipliers 1 --attention --dropout 0.1 --classes --sampling-steps 2",
+    ),
+    "edm": Family(
+        edm,
+        edm.Config(
+            channels=8, multipliers=(1,), attention=(), dropout=0.1, classes=True, augment=0.5
+        ),
+        "--channels 8 --multipliers 1 --attention --dropout 0.1 --classes --augment 0.5 "
+        "--sampling-steps 2",
     ),
     "flow": Family(
         flow_cifar10,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -11,6 +11,7 @@ from flax import linen as nn
 from genjax import limits
 from genjax.errors import ConfigError
 from genjax.limits import Count, Counts, Share
+from genjax.models.edm2_unet import EDM2UNet
 from genjax.models.song_unet import SongUNet
 from genjax.models.unet_settings import check_attention
 
@@ -19,9 +20,9 @@ from genjax.models.unet_settings import check_attention
 class EDMSettings:
     """A base class for the settings of an experiment with one of EDM's networks."""
 
-    network: Literal["ddpmpp", "ncsnpp"] = "ddpmpp"
-    """DDPM++, or NCSN++, which embeds the noise by Fourier features, resamples smoothly and sees
-    the image at every level."""
+    network: Literal["ddpmpp", "ncsnpp", "edm2"] = "ddpmpp"
+    """DDPM++; NCSN++, which embeds the noise by Fourier features, resamples smoothly and sees the
+    image at every level; or EDM2's, of magnitude-preserving layers and learned uncertainty."""
     channels: Count = 16
     """Channels at full resolution, before the multipliers."""
     multipliers: Counts = (1, 2, 4)
@@ -30,6 +31,8 @@ class EDMSettings:
     """Residual blocks per level."""
     attention: tuple[Count, ...] = (7,)
     """Resolutions with self-attention."""
+    head_features: Count = 64
+    """Channels of an attention head of edm2; the others have one head."""
     dropout: Share = 0.0
     """Probability of dropping an activation."""
     compute: Literal["float32", "bfloat16"] = "float32"
@@ -47,18 +50,12 @@ class EDMSettings:
         Returns:
           The linen module, called with (x, c_noise, label, augment, keys=keys).
         """
-        return SongUNet(
-            self.channels,
-            self.multipliers,
-            self.blocks,
-            self.attention,
-            self.dropout,
-            self.network == "ncsnpp",
-            classes=classes,
-            augment=augment,
-            remat=self.remat,
-            dtype=jnp.dtype(self.compute),
-        )
+        sizes = (self.channels, self.multipliers, self.blocks, self.attention)
+        more: dict[str, Any] = {"dropout": self.dropout, "classes": classes, "remat": self.remat}
+        more["dtype"] = jnp.dtype(self.compute)
+        if self.network == "edm2":
+            return EDM2UNet(*sizes, self.head_features, **more)
+        return SongUNet(*sizes, ncsnpp=self.network == "ncsnpp", augment=augment, **more)
 
     def check_denoiser(self, shape: tuple[int, ...]) -> None:
         """Checks the network's settings with each other and with the images.
@@ -73,5 +70,14 @@ class EDMSettings:
         limits.check_sides(shape, levels - 1, "--multipliers")
         if self.channels % 2:
             raise ConfigError(f"--channels must be even, not {self.channels}")
-        heights = [shape[0] >> level for level in range(levels)]
-        check_attention(self.attention, type(self).attention, heights)
+        widths = {shape[0] >> i: self.channels * m for i, m in enumerate(self.multipliers)}
+        check_attention(self.attention, type(self).attention, widths)
+        if self.network != "edm2" and self.head_features != type(self).head_features:
+            raise ConfigError("--head-features has no effect without --network edm2")
+        *_, middle = widths.values()
+        for width in (middle, *(w for height, w in widths.items() if height in self.attention)):
+            if self.network == "edm2" and width % min(self.head_features, width):
+                raise ConfigError(
+                    f"--head-features {self.head_features} does not divide the {width} channels of "
+                    "a level with attention: they are --channels times --multipliers"
+                )

@@ -130,6 +130,98 @@ def song(weights, x, noise, label, augment, *, s, frequencies=None):
     return conv(f"dec.{size}x{size}_aux_conv", x, s.out, 3)
 
 
+def edm2(weights, x, noise, label, *, s, frequencies=None, phases=None):
+    """s: channels, multipliers, blocks, attention, head_features, classes, as of EDM2UNet."""
+
+    def unit(x, dim=None):
+        axes = dim or tuple(range(1, x.ndim))
+        return x / (1e-4 + x.square().mean(axes, keepdim=True).sqrt())
+
+    def silu(x):
+        return functional.silu(x) / 0.596
+
+    def mixed(a, b, t):
+        return ((1 - t) * a + t * b) / math.sqrt((1 - t) ** 2 + t**2)
+
+    def mp(name, x, out, k=None, gain=1.0):
+        kernel = () if k is None else (k, k)
+        w = unit(weights.get(f"{name}.weight", (out, x.shape[1], *kernel)))
+        w = w * (gain / math.sqrt(w[0].numel()))
+        return x @ w.T if k is None else functional.conv2d(x, w, padding=k // 2)
+
+    def features(n, which):
+        if frequencies is None:
+            return noise.new_empty((len(noise), n))
+        return math.sqrt(2) * torch.cos(
+            2 * math.pi * (torch.outer(noise, frequencies[which]) + phases[which])
+        )
+
+    def block(name, x, emb, out, how=None, attention=False):
+        x, decodes = resample(x, how, (1, 1)), name.startswith("unet.dec")
+
+        def shortcut(x):
+            return x if x.shape[1] == out else mp(f"{name}.conv_skip", x, out, 1)
+
+        if not decodes:
+            x = unit(shortcut(x), 1)
+        y = mp(f"{name}.conv_res0", silu(x), out, 3)
+        c = mp(f"{name}.emb_linear", emb, out, gain=weights.get(f"{name}.emb_gain", ())) + 1
+        y = mp(f"{name}.conv_res1", silu(y * c[:, :, None, None]), out, 3)
+        x = mixed(shortcut(x) if decodes else x, y, 0.3)
+        if attention:
+            heads = max(1, out // s.head_features)
+            qkv = mp(f"{name}.attn_qkv", x, 3 * out, 1).reshape(
+                len(x), heads, -1, 3, x[0, 0].numel()
+            )
+            q, k, v = unit(qkv, 2).unbind(3)
+            a = torch.einsum("bhcq,bhck->bhqk", q, k / math.sqrt(q.shape[2])).softmax(-1)
+            a = torch.einsum("bhqk,bhck->bhcq", a, v).reshape(x.shape)
+            x = mixed(x, mp(f"{name}.attn_proj", a, out, 1), 0.3)
+        return x.clip(-256, 256)
+
+    channels, last = [s.channels * m for m in s.multipliers], len(s.multipliers) - 1
+    uncertainty = mp("logvar_linear", features(128, 1), 1)[:, 0]
+    emb = mp("unet.emb_noise", features(channels[0], 0), max(channels))
+    if s.classes:
+        one_hot = functional.one_hot(label, s.classes).to(emb) * math.sqrt(s.classes)
+        emb = mixed(emb, mp("unet.emb_label", one_hot, max(channels)), 0.5)
+    emb = silu(emb)
+    out, size = x.shape[1], x.shape[2]
+    x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+    x = mp(f"unet.enc.{size}x{size}_conv", x, channels[0], 3)
+    skips = [x]
+    for level, c in enumerate(channels):
+        n, attention = f"unet.enc.{size >> level}x{size >> level}", size >> level in s.attention
+        if level:
+            x = block(f"{n}_down", x, emb, x.shape[1], "down")
+            skips.append(x)
+        for i in range(s.blocks):
+            x = block(f"{n}_block{i}", x, emb, c, attention=attention)
+            skips.append(x)
+    for level in range(last, -1, -1):
+        n, c = f"unet.dec.{size >> level}x{size >> level}", channels[level]
+        if level == last:
+            x = block(f"{n}_in0", x, emb, c, attention=True)
+            x = block(f"{n}_in1", x, emb, c)
+        else:
+            x = block(f"{n}_up", x, emb, x.shape[1], "up")
+        for i in range(s.blocks + 1):
+            skip = skips.pop()
+            a, b = x.shape[1], skip.shape[1]
+            both = [x / math.sqrt(a), skip / math.sqrt(b)]
+            x = torch.cat(both, 1) * math.sqrt((a + b) / 2)
+            x = block(f"{n}_block{i}", x, emb, c, attention=size >> level in s.attention)
+    gain = weights.get("unet.out_gain", ())
+    return mp("unet.out_conv", x, out, 3, gain), uncertainty
+
+
+def published_edm2_name(path, size):
+    """The published name of a linen parameter of EDM2UNet, for square images of a side."""
+    if path.startswith("uncertainty"):
+        return "logvar_linear.weight"
+    return "unet." + published_name(path, size)
+
+
 def published_name(path, size):
     """The published name of a linen parameter of SongUNet, for square images of a side."""
     layer, *rest = path.split("/")
@@ -139,15 +231,17 @@ def published_name(path, size):
         way, level, what = layer.split("_", 2)
         side = size >> int(level)
         layer = f"{way}.{side}x{side}_{what}"
-    last = rest.pop()
-    return ".".join([layer, *rest, "bias" if last == "bias" else "weight"])
+    names = {"kernel": "weight", "scale": "weight"}
+    return ".".join([layer, *(names.get(name, name) for name in rest)])
 
 
-def published_layout(name, array):
+def published_layout(name, array, head_features=None):
     """A linen array in PyTorch's layout; that of q, k and v in the order of the published code."""
     array = np.asarray(array)
-    if ".qkv." in f".{name}":
-        array = array.reshape(*array.shape[:-1], 3, -1).swapaxes(-1, -2).reshape(array.shape)
+    if "qkv." in name:
+        heads = 1 if head_features is None else max(1, array.shape[-1] // 3 // head_features)
+        parts = array.reshape(*array.shape[:-1], 3, heads, -1)
+        array = np.moveaxis(parts, -3, -1).reshape(array.shape)
     if array.ndim == 4:
         return array.transpose(3, 2, 0, 1)
     if array.ndim == 2:
