@@ -46,6 +46,7 @@ def edm(config, spec):
     """Of EDM."""
     config.check_denoiser(spec.shape)
     config.check_training()
+    config.check_guidance()
     labelled(config, spec)
     if not config.classes:
         changed(config, "label_dropout", "without --classes")

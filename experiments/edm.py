@@ -96,8 +96,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
         return {"label": batch["label"]} if classes else {}
 
     def guided(state, label):
-        params = state.averaged()["denoiser"]
-        return config.guided(lambda k: predict(params, label=k), label, recipe.schedule)
+        return config.guided(predict, state, "denoiser", label, recipe.schedule)
 
     def validate(state, key, batch, when=recipe.times):
         params, x = state.averaged()["denoiser"], batch["image"] / 127.5 - 1
