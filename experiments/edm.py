@@ -51,6 +51,7 @@ PAPER = Config(
     **(_FULL | _CIFAR10 | {"channels": 128, "augment": 0.12}),
     run=Settings(steps=390_625, batch=512, every=5000),
     data=DataSettings("cifar10"),
+    noise_mean=-1.2,
     learning_rate=1e-3,
     reference=None,
     half_life=(500_000,),

@@ -22,8 +22,9 @@ class TrainingSettings:
     data_std: Positive = 0.7
     """Standard deviation of the data in −1..1, by which the network's input and output are
     scaled."""
-    noise_mean: float = -1.2
-    """Mean of the logarithm of the noise levels that are trained on."""
+    noise_mean: float = -0.8
+    """Mean of the logarithm of the noise levels that are trained on; -1.2 in the paper, for data of
+    a smaller deviation."""
     noise_std: Positive = 1.2
     """Standard deviation of that logarithm."""
     learning_rate: Positive = 2e-3
@@ -86,6 +87,4 @@ class TrainingSettings:
         if not (self.half_life or self.lengths):
             raise ConfigError("--half-life and --lengths are both empty: name an average to keep")
         if self.network == "edm2" and self.augment:
-            raise ConfigError(
-                "--augment has no effect on --network edm2, which takes no parameters"
-            )
+            raise ConfigError("--augment has no effect with --network edm2")

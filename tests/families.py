@@ -60,9 +60,10 @@ _VAE = Family(vae_fashion, vae_fashion.Config(latent=4, hidden=16), "--latent 4 
 _GAN = Family(gan_fashion, gan_fashion.Config(hidden=16), "--hidden 16")
 _WIDTHS = (16, 8, 8)
 
-# Noise, dropout, images augmented with labels, synchronised BatchNorm, spectral norm, deviations over the minibatch, statistics
+# Noise, dropout, synchronised BatchNorm, spectral norm, deviations over the minibatch, statistics
 # of codes, dropped labels, noises paired within the batch, slices of a batch, a codebook averaged
-# over the batch, outputs compared with the batch's average, codes compared with the prior's draws.
+# over the batch, outputs compared with the batch's average, codes compared with the prior's draws,
+# images augmented with labels.
 FAMILIES = {
     "autoencoder": Family(autoencoder_fashion, autoencoder_fashion.Config(latent=4), "--latent 4"),
     "vae": _VAE,
