@@ -48,7 +48,7 @@ def edm(config, spec):
     config.check_training()
     config.check_guidance()
     labelled(config, spec)
-    if not config.classes:
+    if not config.classes and config.label_dropout:
         changed(config, "label_dropout", "without --classes")
     if config.optimizer.name not in ("adam", "adamw"):
         changed(config, "b2", f"with --optimizer.name {config.optimizer.name}")

@@ -12,12 +12,14 @@ from experiments import edm
 from experiments.edm import EDM2, PAPER, Config
 from experiments.sampling import PixelSamplerSettings
 from genjax.data import ImageSpec
+from genjax.data.fashion_mnist_6k import ARCHIVE
 from genjax.diffusion import predictions, schedules
 from genjax.errors import ConfigError
 from genjax.limits import check as check_limits
 from genjax.models.edm2_unet import EDM2UNet
 from genjax.models.song_unet import SongUNet
 from genjax.train.state import TrainState
+from genjax.train.step import make_step
 
 FASHION, CIFAR10 = ImageSpec((28, 28, 1), 10, 6000), ImageSpec((32, 32, 3), 10, 50_000)
 IMAGENET = ImageSpec((64, 64, 3), 1000, 1_281_167)
@@ -61,7 +63,15 @@ def test_the_edm2_preset_is_that_of_karras_et_al_2024():
     assert EDM2.denoiser(1000) == EDM2UNet(classes=1000, dtype=jnp.float32)
 
 
-@pytest.mark.parametrize(("config", "spec"), [(PAPER, CIFAR10), (EDM2, IMAGENET), (SMALL, FASHION)])
+@pytest.mark.parametrize(
+    ("config", "spec"),
+    [
+        (PAPER, CIFAR10),
+        (replace(PAPER, classes=False), CIFAR10),
+        (EDM2, IMAGENET),
+        (SMALL, FASHION),
+    ],
+)
 def test_the_settings_check_themselves(config, spec):
     check_limits(config)
     config.check(spec)
@@ -221,3 +231,31 @@ def test_the_error_of_a_new_network_is_one_at_every_noise_level(network):
     for t in (0.05, 0.5, 0.95):
         mse = validate(state, each, {"image": images}, jnp.full(64, t))["mse"]
         assert mse.mean() == pytest.approx(1, abs=0.05)  # 4,096 pixels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("network", "rate", "bound"), [("ddpmpp", 2e-3, 0.1), ("edm2", 1e-2, 0.1)])
+def test_sixteen_images_are_learned_by_heart(network, rate, bound):
+    with np.load(ARCHIVE) as stored:
+        images = stored["train_images"][:16, ::2, ::2, None]
+    config = Config(
+        network=network,
+        channels=16,
+        multipliers=(1, 2),
+        learning_rate=rate,
+        warm_up=0,
+        data_std=0.8,
+        b2=0.99,
+    )
+    family = edm.build(
+        replace(config, run=replace(config.run, batch=64)), ImageSpec((14, 14, 1), 10, 16)
+    )
+    state = family.first_state(KEY, None)
+    batch = {"image": np.tile(images, (4, 1, 1, 1))}
+    step = jax.jit(make_step(family.game, None), donate_argnums=0)
+    for _ in range(400):
+        state, _ = step(state, KEY, batch)
+    each = jax.random.split(KEY, 64)
+    mse = jax.jit(family.validate)(state, each, batch)["mse"].mean()
+    print(network, float(mse))
+    assert mse < bound

@@ -264,6 +264,12 @@ LEARNT = {
         "mse",
         0.12,
     ),
+    "edm": (
+        edm.Config(channels=8, multipliers=(1, 2), warm_up=640, sampling_steps=2),
+        150,
+        "mse",
+        0.4,
+    ),
 }
 
 
@@ -272,7 +278,7 @@ def test_a_run_of_zero_steps_succeeds(tmp_path, own_sets, capsys):
     assert "already at step 0 of 0" in capsys.readouterr().out
 
 
-LONG_TO_LEARN = {"ddpm_fashion", "gan_fashion", "vae_fashion"}
+LONG_TO_LEARN = {"ddpm_fashion", "edm", "gan_fashion", "vae_fashion"}
 
 
 def score(experiment, config, directory, own_sets, name, steps, every):
