@@ -109,7 +109,9 @@ def test_every_step_has_the_probability_and_its_distribution(monkeypatch):
 @pytest.mark.heavy
 def test_images_that_are_only_flipped_keep_their_bits_and_keys_are_per_image():
     each, some = jax.random.split(KEY, 40), IMAGES[:40]
-    found, labels = jax.jit(ada.augment_with_labels)(some, each, 0.12)
+    options = {"xla_backend_optimization_level": 0}
+    augment = jax.jit(ada.augment_with_labels, compiler_options=options)
+    found, labels = augment(some, each, 0.12)
     kept = np.all(np.asarray(labels)[:, 2:] == 0, axis=1)
     assert 10 < kept.sum() < 40
     for i in np.flatnonzero(kept):
@@ -118,9 +120,10 @@ def test_images_that_are_only_flipped_keep_their_bits_and_keys_are_per_image():
         np.testing.assert_array_equal(found[i], expected)
     for i in np.flatnonzero(~kept):
         assert np.abs(found[i] - some[i]).max() > 1e-3
-    one, label = ada.augment_with_labels(some[3:4], each[3:4], 0.12)
-    np.testing.assert_allclose(one[0], found[3], atol=1e-5)
-    np.testing.assert_allclose(label[0], labels[3], atol=1e-6)
+    turned = np.arange(40)[::-1].copy()
+    again, others = augment(some[turned], each[turned], 0.12)
+    np.testing.assert_array_equal(again[turned], found)
+    np.testing.assert_array_equal(others[turned], labels)
 
 
 def test_what_is_no_batch_of_images_is_refused():

@@ -38,7 +38,7 @@ def settings(module):
 @pytest.mark.parametrize(
     ("channels", "shape", "millions"),
     # Karras et al. 2024, table 2: of ImageNet-512, in latents, and ImageNet-64.
-    [(128, (64, 64, 4), 125), (128, (64, 64, 3), 125), (192, (64, 64, 4), 280)],
+    [(128, (64, 64, 4), 125), (192, (64, 64, 3), 280)],
 )
 def test_the_networks_have_the_published_sizes(channels, shape, millions):
     found = arrays(EDM2UNet(channels, classes=1000), shape)
@@ -64,7 +64,7 @@ def test_every_array_at_the_papers_size_has_the_published_name_and_shape():
 
 @pytest.fixture(scope="module")
 def small():
-    """A small network, weights without zeros, its inputs, and F, u and F with dropout of them."""
+    """A small network, weights without zeros, its inputs, and a function to F and u."""
     module = EDM2UNet(8, (1, 2), 1, (4,), head_features=8, dropout=0.5, classes=3)
     x = jax.random.normal(KEY, (3, 8, 8, 2))
     inputs = x, jnp.array([-1.5, 0.1, 1.0]), jnp.array([0, 2, 1])
@@ -73,10 +73,9 @@ def small():
     params = jax.tree.map(lambda a: jnp.float32(rng.normal(size=a.shape)), shapes)
 
     @compiled
-    def evaluate(params, *inputs):
-        keys = jax.random.split(KEY, len(x))
+    def evaluate(params, *inputs, keys=None):
         u = module.apply(params, inputs[1], method=EDM2UNet.log_variance)
-        return module.apply(params, *inputs), u, module.apply(params, *inputs, keys=keys)
+        return module.apply(params, *inputs, keys=keys), u
 
     return module, params, inputs, evaluate
 
@@ -103,26 +102,29 @@ def test_outputs_are_those_of_a_second_implementation(small):
         frequencies=[quantile((i + 0.5) / len(i)) for i in places],
         phases=[i * golden % 1 for i in places],
     )
-    found, ours, _ = evaluate(params, *inputs)
+    found, ours = evaluate(params, *inputs)
     expected = expected.permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
     np.testing.assert_allclose(ours, u.numpy(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_it_depends_on_all_of_its_inputs(small):
     _, params, (x, noise, label), evaluate = small
     rows = jnp.array([0, 0, 0])
     x, noises, labels = x[rows], noise.at[2].set(noise[0]), label[rows].at[1].set(2)
-    y, u, dropped = evaluate(params, x, noise[rows], labels)
+    y, u = evaluate(params, x, noise[rows], labels)
+    dropped, _ = evaluate(params, x, noise[rows], labels, keys=jax.random.split(KEY, 3))
     np.testing.assert_allclose(y[2], y[0], rtol=1e-4, atol=1e-5)
     assert np.abs(y[1] - y[0]).max() > 0.01
     assert np.abs(dropped[2] - dropped[0]).max() > 0.01
     assert u[0] == u[1]
-    y, u, _ = evaluate(params, x, noises, label[rows])
+    y, u = evaluate(params, x, noises, label[rows])
     assert np.abs(y[1] - y[0]).max() > 0.01
     assert abs(u[1] - u[0]) > 0.01
 
 
+@pytest.mark.slow
 def test_no_class_is_zeros_and_the_output_starts_at_zero():
     module = EDM2UNet(4, (1,), 1, (), classes=3)
     x, noise = jax.random.normal(KEY, (2, 4, 4, 1)), jnp.array([-1.0, 1.0])
@@ -149,7 +151,7 @@ def rms(x):
 def test_every_layer_keeps_the_magnitude():
     a, b = jax.random.normal(KEY, (2, 4000, 96))
     assert rms(mp.silu(a)) == pytest.approx(1, abs=0.01)
-    for t in (0.1, 0.3, 0.5, 1.0):
+    for t in (0.3, 1.0):
         assert rms(mp.mixed(a, b, t)) == pytest.approx(1, abs=0.01)
         both = mp.concatenated(a, b[:, :32], t)
         assert rms(both) == pytest.approx(1, abs=0.01)
@@ -158,10 +160,11 @@ def test_every_layer_keeps_the_magnitude():
         assert shares[0] * t**2 == pytest.approx(shares[1] * (1 - t) ** 2, rel=0.02)
     assert rms(mp.fourier_features(jnp.linspace(-2, 2, 500), 256)) == pytest.approx(1, abs=0.02)
     assert rms(mp.normalized(5 * a, -1)) == pytest.approx(1, abs=1e-3)
-    y, _ = compiled(mp.MPConv(64).init_with_output)(KEY, a)
+    y, _ = mp.MPConv(64).init_with_output(KEY, a)
     assert rms(y) == pytest.approx(1, abs=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{}, {"attention": True}, {"decodes": True}])
 def test_a_block_keeps_the_magnitude(how):
     x, emb = jax.random.normal(KEY, (4, 8, 8, 48)), jax.random.normal(KEY, (4, 16))
@@ -182,13 +185,13 @@ def test_a_layer_does_not_depend_on_the_size_of_its_weights():
 
 
 def test_weights_are_of_unit_magnitude_after_every_update():
-    params = {"kernel": mp._unit_normal(KEY, (3, 3, 4, 8), jnp.float32), "gain": jnp.float32(0.5)}
+    params = {"kernel": mp._unit_normal(KEY, (3, 3, 4, 2), jnp.float32), "gain": jnp.float32(0.5)}
     grads = jax.tree.map(jnp.ones_like, params)
     player = Optimizer().player(None, 0.1, project=mp.forced_normalization, b2=0.99)
     plain = Optimizer().transformation(0.1, b2=0.99)
     state, ours = player.optimizer.init(params), params
     assert jax.tree.structure(state) == jax.tree.structure(plain.init(params))
-    for _ in range(3):
+    for _ in range(2):
         moved = optax.apply_updates(ours, plain.update(grads, state, ours)[0])
         updates, state = player.optimizer.update(grads, state, ours)
         ours = optax.apply_updates(ours, updates)
@@ -212,5 +215,6 @@ def test_what_does_not_fit_raises():
         EDM2UNet().init(KEY, x, noise)
     with pytest.raises(ValueError, match="no augmentation"):
         EDM2UNet().init(KEY, x, noise, None, jnp.zeros((1, 9)))
+    block = EDM2Block(48, attention=True, head_features=32)
     with pytest.raises(ValueError, match="48 channels do not divide into heads of 32"):
-        EDM2Block(48, attention=True, head_features=32).init(KEY, x[:, :4, :4], noise[None], None)
+        jax.eval_shape(lambda: block.init(KEY, x[:, :4, :4], noise[None], None))

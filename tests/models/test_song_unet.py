@@ -19,6 +19,11 @@ KEY = jax.random.key(0)
 CIFAR = {"classes": 10, "augment": 9}
 
 
+def compiled(f):
+    """jit with little optimisation, for programs that run once."""
+    return jax.jit(f, compiler_options={"xla_backend_optimization_level": 0})
+
+
 def arrays(module, size):
     """Shapes of the parameters by path."""
     x = jnp.zeros((2, size, size, 3))
@@ -68,10 +73,9 @@ def small_inputs(augment=True):
     return x, noise, label, jax.random.normal(KEY, (3, 4)) if augment else None
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["ddpm++", "ncsn++"])
-def drawn(request):
-    """A small network, weights without zeros, its inputs, outputs and gradients."""
-    module = SongUNet(ncsnpp=request.param, augment=4, dropout=0.5, **SMALL)
+def drawn(ncsnpp):
+    """A small network, and weights without zeros and inputs of it."""
+    module = SongUNet(ncsnpp=ncsnpp, augment=4, dropout=0.5, **SMALL)
     inputs = small_inputs()
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(module.init, KEY, *inputs)
@@ -79,24 +83,22 @@ def drawn(request):
         lambda a: jnp.asarray(0.2 * rng.normal(size=a.shape), jnp.float32), shapes
     )
 
-    @compiled
-    def evaluate(params, keys, *inputs):
-        def loss(p):
-            y = module.apply(p, *inputs)
-            return jnp.square(y).sum(), y
-
-        slopes, y = jax.grad(loss, has_aux=True)(params)
-        return y, slopes, module.apply(params, *inputs, keys=keys)
-
-    return module, params, inputs, evaluate
+    return module, params, inputs
 
 
-def test_outputs_are_those_of_a_second_implementation(drawn):
+BOTH = [
+    pytest.param(False, id="ddpm++"),
+    pytest.param(True, id="ncsn++", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("ncsnpp", BOTH)
+def test_outputs_are_those_of_a_second_implementation(ncsnpp):
     torch = pytest.importorskip("torch")
     from tests.models import edm_twins as twins
 
-    module, params, inputs, evaluate = drawn
-    y, _, _ = evaluate(params, jax.random.split(KEY, 3), *inputs)
+    module, params, inputs = drawn(ncsnpp)
+    y = compiled(module.apply)(params, *inputs)
     leaves = jax.tree_util.tree_leaves_with_path(params["params"])
     weights = twins.Given()
     for path, array in leaves:
@@ -119,9 +121,21 @@ def test_outputs_are_those_of_a_second_implementation(drawn):
     np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
-def test_it_depends_on_all_of_its_inputs_and_every_parameter(drawn):
-    _, params, (x, noise, label, augment), evaluate = drawn
+@pytest.mark.slow
+@pytest.mark.parametrize("ncsnpp", [False, True])
+def test_it_depends_on_all_of_its_inputs_and_every_parameter(ncsnpp):
+    module, params, (x, noise, label, augment) = drawn(ncsnpp)
     rows = jnp.array([0, 0, 0])
+
+    @compiled
+    def evaluate(params, keys, *inputs):
+        def loss(p):
+            y = module.apply(p, *inputs)
+            return jnp.square(y).sum(), y
+
+        slopes, y = jax.grad(loss, has_aux=True)(params)
+        return y, slopes, module.apply(params, *inputs, keys=keys)
+
     x, keys = x[rows], jax.random.split(KEY, 3)
     same = (noise[rows], label[rows], augment[rows])
 
@@ -141,11 +155,7 @@ def test_it_depends_on_all_of_its_inputs_and_every_parameter(drawn):
         assert np.abs(y[1] - y[0]).max() > 1e-3
 
 
-def compiled(f):
-    """jit with little optimisation, for programs that run once."""
-    return jax.jit(f, compiler_options={"xla_backend_optimization_level": 0})
-
-
+@pytest.mark.slow
 def test_a_new_network_is_near_zero_and_no_class_and_no_augmentation_are_zeros():
     module = SongUNet(4, (1,), 1, (), classes=3, augment=4)
     x, noise, label, _ = small_inputs()
@@ -166,6 +176,7 @@ def test_a_new_network_is_near_zero_and_no_class_and_no_augmentation_are_zeros()
     np.testing.assert_array_equal(without, zeros)
 
 
+@pytest.mark.slow
 def test_a_block_keeps_the_variance_at_initialisation():
     x, emb = jax.random.normal(KEY, (4, 8, 8, 64)), jax.random.normal(KEY, (4, 8))
     for how in ({}, {"attention": True}):
