@@ -31,8 +31,6 @@ class EDMSettings:
     """Residual blocks per level."""
     attention: tuple[Count, ...] = (7,)
     """Resolutions with self-attention."""
-    head_features: Count = 64
-    """Channels of an attention head of edm2; the others have one head."""
     dropout: Share = 0.0
     """Probability of dropping an activation."""
     compute: Literal["float32", "bfloat16"] = "float32"
@@ -54,7 +52,7 @@ class EDMSettings:
         more: dict[str, Any] = {"dropout": self.dropout, "classes": classes, "remat": self.remat}
         more["dtype"] = jnp.dtype(self.compute)
         if self.network == "edm2":
-            return EDM2UNet(*sizes, self.head_features, **more)
+            return EDM2UNet(*sizes, **more)
         return SongUNet(*sizes, ncsnpp=self.network == "ncsnpp", augment=augment, **more)
 
     def check_denoiser(self, shape: tuple[int, ...]) -> None:
@@ -72,12 +70,11 @@ class EDMSettings:
             raise ConfigError(f"--channels must be even, not {self.channels}")
         widths = {shape[0] >> i: self.channels * m for i, m in enumerate(self.multipliers)}
         check_attention(self.attention, type(self).attention, widths)
-        if self.network != "edm2" and self.head_features != type(self).head_features:
-            raise ConfigError("--head-features has no effect without --network edm2")
         *_, middle = widths.values()
         for width in (middle, *(w for height, w in widths.items() if height in self.attention)):
-            if self.network == "edm2" and width % min(self.head_features, width):
+            if self.network == "edm2" and width % min(EDM2UNet.head_features, width):
                 raise ConfigError(
-                    f"--head-features {self.head_features} does not divide the {width} channels of "
-                    "a level with attention: they are --channels times --multipliers"
+                    f"--network edm2 has heads of {EDM2UNet.head_features} channels, which do not "
+                    f"divide the {width} of a level with attention: they are --channels times "
+                    "--multipliers"
                 )

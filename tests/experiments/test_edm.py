@@ -84,8 +84,7 @@ def test_the_settings_check_themselves(config, spec):
     [
         ({"half_life": ()}, "--half-life and --lengths are both empty"),
         ({"network": "edm2", "augment": 0.1}, "--augment has no effect with --network edm2"),
-        ({"head_features": 8}, "--head-features has no effect without --network edm2"),
-        ({"network": "edm2", "channels": 48, "head_features": 40}, "--head-features 40 does not"),
+        ({"network": "edm2", "channels": 48}, "--network edm2 has heads of 64 channels, .* the 96"),
         ({"channels": 15}, "--channels must be even"),
         ({"multipliers": (1, 1, 1, 1)}, "--multipliers halves images 3 times"),
         ({"attention": (9,)}, "--attention 9 is the height of no level"),
