@@ -42,6 +42,26 @@ def flow(config, spec):
     config.check_sampling(config.chosen())
 
 
+def edm(config, spec):
+    """Of EDM."""
+    config.check_denoiser(spec.shape)
+    config.check_training()
+    config.check_guidance()
+    labelled(config, spec)
+    if not config.classes and config.label_dropout:
+        changed(config, "label_dropout", "without --classes")
+    if config.optimizer.name not in ("adam", "adamw"):
+        changed(config, "b2", f"with --optimizer.name {config.optimizer.name}")
+    config.check_sampling(config.chosen())
+    seen = config.run.steps * config.run.batch
+    if 0 < seen <= config.warm_up:
+        logger.warning(
+            "--warm-up %s images is not over by the %s that are trained on",
+            f"{config.warm_up:,}",
+            f"{seen:,}",
+        )
+
+
 def vae(config, spec):
     """Of the VAE on Fashion-MNIST."""
     rise(config)

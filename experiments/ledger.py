@@ -11,13 +11,15 @@ above the number expected of the row's shorter schedule where one is known.
 """
 
 import datetime
+import importlib
 import json
 import shlex
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Annotated, NoReturn
 
 import tyro
@@ -113,20 +115,15 @@ def record(settings: Record) -> bool:
     evaluation = json.loads((directory / "evaluation.json").read_text(encoding="utf-8"))
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     check(row, config, evaluation)
-    score = evaluation["scores"][row["score"]]
-    if None in (score["value"], score["error"]):  # JSON has no NaN
+    found = evaluated(row["score"], evaluation)
+    if None in (found["value"], found["error"]):  # JSON has no NaN
         fail(f"{row['score']} of that evaluation is not finite")
+    seeds = {"training": config["config"]["run"]["seed"], "evaluation": found.pop("seed")}
     row["ours"] = {
-        "value": round(score["value"], 4),
-        "error": round(score["error"], 4),
-        "scores": {k: round(v["value"], 4) for k, v in evaluation["scores"].items()},
-        "n": evaluation["n"],
-        "split": evaluation["split"],
-        "seeds": {"training": config["config"]["run"]["seed"], "evaluation": evaluation["seed"]},
+        **found,
+        "seeds": seeds,
         "steps": evaluation["step"],
-        "seconds": {"training": round(settings.seconds), "evaluation": evaluation["seconds"]},
-        "device": evaluation["device"],
-        "jax": evaluation["jax"],
+        "seconds": {"training": round(settings.seconds), "evaluation": found["seconds"]},
         "date": datetime.date.today().isoformat(),
         "commit": settings.commit or commit(),
     }
@@ -136,6 +133,25 @@ def record(settings: Record) -> bool:
     return missed(row)
 
 
+def evaluated(name: str, evaluation: dict) -> dict:
+    """A score of an evaluation.json, and how it was found."""
+    how = {key: evaluation.get(key) for key in ("seconds", "device", "jax")}
+    for row in evaluation.get("distances", []):  # of samples, by a network's features
+        if row["name"] == name:
+            error = (row["high"] - row["low"]) / (2 * NormalDist().inv_cdf((1 + row["level"]) / 2))
+            numbers = {"value": _rounded(row["value"]), "error": _rounded(error)}
+            numbers |= {"scores": {name: numbers["value"]}, "split": row["reference"]}
+            return {**numbers, "n": row["n"], "seed": row["seed"], **how}
+    scores = {k: {e: _rounded(v[e]) for e in v} for k, v in evaluation["scores"].items()}
+    numbers = {e: scores[name][e] for e in ("value", "error")}
+    numbers["scores"] = {k: v["value"] for k, v in scores.items()}
+    return {**numbers, **{key: evaluation[key] for key in ("n", "split", "seed")}, **how}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
 def check(row: dict, config: dict, evaluation: dict) -> None:
     """Exits where a run's settings are not those of the row's command."""
     words = shlex.split(row["train"])
@@ -143,8 +159,10 @@ def check(row: dict, config: dict, evaluation: dict) -> None:
     experiment, preset = words[2].split(".")[1], wanted.pop("preset", None)
     if config["experiment"] != experiment:
         fail(f"that is a run of {config['experiment']}, not of {experiment}")
-    if preset and not config["config"].get(preset):
-        fail(f"that run has not --preset {preset}")
+    expected = preset_of(words[2], preset) if preset else {}
+    for name in expected.keys() - {"run", "data"} - {f.replace("-", "_") for f in wanted}:
+        if config["config"].get(name) != expected[name]:
+            fail(f"that run has not --preset {preset}: its {name} is {config['config'].get(name)}")
     for flag, value in wanted.items():
         found = config["config"]
         for part in flag.split("."):
@@ -153,6 +171,12 @@ def check(row: dict, config: dict, evaluation: dict) -> None:
             found = evaluation["step"]
         if str(found) != value:
             fail(f"that run has --{flag} {found}, and the row {value}")
+
+
+def preset_of(module: str, name: str) -> dict:
+    """The settings of a preset, as config.json has them."""
+    preset = getattr(importlib.import_module(module), name.upper())
+    return json.loads(json.dumps(asdict(preset)))
 
 
 def fail(message: str) -> NoReturn:
@@ -251,12 +275,15 @@ def details(row: dict) -> list[str]:
     found = row["ours"]
     scores = ", ".join(f"{k} {v:.2f}" for k, v in found["scores"].items())
     seconds = found["seconds"]
+    how = ""
+    if seconds["evaluation"] is not None:  # a score of samples has them not
+        how = f"evaluated in {seconds['evaluation']:,.0f} s, {found['device']}, "
+        how += f"jax {found['jax']}, "
     return [
         f"- ours: {ours(row)} {row['unit']} on {found['n']:,} images of {found['split']},"
         f" seed {found['seeds']['training']} (evaluation {found['seeds']['evaluation']});"
-        f" {found['steps']:,} steps in {seconds['training']:,} s, evaluated in"
-        f" {seconds['evaluation']:,.0f} s, {found['device']}, jax {found['jax']},"
-        f" {found['date']}, commit {found['commit']}",
+        f" {found['steps']:,} steps in {seconds['training']:,} s, {how}"
+        f"{found['date']}, commit {found['commit']}",
         f"- its scores: {scores}",
     ]
 

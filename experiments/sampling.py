@@ -5,6 +5,7 @@ returns what its `Family` takes: `generate`, `trajectory`, `denoiser` and, where
 `invert`.
 """
 
+import math
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Annotated, Literal
@@ -23,7 +24,7 @@ from genjax.diffusion import (
     thresholding,
 )
 from genjax.errors import ConfigError
-from genjax.limits import Count, Limits, NonNegative, flag
+from genjax.limits import Count, Limits, NonNegative, Positive, flag
 from genjax.run import SAMPLING, Denoiser
 
 
@@ -59,7 +60,10 @@ FIRST_ORDER = ("ddim", "euler")  # the others that draw no noise are inverted by
 Sampler = Annotated[Literal[*SAMPLERS], SAMPLING]
 Steps = Annotated[Count, SAMPLING]
 Threshold = Annotated[Literal["off", "static", "dynamic"], SAMPLING]
+Spacing = Annotated[Literal["linear", "quadratic", "karras", "log_snr"], SAMPLING]
 Portion = Annotated[float, Limits(0, 1), SAMPLING]
+# Noise levels σ/α, low and high.
+Interval = Annotated[tuple[NonNegative, NonNegative] | None, SAMPLING]
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class SamplerSettings:
     per step, dpm_solver_3 three times."""
     sampling_steps: Steps = 50
     """Steps of the sampler."""
-    spacing: Annotated[Literal["linear", "quadratic", "karras", "log_snr"], SAMPLING] = "linear"
+    spacing: Spacing = "linear"
     """What the steps are equal in: time, its square root, EDM's seventh root of noise over signal,
     or the log of signal over noise."""
     eta: Portion = 0.0
@@ -79,6 +83,10 @@ class SamplerSettings:
     dpm_solver_2m and dpm_solver_3m their SDE forms."""
     churn: Annotated[NonNegative, SAMPLING] = 0.0
     """EDM's S_churn, noise that euler and heun add before their steps."""
+    churn_interval: Interval = None
+    """EDM's S_tmin and S_tmax, the noise levels between which they add it. None: at all of them."""
+    churn_noise: Annotated[Positive, SAMPLING] = 1.0
+    """EDM's S_noise, a factor on the standard deviation of that noise."""
 
     @property
     def clip(self):
@@ -91,7 +99,7 @@ class SamplerSettings:
         predict: (state, label) -> (z, t) -> what `target` names. decode: (state, key, data) ->
         images in 0..1, and encode: (state, images uint8) -> data; None where data are −1..1.
         """
-        pixels = decode is None
+        pixels, noise = decode is None, getattr(schedule, "sigma_max", 1.0)
         decode = decode or (lambda state, key, x: (x + 1) / 2)
         encode = encode or (lambda state, image: image / 127.5 - 1)
 
@@ -104,21 +112,25 @@ class SamplerSettings:
             if self.sampler in WITH_ETA:
                 how["eta"] = self.eta
             if self.sampler in WITH_CHURN and self.churn:
-                how["churn"] = samplers.Churn(self.churn)
+                ends = self.churn_interval or (0.0, math.inf)
+                how["churn"] = samplers.Churn(self.churn, *ends, self.churn_noise)
             sampler, model = SAMPLERS[self.sampler], predict(state, label)
-            return sampler(model, key, z.shape, start=z, **how)
+            return sampler(model, key, z.shape, start=noise * z, **how)
 
         def generate(state, key, z, label):
             return decode(state, key, run(state, key, z, label))
 
         def trajectory(state, key, z, label):
             _, path = run(state, key, z, label, trajectory=True)
+            # Noise that is wider than the range of pixels is shown as wide as that.
+            width = jnp.maximum(1, schedule.sigma(self.grid(schedule)))
+            path = path / width[(..., *[None] * z.ndim)]
             return jnp.moveaxis(jax.lax.map(lambda x: decode(state, key, x), path), 0, 1)
 
         def invert(state, key, image, label):
             solver = samplers.ddim if self.sampler in FIRST_ORDER else samplers.heun
             x = encode(state, image)
-            return samplers.encode(predict(state, label), x, sampler=solver, **options())
+            return samplers.encode(predict(state, label), x, sampler=solver, **options()) / noise
 
         denoiser = Denoiser(
             predict=predict,
@@ -147,7 +159,8 @@ class SamplerSettings:
         n = levels if levels and self.sampler == "ancestral" else self.sampling_steps
         if self.spacing == "linear":
             return steps.linear(n)
-        first = 1 / (levels or 1000)
+        # A schedule that ends above clean data has a level there.
+        first = 2.0**-40 if hasattr(schedule, "sigma_min") else 1 / (levels or 1000)
         if self.spacing == "quadratic":
             return jnp.append(steps.quadratic(n - 1, end=first), 0)
         if self.spacing == "log_snr":
@@ -176,6 +189,9 @@ class SamplerSettings:
             idle("eta", f"{on}: it is for {', '.join(WITH_ETA)}")
         if self.sampler not in WITH_CHURN:
             idle("churn", f"{on}: it is for {' and '.join(WITH_CHURN)}")
+        for name in ("churn_interval", "churn_noise"):
+            if not (self.churn and self.sampler in WITH_CHURN):
+                idle(name, "without --churn")
         if getattr(self, "threshold", "") != "dynamic":
             idle("quantile", "without --threshold dynamic")
         if not getattr(self, "classes", True):

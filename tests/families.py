@@ -17,6 +17,7 @@ from experiments import (
     autoencoder_fashion,
     dcgan_fashion,
     ddpm_fashion,
+    edm,
     flow_cifar10,
     gan_fashion,
     latent_shapes,
@@ -61,7 +62,8 @@ _WIDTHS = (16, 8, 8)
 
 # Noise, dropout, synchronised BatchNorm, spectral norm, deviations over the minibatch, statistics
 # of codes, dropped labels, noises paired within the batch, slices of a batch, a codebook averaged
-# over the batch, outputs compared with the batch's average, codes compared with the prior's draws.
+# over the batch, outputs compared with the batch's average, codes compared with the prior's draws,
+# images augmented with labels.
 FAMILIES = {
     "autoencoder": Family(autoencoder_fashion, autoencoder_fashion.Config(latent=4), "--latent 4"),
     "vae": _VAE,
@@ -92,6 +94,14 @@ FAMILIES = {
         ddpm_fashion,
         ddpm_fashion.Config(channels=8, multipliers=(1,), attention=(), dropout=0.1, classes=True),
         "--channels 8 --multipliers 1 --attention --dropout 0.1 --classes --sampling-steps 2",
+    ),
+    "edm": Family(
+        edm,
+        edm.Config(
+            channels=8, multipliers=(1,), attention=(), dropout=0.1, classes=True, augment=0.5
+        ),
+        "--channels 8 --multipliers 1 --attention --dropout 0.1 --classes --augment 0.5 "
+        "--sampling-steps 2",
     ),
     "flow": Family(
         flow_cifar10,

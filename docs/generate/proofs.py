@@ -21,6 +21,7 @@ SHARED = {
         *("beta_tc", "gan", "info_vae", "likelihoods", "penalties", "quantized", "vae"),
     ),
     "losses/test_argument_checks.py": (),
+    "losses/test_augment_with_labels.py": ("adaptive_augmentation",),
     "losses/test_nnx_networks.py": ("penalties",),
     "losses/test_paper_defaults.py": (),
     "diffusion/test_coupled_pairs.py": ("likelihood", "samplers"),

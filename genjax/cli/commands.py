@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from genjax.cli import options
@@ -104,8 +102,8 @@ class Experiment:
           The run, and the settings in its config.json.
 
         Raises:
-          ConfigError: where the directory is of another experiment, or an export with `best` or
-            `step`.
+          ConfigError: where the directory is of another experiment, or an export with `best`,
+            `step` or settings that name an average.
         """
         directory = run_directory(self.name, given)
         path = directory / "config.json"
@@ -125,21 +123,9 @@ class Experiment:
             where = dataclasses.replace(where, **{place: data})
         spec = image_spec(directory, values)
         family, like = build_family(self.build, config, spec, f"{path} describes")
-        if exports.is_export(directory):
-            if best or step is not None:
-                name = "--best" if best else "--step"
-                raise ConfigError(f"{directory} is an export, of one step: leave out {name}")
-            state = jax.tree.map(jnp.asarray, exports.state(directory, values, like))
-        else:
-            state = stored_state.checkpoint_state(
-                directory,
-                family,
-                like,
-                best=best,
-                step=step,
-                before=before,
-                seed=config.run.seed,
-            )
+        names = {name: getattr(config, name, None) for name in ("average", "weak")}
+        which = {"best": best, "step": step, "before": before, "seed": config.run.seed, **names}
+        state = stored_state.opened_state(directory, values, family, like, **which)
         run = restored.RestoredRun(directory, family, values, state, Dataset(where))
         print(f"{directory.name} at step {run.step:,}")
         return run, config

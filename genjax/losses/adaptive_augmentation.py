@@ -35,6 +35,8 @@ _CENTRE = sum(i * tap for i, tap in enumerate(SYMLET_6)) / sum(SYMLET_6) - _BEFO
 
 State = dict[str, Array]
 
+LABELS = 9  # parameters of `augment_with_labels`
+
 
 def start() -> State:
     """The state of an adaptive probability before the first step.
@@ -182,6 +184,80 @@ def geometry(key: Array, batch: int, probability: Array | float, size: tuple[int
         rotation(),
         translation(in_x_and_y(normal) * eighth),
     )
+
+
+def augment_with_labels(
+    images: Array, key: Array, probability: Array | float
+) -> tuple[Array, Array]:
+    r"""EDM's augmentation, and its parameters, by which a denoiser knows what was done.
+
+    In this order: left-right flip in half of the images; with a probability each, upside-down flip
+    (in half of the draws), scaling by 2^(0.2 a), rotation by θ, stretching by 2^(0.2 b) along an
+    axis at the angle φ (in half of the draws φ = 0), and translation by an eighth of the size times
+    (c, d), with a, b, c, d ~ N(0, 1) and θ, φ uniform. The parameters are
+
+    $$
+    \bigl(\mathrm{mirrored},\; \mathrm{upside\ down},\; a,\; \cos\theta - 1,\; \sin\theta,\;
+    b \cos\varphi,\; b \sin\varphi,\; c,\; d\bigr)
+    $$
+
+    all 0 for an image as it is: with zeros the denoiser draws images that are not augmented.
+
+    Args:
+      images: [B, H, W, C], floats.
+      key: one key, or one per image [B].
+      probability: p; 0.12 to 0.15 in the paper.
+
+    Returns:
+      Like `images`, and the parameters, [B, LABELS]. An image that is flipped at most keeps every
+      bit.
+
+    Raises:
+      ValueError: where `images` are not floats [B, H, W, C], or there is another number of keys.
+
+    References:
+      Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022),
+      arXiv:2206.00364, appendix F.2 and table 6.
+    """
+    numerics.check_floats(images=images)
+    if images.ndim != 4:
+        raise ValueError(f"images must be floats [B, H, W, C], got {images.shape}: give a batch")
+    batch, height, width, _ = images.shape
+    uniform_key, normal_key = keys.split(key, 2)
+    uniform = iter(keys.uniform(uniform_key, (batch, 10)).T)
+    normal = iter(keys.normal(normal_key, (batch, 4)).T)
+
+    def coin() -> Array:
+        return jnp.floor(2 * next(uniform))
+
+    def angle() -> Array:
+        return (2 * next(uniform) - 1) * math.pi
+
+    def chosen(value: Array) -> Array:
+        return jnp.where(next(uniform) < probability, value, 0)
+
+    mirrored, upside_down = coin(), chosen(coin())
+    scale, turn, stretch = chosen(next(normal)), chosen(angle()), chosen(next(normal))
+    # An axis without stretching would be two rotations, which differ from none by rounding.
+    axis = jnp.where((coin() == 1) & (stretch != 0), angle(), 0)
+    moves = chosen(jnp.ones(batch))
+    x, y = next(normal) * moves, next(normal) * moves
+
+    along = jnp.exp2(-0.2 * stretch)
+    inverse = _product(
+        _stretch(*2 * [jnp.exp2(-0.2 * scale)]),
+        _turn(-turn),
+        _turn(axis),
+        _stretch(along, 1 / along),
+        _turn(-axis),
+        _matrix(1, 0, -x * width / 8, 0, 1, -y * height / 8),
+    )
+    flipped = jnp.where(mirrored[:, None, None, None] == 1, images[:, :, ::-1], images)
+    flipped = jnp.where(upside_down[:, None, None, None] == 1, flipped[:, ::-1], flipped)
+    turning = (jnp.cos(turn) - 1, jnp.sin(turn))
+    stretching = (stretch * jnp.cos(axis), stretch * jnp.sin(axis))
+    labels = jnp.stack([mirrored, upside_down, scale, *turning, *stretching, x, y], -1)
+    return warp(flipped, inverse), labels
 
 
 def warp(images: Array, inverse: Array) -> Array:

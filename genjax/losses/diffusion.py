@@ -83,3 +83,38 @@ def denoising(
     scale = weight(schedule.log_snr(t))
     check_no_function(weight=scale)
     return scale * sum_per_example(error**2)
+
+
+def uncertainty_weighted(loss: Array, log_variance: Array, elements: int) -> Array:
+    r"""A loss weighted by a learned uncertainty, so that every noise level weighs alike.
+
+    $$
+    \frac{L}{e^u} + D u
+    $$
+
+    for the D elements of an example. The best u is ln(L / D) of the expected loss at a noise level;
+    the gradient of the network is then that of the loss divided by its size there.
+
+    Args:
+      loss: L, [B], summed over the elements of an example.
+      log_variance: u, of each example's noise level, [B].
+      elements: D.
+
+    Returns:
+      [B], in float32 at least.
+
+    Raises:
+      ValueError: where the shapes of the loss and of u differ.
+
+    References:
+      Kendall, Gal & Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene
+        Geometry and Semantics" (2018), arXiv:1705.07115.
+      Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (2024),
+        arXiv:2312.02696, eq. 21.
+    """
+    if loss.shape != log_variance.shape:
+        raise ValueError(
+            f"one uncertainty per example is needed: loss {loss.shape}, u {log_variance.shape}"
+        )
+    u = widen(log_variance)
+    return widen(loss) * jnp.exp(-u) + elements * u

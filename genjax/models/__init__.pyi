@@ -5,12 +5,17 @@ from . import codes as codes
 from . import conditioning as conditioning
 from . import convolution as convolution
 from . import dcgan as dcgan
+from . import edm2_unet as edm2_unet
+from . import edm_settings as edm_settings
 from . import gan as gan
 from . import hierarchical as hierarchical
 from . import initializers as initializers
 from . import layers as layers
+from . import magnitude_preserving as magnitude_preserving
 from . import mlp as mlp
 from . import normalization as normalization
+from . import resampling as resampling
+from . import song_unet as song_unet
 from . import trilinear as trilinear
 from . import unet as unet
 from . import unet_settings as unet_settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,19 +82,7 @@ class UNetSettings:
                     f"--groups {self.groups} does not divide the {width} channels of a level: they "
                     "are --channels times --multipliers"
                 )
-        missing = [height for height in self.attention if height not in heights]
-        known = ", ".join(map(str, heights))
-        if missing and self.attention != type(self).attention:
-            raise ConfigError(
-                f"--attention {missing[0]} is the height of no level: there are {known}"
-            )
-        if missing == list(self.attention) != []:
-            logger.warning(
-                "no level is --attention %s pixels high (there are %s): attention in the middle "
-                "alone",
-                " ".join(map(str, missing)),
-                known,
-            )
+        check_attention(self.attention, type(self).attention, heights)
         *others, middle = heights.items()
         for width in (middle[1], *(width for height, width in others if height in self.attention)):
             if width % min(self.head_features, width):
@@ -101,3 +90,28 @@ class UNetSettings:
                     f"--head-features {self.head_features} does not divide the {width} channels of "
                     "a level with attention: they are --channels times --multipliers"
                 )
+
+
+def check_attention(
+    attention: tuple[int, ...], default: tuple[int, ...], heights: Collection[int]
+) -> None:
+    """Checks that there are levels of the resolutions with attention.
+
+    Args:
+      attention: the resolutions; those of the default are none that anybody asked for.
+      default: of the experiment.
+      heights: of the levels.
+
+    Raises:
+      ConfigError: where one is the height of no level.
+    """
+    missing = [height for height in attention if height not in heights]
+    known = ", ".join(map(str, heights))
+    if missing and attention != default:
+        raise ConfigError(f"--attention {missing[0]} is the height of no level: there are {known}")
+    if missing == list(attention) != []:
+        logger.warning(
+            "no level is --attention %s pixels high (there are %s): attention in the middle alone",
+            " ".join(map(str, missing)),
+            known,
+        )

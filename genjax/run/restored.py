@@ -18,7 +18,7 @@ from genjax import files
 from genjax.data.dataset import Dataset, ImageSpec
 from genjax.edit.interpolation import linear, spherical
 from genjax.errors import ConfigError
-from genjax.run import classification, editing, export, moving
+from genjax.run import averaging, classification, editing, export, moving
 from genjax.run import mixture as mixtures
 from genjax.run.config import load as load_config
 from genjax.run.edit_settings import Edit
@@ -454,6 +454,8 @@ def open(
     *,
     best: bool = False,
     step: int | None = None,
+    average: str | None = None,
+    weak: str | None = None,
 ) -> RestoredRun:
     """A run from its directory.
 
@@ -463,17 +465,21 @@ def open(
       images: the data set, or None to open the one that config.json names when it is needed.
       best: the checkpoint of the best score instead of the latest.
       step: the checkpoint of this step instead.
+      average: the moving average to use, as for `averaging.choose`; None for the first kept.
+      weak: likewise, of a worse model that guides, for families that know autoguidance.
 
     Returns:
       The run.
 
     Raises:
-      ConfigError: where the directory holds no run, or no such checkpoint.
+      ConfigError: where the directory holds no run, or no such checkpoint or average.
       CheckpointError: where it holds one of another architecture.
     """
     where = files.user_path(directory)
     values = load_config(where / "config.json")
-    state = checkpoint_state(where, family, state_shapes(family), best=best, step=step)
+    like = state_shapes(family)
+    state = checkpoint_state(where, family, like, best=best, step=step)
+    state = averaging.choose(state, where, like, average=average, weak=weak)
     return RestoredRun(where, family, values, state, images)
 
 

@@ -1,16 +1,59 @@
-"""The state in a run's checkpoints, on one device."""
+"""The state of a run or an export, on one device."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from genjax.errors import ConfigError, shortened
+from genjax.run import averaging, export
 from genjax.run.family import Family, untrained_state
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.keys import init_key
 from genjax.train.state import TrainState
+
+
+def opened_state(
+    directory: Path,
+    values: dict[str, Any],
+    family: Family,
+    like: TrainState,
+    *,
+    average: str | None = None,
+    weak: str | None = None,
+    **which: Any,
+) -> TrainState:
+    """The state of a run, by its checkpoints, or of an export.
+
+    Args:
+      directory: the run's, or the export's.
+      values: the contents of its config.json.
+      family: the family.
+      like: the shapes of its state.
+      average: which average to use, as for `averaging.choose`.
+      weak: likewise, of a worse model that guides.
+      which: of the checkpoints, as for `checkpoint_state`.
+
+    Returns:
+      The state.
+
+    Raises:
+      ConfigError: where there is none, or a checkpoint or an average is asked of an export.
+      CheckpointError: where it holds another architecture.
+    """
+    if not export.is_export(directory):
+        state = checkpoint_state(directory, family, like, **which)
+        return averaging.choose(state, directory, like, average=average, weak=weak)
+    asked = {"best": which.get("best"), "step": which.get("step") is not None}
+    if name := next((name for name, given in asked.items() if given), None):
+        raise ConfigError(f"{directory} is an export, of one step: leave out --{name}")
+    for name, given in (("average", average), ("weak", weak)):
+        if given is not None:
+            raise ConfigError(f"{directory} is an export, of one average: leave out --{name}")
+    return jax.tree.map(jnp.asarray, export.state(directory, values, like))
 
 
 def checkpoint_state(

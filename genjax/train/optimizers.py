@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from genjax import limits
@@ -80,6 +82,7 @@ class Optimizer:
         *,
         turns: int = 1,
         ema: averages.Averages | None = None,
+        project: Callable[[Any], Any] | None = None,
         **adam: float,
     ) -> Player:
         """A player that is trained so.
@@ -89,11 +92,34 @@ class Optimizer:
           rate: the learning rate, a number or a function of the step.
           turns: as in `Player`.
           ema: as in `Player`.
+          project: as in `projected`; None for no projection.
           adam: further arguments of adam and adamw, such as b1.
 
         Returns:
           The player.
         """
         rule = self.transformation(rate, **adam)
+        rule = rule if project is None else projected(rule, project)
         cuts = {"turns": turns, "microbatches": self.microbatches}
         return Player(loss, rule, **cuts, ema=ema, learning_rate=rate)
+
+
+def projected(
+    rule: optax.GradientTransformation, project: Callable[[Any], Any]
+) -> optax.GradientTransformation:
+    """A rule whose every update ends on parameters of a kind, such as weights of unit norm.
+
+    Args:
+      rule: the rule.
+      project: parameters -> the parameters to end on instead.
+
+    Returns:
+      The rule, with the same state.
+    """
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, state = rule.update(grads, state, params)
+        ends = project(optax.apply_updates(params, updates))
+        return jax.tree.map(jnp.subtract, ends, params), state
+
+    return optax.GradientTransformation(rule.init, update)

@@ -29,6 +29,37 @@ def warm_up(rate: float, steps: int, decay: int | None = None, end: float = 0.0)
     return optax.schedules.warmup_cosine_decay_schedule(0, rate, steps, decay, end)
 
 
+def inverse_square_root(rate: float, reference: int, warm_up: int = 0) -> optax.Schedule:
+    r"""A learning rate that rises linearly from 0, stays, and falls as the root of the step.
+
+    $$
+    \eta(n) = \frac{\mathrm{rate}}{\sqrt{\max(n / n_\mathrm{ref},\, 1)}}\,
+      \min\Bigl(\frac{n}{n_\mathrm{up}},\, 1\Bigr)
+    $$
+
+    For networks whose weights keep their size: there nothing else makes the steps smaller in
+    proportion, as growing weights do.
+
+    Args:
+      rate: the highest.
+      reference: n_ref, the steps up to which it stays.
+      warm_up: n_up, steps of the rise; 0 for none.
+
+    Returns:
+      step -> learning rate.
+
+    References:
+      Karras et al., "Analyzing and Improving the Training Dynamics of Diffusion Models" (2024),
+      arXiv:2312.02696, section 2.3 and appendix B.
+    """
+
+    def schedule(step: jax.Array) -> jax.Array:
+        fallen = rate / jnp.sqrt(jnp.maximum(step / reference, 1.0))
+        return fallen * jnp.minimum(step / warm_up, 1.0) if warm_up else fallen
+
+    return schedule
+
+
 def decay_step(decay: int | Literal["steps"] | None, steps: int, warm_up: int) -> int | None:
     """The step by which a rate has fallen that follows the length of its run.
 

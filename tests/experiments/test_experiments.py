@@ -15,6 +15,7 @@ from experiments import (
     ddpm_cifar10,
     ddpm_fashion,
     ddpm_mnist,
+    edm,
     flow_cifar10,
     gan_fashion,
     iwae_mnist,
@@ -46,6 +47,10 @@ EXPERIMENTS = {
         "--channels 8 --multipliers 1 1 --blocks 1 --attention 14 --sampling-steps 2 --classes "
         "--levels 25",
     ),
+    "edm": (
+        edm,
+        "--channels 8 --multipliers 1 1 --attention 14 --sampling-steps 2 --classes --guidance 2",
+    ),
     "latent_shapes": (
         latent_shapes,
         "--autoencoder-steps 2 --widths 8 8 8 --width 16 --blocks 1 --sampling-steps 2",
@@ -59,11 +64,12 @@ EXPERIMENTS = {
         "--channels 8 --multipliers 1 --attention --task denoise --model vae",
     ),
 }
-MEASURED = {"vae_fashion", "ddpm_fashion"}
+MEASURED = {"vae_fashion", "ddpm_fashion", "edm"}
 # Only training and evaluation of these: the commands that use a run are the same for all.
 BRIEF = {
     "classifier": (classifier, "--widths 4 --features 8 --flip --shift 0.1"),
     "ddpm_fashion": EXPERIMENTS["ddpm_fashion"],
+    "edm": EXPERIMENTS["edm"],
     "restore_fashion vae": EXPERIMENTS["restore_fashion vae"],
     "iwae_mnist": (iwae_mnist, "--data.name fashion_mnist_6k --dynamic --layers 2 --k 2"),
     "vae_cifar10": (
@@ -138,7 +144,7 @@ def test_an_experiment_trains_resumes_exactly_and_runs_all_commands(
     command(monkeypatch, module, "sample", parts, "--n", "4", "--seed", "1", "--best")
     command(monkeypatch, module, "interpolate", parts, "--pairs", "2", "--steps", "2")
     assert (parts / "interpolate_0.png").exists()
-    diffuses = "ddpm" in experiment or "latent" in experiment
+    diffuses = experiment in ("ddpm_fashion", "edm", "latent_shapes")
     if experiment == "latent_shapes":  # the samplers of a U-Net take long to compile
         check_sampling(monkeypatch, capsys, module, parts, drawn)
     if diffuses or (parts / "samples" / "reconstructions_4.png").exists():
@@ -254,6 +260,12 @@ LEARNT = {
         150,
         "mse",
         0.12,
+    ),
+    "edm": (
+        edm.Config(channels=8, multipliers=(1, 2), warm_up=640, sampling_steps=2),
+        150,
+        "mse",
+        0.4,
     ),
 }
 

@@ -1,17 +1,21 @@
 """The ledger: current with its rows, runnable, and a miss is reported."""
 
+import dataclasses
 import importlib
 import json
 import runpy
 import shlex
 import subprocess
 import sys
+import typing
 
 import pytest
 import tyro
 
-from experiments import ledger
+from experiments import edm, ledger
 from genjax.data import ImageSpec
+from genjax.run import scoring
+from genjax.run.score_names import ScoreName
 
 ROWS = ledger.rows()
 ROW = {
@@ -66,6 +70,12 @@ def test_the_commands_of_a_row_parse(name):
         del words[at : at + 2]
     config = tyro.cli(type(default), args=words[3:], default=default)
     assert shlex.split(row["evaluate"])[2:4] == [words[2], "evaluate"]
+    if "--scores" in row["evaluate"]:  # of samples, by a network's features
+        wanted = row["evaluate"].partition("--scores ")[2].split()[0]
+        kind, network = wanted.rsplit("_", 1)
+        assert wanted in typing.get_args(ScoreName)
+        assert row["score"] == f"{scoring._KINDS[kind].name}, {network}"
+        return
     units = module.build(config, ImageSpec((32, 32, 3), 10, 50_000)).measure.units
     assert units[row["score"]] == row["unit"]
 
@@ -114,6 +124,24 @@ def test_a_row_runs_from_scratch_and_a_miss_exits_with_1(
     capsys.readouterr()
     assert book("record", "row", directory, "--seconds", 3) == 2
     assert "--hidden 8, and the row 9" in capsys.readouterr().err
+
+
+def test_a_score_of_samples_and_a_preset_are_recorded(book, tmp_path, capsys):
+    """As `evaluate --scores` leaves them: a value with an interval, here of 1.96 errors."""
+    distance = {"name": "frechet distance, inception", "value": 1.9, "low": 1.704, "high": 2.096}
+    distance |= {"level": 0.95, "n": 50_000, "seed": 0, "reference": "cifar10, train"}
+    preset = json.loads(json.dumps(dataclasses.asdict(edm.PAPER)))
+    config = {"experiment": "edm", "config": preset}
+    (tmp_path / "evaluation.json").write_text(json.dumps({"step": 9, "distances": [distance]}))
+    add(train="python -m experiments.edm --preset paper", score=distance["name"], unit="FID")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert book("record", "row", tmp_path, "--seconds", 3, "--commit", "abc") == 0
+    ours = json.loads((ledger.ROWS / "row.json").read_text())["ours"]
+    assert (ours["value"], ours["error"], ours["split"]) == (1.9, 0.1, "cifar10, train")
+    assert "ours: 1.90 ± 0.10 FID on 50,000 images of cifar10, train" in ledger.PAGE.read_text()
+    (tmp_path / "config.json").write_text(json.dumps(config | {"config": preset | {"blocks": 2}}))
+    assert book("record", "row", tmp_path, "--seconds", 3) == 2
+    assert "not --preset paper: its blocks is 2" in capsys.readouterr().err
 
 
 def test_an_unknown_row_lists_the_rows(book, capsys):

@@ -235,3 +235,20 @@ def test_edm_loss_is_that_of_karras_et_al_on_the_denoiser():
     sigma = schedule.sigma(t)
     on_x = diffusion.denoising(denoise, x, key, schedule=schedule, target=predictions.data, times=t)
     np.testing.assert_allclose(on_f, (sigma**2 + s**2) / (sigma * s) ** 2 * on_x, rtol=1e-3)
+
+
+def test_a_learned_uncertainty_comes_to_the_logarithm_of_the_loss_per_element():
+    loss, u = jnp.array([4.0, 12.0]), jnp.array([0.5, -1.0])
+    found = diffusion.uncertainty_weighted(loss, u, 6)
+    np.testing.assert_allclose(found, [4 / np.exp(0.5) + 3, 12 * np.e - 6], rtol=1e-6)
+    best = jnp.log(loss / 6)
+    slope = jax.grad(lambda u: diffusion.uncertainty_weighted(loss, u, 6).sum())
+    np.testing.assert_allclose(slope(best), 0, atol=1e-6)
+    assert (slope(best + 0.1) > 0).all()
+    # There a loss of any size has the same gradient in proportion to itself.
+    weights = jax.grad(lambda loss: diffusion.uncertainty_weighted(loss, best, 6).sum())(loss)
+    np.testing.assert_allclose(weights * loss, 6, rtol=1e-6)
+    half = diffusion.uncertainty_weighted(loss.astype(jnp.bfloat16), u.astype(jnp.bfloat16), 6)
+    assert half.dtype == jnp.float32
+    with pytest.raises(ValueError, match=r"one uncertainty per example .* \(2,\), u \(1,\)"):
+        diffusion.uncertainty_weighted(loss, u[:1], 6)

@@ -19,7 +19,7 @@ def different():
     return list(builds.values())
 
 
-LONG = {"ddpm_cifar10", "flow_cifar10", "gan_fashion"}
+LONG = {"ddpm_cifar10", "edm", "flow_cifar10", "gan_fashion"}
 
 
 @pytest.mark.parametrize(
