@@ -14,8 +14,11 @@ from . import layers as layers
 from . import magnitude_preserving as magnitude_preserving
 from . import mlp as mlp
 from . import normalization as normalization
+from . import positions as positions
 from . import resampling as resampling
 from . import song_unet as song_unet
+from . import transformer as transformer
+from . import transformer_settings as transformer_settings
 from . import trilinear as trilinear
 from . import unet as unet
 from . import unet_settings as unet_settings

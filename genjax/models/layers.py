@@ -197,7 +197,9 @@ class Attention(nn.Module):
         return x + out(y)
 
 
-def time_embedding(t: jax.Array, features: int, *, scale: float = 1000.0) -> jax.Array:
+def time_embedding(
+    t: jax.Array, features: int, *, scale: float = 1000.0, endpoint: bool = True
+) -> jax.Array:
     r"""The sinusoidal embedding of times.
 
     $$
@@ -209,6 +211,8 @@ def time_embedding(t: jax.Array, features: int, *, scale: float = 1000.0) -> jax
       t: times in [0, 1], [B].
       features: n, even.
       scale: s; the default is the 1,000 time steps of DDPM.
+      endpoint: whether the last ω is 1/10,000, as in DDPM; the exponent is −i / (n/2) else, as in
+        DiT.
 
     Returns:
       [B, features].
@@ -223,6 +227,7 @@ def time_embedding(t: jax.Array, features: int, *, scale: float = 1000.0) -> jax
     if features % 2:
         raise ValueError(f"the embedding needs an even number of features, not {features}")
     half = features // 2
-    omega = jnp.exp(-jnp.log(10000.0) * jnp.arange(half, dtype=jnp.float32) / max(half - 1, 1))
+    steps = max(half - 1, 1) if endpoint else half
+    omega = jnp.exp(-jnp.log(10000.0) * jnp.arange(half, dtype=jnp.float32) / steps)
     angle = scale * t.astype(jnp.float32)[:, None] * omega[None]  # [B, features / 2]
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)

@@ -99,6 +99,13 @@ def test_time_embedding_is_that_of_a_thousand_steps():
     np.testing.assert_allclose(e, np.concatenate([np.sin(angle), np.cos(angle)], 1), atol=1e-4)
 
 
+def test_time_embedding_of_dit_stops_before_the_last_frequency():
+    t = np.array([0.0, 0.25, 1.0])
+    angle = 7 * t[:, None] * 10000.0 ** -(np.arange(3) / 3)
+    e = layers.time_embedding(jnp.asarray(t), 6, scale=7.0, endpoint=False)
+    np.testing.assert_allclose(e, np.concatenate([np.sin(angle), np.cos(angle)], 1), atol=1e-6)
+
+
 @pytest.mark.heavy
 def test_dropout_rescales_and_depends_on_the_key_of_each_example():
     module = layers.Dropout(0.3)

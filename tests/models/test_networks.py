@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.models import autoencoder, dcgan, gan, mlp, unet
+from genjax.models import autoencoder, dcgan, gan, mlp, transformer, unet
 from genjax.over_batch import DATA_AXIS
 
 pytestmark = pytest.mark.heavy
@@ -109,6 +109,18 @@ def random_variables(module, *inputs):
 DENOISERS = [
     (unet.UNet(8, (1, 2), attention=(2,), groups=4, classes=3, dropout=0.5), (4, 4, 1)),
     (mlp.MLP(16, 2, classes=3, dropout=0.5), (12,)),
+    (
+        transformer.Transformer(
+            2, 8, 2, 2, positions="learned", skips=True, classes=3, dropout=0.5
+        ),
+        (4, 4, 1),
+    ),
+    (
+        transformer.Transformer(
+            2, 8, 2, 2, jit=True, bottleneck=3, context=2, classes=3, dropout=0.5
+        ),
+        (4, 4, 1),
+    ),
 ]
 
 
