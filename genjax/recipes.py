@@ -228,3 +228,24 @@ References:
   Esser et al., "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis" (2024),
     arXiv:2403.03206, section 3.1.
 """
+
+jit = Recipe(
+    schedules.RectifiedFlow(),
+    predictions.data,
+    times.LogitNormal(0.8, 0.8),
+    weightings.velocity_of_data(),
+)
+r"""JiT: the data, by the loss of the velocity, at logit-normal times.
+
+$$
+\left\lVert \frac{z_t - x}{\max(t, 0.05)} - \frac{z_t - x_\theta(z_t, t)}{\max(t, 0.05)}
+\right\rVert^2, \qquad z_t = (1 - t) \, x + t \, \varepsilon, \quad
+\mathrm{logit}(t) \sim N(0.8, 0.8^2)
+$$
+
+Time is reversed from the paper's: t = 0 is the data.
+
+References:
+  Li & He, "Back to Basics: Let Denoising Generative Models Denoise" (2025), arXiv:2511.13720,
+    table 1, and its code.
+"""

@@ -91,6 +91,11 @@ def flow(x, eps, t):
     return squares(eps - x - in_float64((1 - wide(t)) * x + wide(t) * eps, t))
 
 
+def jit(x, eps, t):
+    z, floored = (1 - wide(t)) * x + wide(t) * eps, np.maximum(wide(t), 0.05)
+    return squares((z - x) / floored - (z - in_float64(z, t)) / floored)
+
+
 FORMULAS = {
     "ddpm": discrete(np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))),
     "improved_ddpm": discrete(np.cumprod(1 - COSINE_BETAS)),
@@ -100,6 +105,7 @@ FORMULAS = {
     "edm": edm,
     "rectified_flow": flow,
     "stable_diffusion_3": flow,
+    "jit": jit,
 }
 # Distribution functions of the times.
 CONTINUOUS = {
@@ -111,6 +117,8 @@ CONTINUOUS = {
     ),
     "rectified_flow": stats.uniform(0, 1).cdf,
     "stable_diffusion_3": lambda t: stats.norm(0, 1).cdf(special.logit(t)),
+    # Of the paper's time 1 − t: logit-normal with mean −0.8.
+    "jit": lambda t: 1 - stats.norm(-0.8, 0.8).cdf(special.logit(1 - t)),
 }
 
 
@@ -172,6 +180,8 @@ def test_settings_are_the_published_defaults():
     # Stable Diffusion 3: rf/lognorm(0.00, 1.00).
     logit_normal = recipes.stable_diffusion_3.times
     assert (logit_normal.mean, logit_normal.std) == (0, 1)
+    # LTH14/JiT: P_mean = -0.8 and P_std = 0.8 with time reversed.
+    assert (recipes.jit.times.mean, recipes.jit.times.std) == (0.8, 0.8)
 
 
 def gaussian_network(recipe, std):

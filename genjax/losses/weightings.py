@@ -205,6 +205,30 @@ def sigmoid(bias: float) -> Callable[[Array], Array]:
     return lambda log_snr: jax.nn.sigmoid(bias - log_snr)
 
 
+def velocity_of_data(floor: float = 0.05) -> Callable[[Array], Array]:
+    r"""The weight on *data* that makes it the loss of rectified flow's velocity.
+
+    $$
+    w(\lambda) = \frac{1}{\max(t, \mathrm{floor})^2}, \qquad
+    t = \mathrm{sigmoid}(-\lambda / 2)
+    $$
+
+    A network that predicts the data predicts the velocity u = (z − x̂)/t with it; the floor bounds
+    the weight of images with little noise.
+
+    Args:
+      floor: the least t by which to divide, positive.
+
+    Returns:
+      λ -> w.
+
+    References:
+      Li & He, "Back to Basics: Let Denoising Generative Models Denoise" (2025), arXiv:2511.13720,
+        its code.
+    """
+    return lambda log_snr: 1 / jnp.maximum(jax.nn.sigmoid(-log_snr / 2), floor) ** 2
+
+
 def convert(
     weight: Callable[[Array], Array], *, source: Any, target: Any, schedule: Any = None
 ) -> Callable[[Array], Array]:

@@ -18,6 +18,9 @@ FORMULAS = {
     "P2": (weightings.p2(0.5, 2.0), (2 + SNR) ** -0.5),
     "EDM": (weightings.edm(0.5), 1 + 4 / SNR),
     "sigmoid": (weightings.sigmoid(-2.0), SIGMOID),
+    "velocity of data": (
+        weightings.velocity_of_data(), np.maximum(1 / (1 + np.exp(LOG_SNR / 2)), 0.05) ** -2
+    ),
     # λ falls by 18.3 in all.
     "VLB": (weightings.unweighted_elbo(schedules.LinearLogSNR()), np.full(37, 9.15)),
     "likelihood": (
@@ -48,6 +51,16 @@ def test_min_snr_on_data_and_on_velocity_is_that_of_hang_et_al():
     ):
         converted = weightings.convert(weight, source=predictions.noise, target=target)
         np.testing.assert_allclose(converted(jnp.asarray(LOG_SNR)), expected, rtol=1e-5)
+
+
+def test_the_weight_on_data_above_its_floor_is_that_of_the_velocity():
+    schedule = schedules.RectifiedFlow()
+    plain = weightings.convert(
+        weightings.simple, source=predictions.flow, target=predictions.data, schedule=schedule
+    )  # of the noise's weight 1 on the flow's error
+    t = jnp.array([0.06, 0.3, 0.9])
+    found = weightings.velocity_of_data()(schedule.log_snr(t))
+    np.testing.assert_allclose(found, plain(schedule.log_snr(t)), rtol=1e-5)
 
 
 def test_min_snr_on_velocity_is_zero_not_nan_at_zero_terminal_snr():
