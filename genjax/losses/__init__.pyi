@@ -13,6 +13,7 @@ from . import likelihoods as likelihoods
 from . import meanflow as meanflow
 from . import penalties as penalties
 from . import quantized as quantized
+from . import shortcut as shortcut
 from . import times as times
 from . import vae as vae
 from . import vdm as vdm

@@ -41,6 +41,7 @@ from genjax.losses import (
     meanflow,
     penalties,
     quantized,
+    shortcut,
     times,
     vae,
     vdm,
@@ -138,6 +139,7 @@ TAKES_IMAGES = {
         jnp.concatenate([X] * 3, -1), x
     ),
     "meanflow": lambda x: meanflow.meanflow(lambda z, r, t: z, x, KEY, times=PAIR),
+    "shortcut": lambda x: shortcut.shortcut(lambda z, t, d: z, lambda z, t, d: z, x, KEY, every=1),
     "r1": lambda x: penalties.r1(critic, x),
     "r2": lambda x: penalties.r2(critic, x),
     "wgan_gp": lambda x: penalties.wgan_gp(critic, x, x, KEY),

@@ -23,7 +23,9 @@ STYLE = "Karras et al., StyleGAN2 (2020), arXiv:1912.04958, its code"
 BRIDGE = "Albergo et al., Stochastic Interpolants (2023), arXiv:2303.08797"
 RECTIFIED = "Liu et al., Flow Straight and Fast (2022), arXiv:2209.03003"
 LOGIT = "Esser et al., Scaling Rectified Flow Transformers (2024), arXiv:2403.03206"
+SHORTCUT = "Frans et al., One Step Diffusion via Shortcut Models (2024), arXiv:2410.12557"
 MIN_SNR = "Hang et al., Min-SNR Weighting (2023), arXiv:2303.09556"
+JIT = "Li & He, Back to Basics (2025), arXiv:2511.13720, its code"
 P2 = "Choi et al., Perception Prioritized Training (2022), arXiv:2204.00227"
 
 ADA = "Karras et al., Training GANs with Limited Data (2020), arXiv:2006.06676, its code"
@@ -58,6 +60,7 @@ PAPERS = {
         "std": (1.0, MEAN_FLOW),
         "distinct": (0.25, MEAN_FLOW),
     },
+    "shortcut.shortcut": {"steps": (128, SHORTCUT), "every": (8, SHORTCUT)},
     "meanflow.meanflow": {"power": (1.0, MEAN_FLOW), "constant": (1e-3, MEAN_FLOW)},
     "penalties.path_length": {"decay": (0.99, STYLE)},
     "quantized.Quantized.loss": {"beta": (0.25, CODES)},
@@ -70,6 +73,7 @@ PAPERS = {
     "times.importance": {"uniform": (1e-3, IMPROVED_DDPM)},
     "vlb.discretized_gaussian": {"levels": (256, DDPM)},
     "vlb.hybrid": {"weight": (1e-3, IMPROVED_DDPM)},
+    "weightings.velocity_of_data": {"floor": (0.05, JIT)},
     "weightings.min_snr": {"gamma": (5.0, MIN_SNR)},
     "weightings.p2": {"gamma": (1.0, P2), "k": (1.0, P2)},
     "weightings.edm": {"data_std": (0.5, EDM)},
