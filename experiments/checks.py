@@ -62,6 +62,39 @@ def edm(config, spec):
         )
 
 
+def transformer(config, spec):
+    """Of flow matching with a transformer."""
+    mean_velocity(config, spec)
+    if config.times_mean is None:
+        changed(config, "times_std", "with --times-mean None")
+    config.check_sampling(config.chosen())
+
+
+def mean_velocity(config, spec):
+    """Of a transformer that learns a velocity or its mean."""
+    config.check_transformer(spec.shape, config.classes)
+    if config.flip:
+        mirrored("--flip")
+    rise(config)
+    labelled(config, spec)
+    if not config.classes:
+        changed(config, "guidance", "without --classes")
+    if config.optimizer.name not in ("adam", "adamw"):
+        changed(config, "b2", f"with --optimizer.name {config.optimizer.name}")
+
+
+def shortcut(config, spec):
+    """Of shortcut models."""
+    mean_velocity(config, spec)
+    if config.max_steps == 1 or config.max_steps & (config.max_steps - 1):
+        raise ConfigError(f"--max-steps must be a power of 2 from 2, not {config.max_steps}")
+    if config.run.batch % config.every:
+        raise ConfigError(
+            f"--every {config.every} must divide --run.batch {config.run.batch}: one image in so "
+            "many learns the steps"
+        )
+
+
 def vae(config, spec):
     """Of the VAE on Fashion-MNIST."""
     rise(config)

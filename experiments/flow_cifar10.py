@@ -17,28 +17,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import jax.numpy as jnp
-
-from experiments import checks
+from experiments import checks, matching
 from experiments.sampling import PixelSamplerSettings, Sampler, Steps, scored
-from genjax import keys
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
-from genjax.diffusion import predictions, schedules, steps
-from genjax.evaluate.likelihood_scores import ode_bits_per_dim
-from genjax.evaluate.profiles import per_noise_level
 from genjax.limits import Count, Counts, Natural, Positive, Share
 from genjax.losses import couplings
-from genjax.losses.augmentation import horizontal_flip
 from genjax.losses.flow import flow_matching
 from genjax.models.unet_settings import UNetSettings
-from genjax.run import Family, Measure, Settings
-from genjax.train.game import Aux
+from genjax.run import Family, Settings
 from genjax.train.optimizers import Optimizer
 from genjax.train.rates import warm_up
 
 COUPLINGS = {"optimal": couplings.optimal_transport, "independent": couplings.independent}
-UNITS = {"ode": "bits/dim"}  # at uniformly dequantised images, an upper bound in expectation
 
 
 @dataclass(frozen=True)
@@ -67,43 +58,10 @@ class Config(UNetSettings, PixelSamplerSettings):
 
 
 def build(config: Config, spec: ImageSpec) -> Family:
-    flow = {"schedule": schedules.RectifiedFlow(), "target": predictions.flow}
-    network = config.unet()
-
-    def init(key, before):
-        return {"unet": network.init(key, jnp.zeros((1, *spec.shape)), jnp.zeros(1))}, {}
-
-    def error(params, key, batch, train, when=keys.uniform_times):
-        key, drop, mirror = keys.split(key, 3)
-        x = batch["image"] / 127.5 - 1
-        if config.flip and train:
-            x = horizontal_flip(x, mirror)
-        predict = partial(network.apply, params, keys=drop if train else None)
-        couple = COUPLINGS[config.coupling]
-        return flow_matching(predict, x, key, times=when, couple=couple) / x[0].size
-
-    def loss(params, state, key, batch):
-        return error(params["unet"], key, batch, True).mean(), Aux()
-
-    def validate(state, key, batch, *when):
-        return {"mse": error(state.ema["unet"], key, batch, False, *when)}
-
-    def measure(state, key, batch):
-        shift, probe = keys.split(key, 2)
-        predict = partial(network.apply, state.ema["unet"])
-        grid = steps.quadratic(50)
-        return {"ode": ode_bits_per_dim(predict, batch["image"], shift, probe, grid=grid, **flow)}
-
+    loss = partial(flow_matching, couple=COUPLINGS[config.coupling])
     rate = warm_up(config.learning_rate, config.warm_up)
-    return Family(
-        {"unet": config.optimizer.player(loss, rate, ema=config.ema)},
-        init,
-        latent=spec.shape,
-        validate=validate,
-        profile=per_noise_level(validate),
-        measure=Measure(measure, UNITS, chunk=50, n=scored(config.channels)),
-        **config.drawing(lambda state, label: partial(network.apply, state.ema["unet"]), **flow),
-    )
+    n = scored(config.channels)
+    return matching.family(config, spec, "unet", config.unet(), loss, rate, n)
 
 
 if __name__ == "__main__":

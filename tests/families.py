@@ -17,10 +17,13 @@ from experiments import (
     autoencoder_fashion,
     dcgan_fashion,
     ddpm_fashion,
+    dit,
     edm,
     flow_cifar10,
     gan_fashion,
     latent_shapes,
+    meanflow,
+    shortcut,
     vae_fashion,
 )
 from genjax.cli.main import main
@@ -107,6 +110,21 @@ FAMILIES = {
         flow_cifar10,
         flow_cifar10.Config(channels=8, multipliers=(1, 1), attention=(), groups=4),
         "--channels 8 --multipliers 1 1 --attention --groups 4 --sampling-steps 2",
+    ),
+    "dit": Family(
+        dit,
+        dit.Config(width=8, depth=2, heads=2, dropout=0.1, classes=True),
+        "--width 8 --depth 2 --heads 2 --dropout 0.1 --classes --sampling-steps 2",
+    ),
+    "meanflow": Family(
+        meanflow,
+        meanflow.Config(width=8, depth=2, heads=2, dropout=0.1, classes=True),
+        "--width 8 --depth 2 --heads 2 --dropout 0.1 --classes",
+    ),
+    "shortcut": Family(
+        shortcut,
+        shortcut.Config(width=8, depth=2, heads=2, classes=True, every=2),
+        "--width 8 --depth 2 --heads 2 --classes --every 2",
     ),
     "latent": Family(
         latent_shapes,

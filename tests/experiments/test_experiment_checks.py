@@ -13,8 +13,11 @@ from experiments import (
     ddpm_cifar10,
     ddpm_fashion,
     ddpm_mnist,
+    dit,
     flow_cifar10,
     latent_shapes,
+    meanflow,
+    shortcut,
     vae_cifar10,
     vae_fashion,
 )
@@ -22,6 +25,7 @@ from genjax.data import ImageSpec
 from genjax.errors import ConfigError
 from genjax.run import config as run_config
 from genjax.run import evaluation
+from genjax.train.optimizers import Optimizer
 
 FASHION, COLOUR = ImageSpec((28, 28, 1), 10, 6000), ImageSpec((32, 32, 3), 10, 50_000)
 UNLABELLED = replace(FASHION, classes=0)
@@ -45,6 +49,41 @@ UNLABELLED = replace(FASHION, classes=0)
         (ddpm_fashion, FASHION, {"multipliers": (1, 1, 1, 1)}, "--multipliers halves images 3"),
         (classifier, UNLABELLED, {}, "--data: a classifier needs images of two classes or more"),
         (flow_cifar10, COLOUR, {"attention": (7,)}, "--attention 7"),
+        (dit, FASHION, {"patch": 3}, "--patch 3 does not .* 28x28: .* --data.size 27"),
+        (dit, FASHION, {"heads": 3}, "--heads 3 does not divide --width 128"),
+        (dit, FASHION, {"width": 130, "heads": 1}, "--width must be a multiple of 4, not 130"),
+        (dit, FASHION, {"width": 36, "heads": 2}, "--width 36 over --heads 2 must be a multiple"),
+        (dit, FASHION, {"bottleneck": 128}, "--bottleneck 128 is none: .* below --width 128"),
+        (dit, FASHION, {"bottleneck": 17}, "--bottleneck 17 is none: a patch has 16 numbers"),
+        (dit, FASHION, {"context": 4}, "--context 4 has no effect without --classes"),
+        (dit, FASHION, {"context_start": 1}, "--context-start 1 has no effect without --context"),
+        (
+            dit,
+            FASHION,
+            {"classes": True, "context": 1, "context_start": 6},
+            "--context-start 6 must be below --depth 6",
+        ),
+        (
+            dit,
+            FASHION,
+            {"classes": True, "context": 1, "context_start": 1, "skips": True},
+            "--context-start must be 0 with --skips",
+        ),
+        (dit, FASHION, {"skips": True, "depth": 1}, "--skips needs --depth 2 or more"),
+        (dit, FASHION, {"times_mean": None, "times_std": 0.5}, "--times-std 0.5 has no effect"),
+        (dit, FASHION, {"guidance": 3.0}, "--guidance 3.0 has no effect without --classes"),
+        (dit, UNLABELLED, {"classes": True}, "--classes: these images have none"),
+        (shortcut, FASHION, {"max_steps": 12}, "--max-steps must be .* from 2, not 12"),
+        (shortcut, FASHION, {"max_steps": 1}, "--max-steps must be a power of 2"),
+        (shortcut, FASHION, {"every": 5}, "--every 5 must divide --run.batch 32"),
+        (meanflow, FASHION, {"guidance": 3.0}, "--guidance 3.0 has no effect without --classes"),
+        (meanflow, FASHION, {"patch": 3}, "--patch 3 does not divide images of 28x28"),
+        (
+            dit,
+            FASHION,
+            {"optimizer": Optimizer("lion"), "b2": 0.9},
+            "--b2 0.9 has no effect with --optimizer.name lion",
+        ),
         (dcgan_fashion, FASHION, {"widths": (8, 8, 8, 8)}, "--widths halves images 3 times"),
         (vae_cifar10, COLOUR, {"widths": (8,) * 6}, "--widths halves images 6 times"),
         (latent_shapes, FASHION, {"widths": (8, 8, 8)}, "--widths halves images 3 times"),

@@ -15,12 +15,15 @@ from experiments import (
     ddpm_cifar10,
     ddpm_fashion,
     ddpm_mnist,
+    dit,
     edm,
     flow_cifar10,
     gan_fashion,
     iwae_mnist,
     latent_shapes,
+    meanflow,
     restore_fashion,
+    shortcut,
     vae_cifar10,
     vae_fashion,
 )
@@ -51,6 +54,12 @@ EXPERIMENTS = {
         edm,
         "--channels 8 --multipliers 1 1 --attention 14 --sampling-steps 2 --classes --guidance 2",
     ),
+    "dit": (
+        dit,
+        "--width 8 --depth 2 --heads 2 --block dit --output velocity --skips --classes "
+        "--sampler euler --sampling-steps 2",
+    ),
+    "meanflow": (meanflow, "--width 8 --depth 2 --heads 2 --classes"),
     "latent_shapes": (
         latent_shapes,
         "--autoencoder-steps 2 --widths 8 8 8 --width 16 --blocks 1 --sampling-steps 2",
@@ -71,6 +80,13 @@ BRIEF = {
     "ddpm_fashion": EXPERIMENTS["ddpm_fashion"],
     "edm": EXPERIMENTS["edm"],
     "restore_fashion vae": EXPERIMENTS["restore_fashion vae"],
+    "dit": (
+        dit,
+        "--data.name shapes64 --data.size 8 --width 8 --depth 2 --heads 2 --bottleneck 4 --classes "
+        "--context 2 --sampling-steps 2 --warm-up 2 --compute bfloat16 --remat",
+    ),
+    "meanflow": EXPERIMENTS["meanflow"],
+    "shortcut": (shortcut, "--width 8 --depth 2 --heads 2 --classes --sampling-steps 2"),
     "iwae_mnist": (iwae_mnist, "--data.name fashion_mnist_6k --dynamic --layers 2 --k 2"),
     "vae_cifar10": (
         vae_cifar10,
@@ -144,7 +160,7 @@ def test_an_experiment_trains_resumes_exactly_and_runs_all_commands(
     command(monkeypatch, module, "sample", parts, "--n", "4", "--seed", "1", "--best")
     command(monkeypatch, module, "interpolate", parts, "--pairs", "2", "--steps", "2")
     assert (parts / "interpolate_0.png").exists()
-    diffuses = experiment in ("ddpm_fashion", "edm", "latent_shapes")
+    diffuses = experiment in ("ddpm_fashion", "dit", "edm", "latent_shapes", "meanflow")
     if experiment == "latent_shapes":  # the samplers of a U-Net take long to compile
         check_sampling(monkeypatch, capsys, module, parts, drawn)
     if diffuses or (parts / "samples" / "reconstructions_4.png").exists():
@@ -267,6 +283,13 @@ LEARNT = {
         "mse",
         0.4,
     ),
+    # The untrained network's error is 1 + the mean square of a pixel, 1.65.
+    "dit": (
+        dit.Config(width=64, depth=2, output="velocity", warm_up=20, sampling_steps=2),
+        300,
+        "mse",
+        0.8,
+    ),
 }
 
 
@@ -291,7 +314,11 @@ def test_an_experiment_learns(experiment, tmp_path, own_sets):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "name", "bound"),
-    [("ddpm_fashion", "mse", 0.045), ("dcgan_fashion", "sliced_wasserstein", 0.1)],
+    [
+        ("ddpm_fashion", "mse", 0.045),
+        ("dit", "mse", 1.06),
+        ("dcgan_fashion", "sliced_wasserstein", 0.1),
+    ],
 )
 def test_the_default_run_reaches_the_score_of_the_readme(
     experiment, name, bound, tmp_path, own_sets

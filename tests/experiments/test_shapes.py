@@ -10,11 +10,14 @@ from experiments import (
     autoencoder_fashion,
     dcgan_fashion,
     ddpm_fashion,
+    dit,
     flow_cifar10,
     gan_fashion,
     iwae_mnist,
     latent_shapes,
+    meanflow,
     restore_fashion,
+    shortcut,
     vae_cifar10,
     vae_fashion,
 )
@@ -32,12 +35,15 @@ EXPERIMENTS = {
     "dcgan": (dcgan_fashion, {"widths": (8, 8, 8)}),
     "ddpm": (ddpm_fashion, {**UNET, "sampling_steps": 2}),
     "flow": (flow_cifar10, {**UNET, "sampling_steps": 2}),
+    "dit": (dit, {"width": 8, "depth": 2, "heads": 2, "sampling_steps": 2}),
+    "meanflow": (meanflow, {"width": 8, "depth": 2, "heads": 2}),
+    "shortcut": (shortcut, {"width": 8, "depth": 2, "heads": 2, "every": 2}),
     "latent": (latent_shapes, {"widths": (8, 8), "width": 8, "blocks": 1, "sampling_steps": 2}),
     "iwae": (iwae_mnist, {"layers": 2}),
     "restore": (restore_fashion, {**UNET, "sampling_steps": 2, "task": "super4"}),
     "logistics": (vae_cifar10, {"widths": (8, 8), "mixture": 2}),
 }
-CONVOLUTIONAL = ["autoencoder conv", "vae conv", "dcgan", "ddpm", "flow", "latent", "logistics"]
+HALVING = ["autoencoder conv", "vae conv", "dcgan", "ddpm", "flow", "latent", "logistics"]
 
 
 def families(experiment, shape, own_sets):
@@ -79,7 +85,7 @@ def test_every_experiment_takes_images_of_any_shape(experiment, shape, own_sets)
             assert score.shape == (2,)
 
 
-@pytest.mark.parametrize("experiment", CONVOLUTIONAL)
+@pytest.mark.parametrize("experiment", [*HALVING, "dit"])
 def test_a_shape_that_a_network_cannot_have_is_refused_in_one_line(experiment, own_sets):
     with pytest.raises(ConfigError, match=r"divisible by .*, not") as raised:
         families(experiment, (8, 21, 3), own_sets)

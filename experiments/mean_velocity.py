@@ -1,0 +1,125 @@
+"""What experiments share whose transformer knows the mean velocity between two times.
+
+Its mean over a step is what one step needs, so that one is a sample; over no time it is the
+velocity, by which the family scores, inverts and edits as flow matching does.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from experiments import matching
+from experiments.sampling import PixelSamplerSettings, Sampler, Steps
+from genjax import keys
+from genjax.data import DataSettings
+from genjax.diffusion import few_step, steps
+from genjax.limits import Natural, Positive, Share
+from genjax.losses.diffusion import denoising
+from genjax.models.transformer_settings import TransformerSettings
+from genjax.recipes import rectified_flow
+from genjax.run import Settings
+from genjax.train.game import Aux
+from genjax.train.optimizers import Optimizer
+from genjax.train.rates import decay_step, warm_up
+
+NAME, COMPARED = "transformer", (32, 8, 2)  # numbers of steps beside the run's in a trajectory
+
+
+@dataclass(frozen=True)
+class MeanVelocitySettings(TransformerSettings):
+    run: Settings = Settings(steps=1200, batch=32, every=400)
+    data: DataSettings = DataSettings()
+    sampling_steps: Steps = 1
+    """Steps of a sample. Edits and likelihoods take many of the velocity's."""
+    flip: bool = False
+    """Mirror half of the images."""
+    classes: bool = False
+    """Condition on the class."""
+    guidance: Positive = 2.0
+    """Scale of classifier-free guidance, where there are classes: learned in training, so that a
+    step still costs one evaluation."""
+    learning_rate: Positive = 2e-3
+    warm_up: Natural = 100
+    """Steps over which the learning rate rises from 0."""
+    decay: Natural | Literal["steps"] | None = "steps"
+    """Step by which it has fallen to a twentieth: steps: the run's last. None: it stays."""
+    ema: Share = 0.998
+    """Decay of the moving average that samples come from."""
+    b2: Share = 0.95
+    """Decay of Adam's average of squared gradients."""
+    optimizer: Optimizer = Optimizer(clip=1.0)
+
+
+@dataclass(frozen=True)
+class _Velocity(PixelSamplerSettings):
+    """How the velocity is followed; guidance is learned already."""
+
+    sampler: Sampler = "heun"
+    sampling_steps: Steps = 25
+    guidance: float = 1.0
+
+
+class _Now:
+    """The network over no time: the velocity, as flow matching calls it."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def init(self, key, z, t):
+        return self.network.init(key, z, t, span=t)
+
+    def apply(self, params, z, t, label=None, *, keys=None):
+        return self.network.apply(params, z, t, label, span=jnp.zeros_like(t), keys=keys)
+
+
+def family(config, spec, loss):
+    """The family of a loss: (mean, x, key, params, state, label, classes) -> [B].
+
+    mean(params, label, keys=None) is a function (z, t, d) -> the mean velocity from t to t − d.
+    """
+    classes = spec.classes_for("--classes") if config.classes else None
+    network = config.transformer(classes, spans=True)
+    decay = decay_step(config.decay, config.run.steps, config.warm_up)
+    rate = warm_up(config.learning_rate, config.warm_up, decay, config.learning_rate / 20)
+    adam = {"b2": config.b2} if config.optimizer.name in ("adam", "adamw") else {}
+
+    def mean(params, label, keys=None):
+        return lambda z, t, d: network.apply(params, z, t, label, span=d, keys=keys)
+
+    def train_loss(params, state, key, batch):
+        key, drop, change = keys.split(key, 3)
+        x, label = matching.inputs(config, batch, change, classes, True)
+        u = partial(mean, keys=drop)
+        return loss(u, x, key, params[NAME], state, label, classes).mean(), Aux()
+
+    def sample(state, z, label, n):
+        u = mean(state.ema[NAME], label)
+        how = {"start": z, "steps": steps.linear(n)}
+        return few_step.meanflow(lambda z, r, t: u(z, t, t - r), None, z.shape, **how)
+
+    def generate(state, key, z, label):
+        return (sample(state, z, label, config.sampling_steps) + 1) / 2
+
+    def trajectory(state, key, z, label):
+        counts = [n for n in COMPARED if n != config.sampling_steps]
+        shown = [z, *(sample(state, z, label, n) for n in (*counts, config.sampling_steps))]
+        return (jnp.stack(shown, 1) + 1) / 2
+
+    def measure(state, key, batch):
+        found = base.measure.scores(state, key, batch)
+        z = jax.vmap(lambda k: jax.random.normal(k, spec.shape))(keys.split(key, 1)[0])
+        label = batch["label"] if classes else None
+        one, many = (sample(state, z, label, n) for n in (1, COMPARED[0]))
+        return found | {"one_step": jnp.square(one - many).mean((1, 2, 3))}
+
+    scored = matching.scored(config.products(spec.shape))
+    flow = partial(denoising, schedule=rectified_flow.schedule, target=rectified_flow.target)
+    how = {"classes": classes, "sampling": _Velocity()}
+    base = matching.family(config, spec, NAME, _Now(network), flow, rate, scored, **how)
+    game = {NAME: config.optimizer.player(train_loss, rate, ema=config.ema, **adam)}
+    units = base.measure.units | {"one_step": "mse to 32 steps"}
+    measured = replace(base.measure, scores=measure, units=units)
+    return replace(base, game=game, generate=generate, trajectory=trajectory, measure=measured)
