@@ -71,7 +71,7 @@ def dpm_solver_adaptive(
     h \leftarrow h \Bigl(1 + \arctan\bigl(E^{-b_1} E_{-1}^{-b_2} E_{-2}^{-b_3} - 1\bigr)\Bigr)
     $$
 
-    with (b_1, b_2, b_3) = (P + I + D, −P − 2D, D)/order of the gains (P, I, D) of a PID controller.
+    with 1e-8 added to E and (b_1, b_2, b_3) = (P + I + D, −P − 2D, D)/order of a PID controller.
     A step is accepted where the factor of h is at least `safety`, and is z''.
 
     Each example has steps of its own, as if it were alone: it does not depend on the others of the

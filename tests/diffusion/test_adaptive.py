@@ -57,6 +57,57 @@ def test_the_error_follows_the_tolerance_and_so_does_the_cost(order):
     assert (cost[0] % order == 0).all()
 
 
+def noise_at(z, ell):
+    return (z - denoise(z, 1.0, np.exp(-ell))) * np.exp(ell)
+
+
+def solved(z, ell, end, order, gains):
+    """Algorithm of arXiv:2206.00927, appendix C, of one example with α = 1, and its counts."""
+    p, i, d = gains
+    powers, inverse = np.array([p + i + d, -p - 2 * d, d]) / order, None
+    before, counts, h = z, [0, 0], 0.05
+    while ell < end - 1e-5:
+        to = min(end, ell + h)
+        step, sigma, noise = to - ell, np.exp(-to), noise_at(z, ell)
+        one = z - np.exp(-ell - step / order) * np.expm1(step / order) * noise
+        change = noise_at(one, ell + step / order) - noise
+        low = z - sigma * np.expm1(step) * noise
+        if order == 2:
+            high = low - sigma * np.expm1(step) * change
+        else:
+            width = 2 / 3 * step
+            two = z - np.exp(-ell - width) * np.expm1(width) * noise
+            two = two - np.exp(-ell - width) * 2 * (np.expm1(width) / width - 1) * change
+            change, first = noise_at(two, ell + width) - noise, change
+            high = low - sigma * 1.5 * (np.expm1(step) / step - 1) * change
+            low = low - sigma * 1.5 * np.expm1(step) * first
+        allowed = np.maximum(0.003, 0.02 * np.maximum(abs(low), abs(before)))
+        error = 1e-8 + np.sqrt(np.mean(((low - high) / allowed) ** 2))
+        inverse = np.full(3, 1 / error) if inverse is None else [1 / error, *inverse[1:]]
+        factor = 1 + np.arctan(np.prod(np.power(inverse, powers)) - 1)
+        counts[0] += order
+        if factor >= 0.81:
+            inverse, z, before, ell = [inverse[0], inverse[0], inverse[1]], high, low, to
+        else:
+            counts[1] += 1
+        h *= factor
+    return z, counts
+
+
+@pytest.mark.parametrize(("order", "gains"), [(2, (0.2, 0.7, 0.1)), (3, (0.0, 1.0, 0.0))])
+def test_steps_are_tried_accepted_and_controlled_as_in_the_paper(order, gains):
+    schedule = schedules.EDM(sigma_min=0.05, sigma_max=20.0)
+    rows = 20 * np.random.default_rng(0).standard_normal((2, 3)) + np.array([[0.0], [90.0]])
+    with jax.enable_x64(True):
+        options = {"order": order, "gains": gains, "end": 0.0, "rtol": 0.02, "atol": 0.003}
+        found = jax.jit(lambda start: run(start, schedule, **options))(jnp.asarray(rows))
+        z, *counts = map(np.asarray, found)
+    for row, *mine in zip(rows, z, *counts, strict=True):
+        expected, (evaluations, rejected) = solved(row, -np.log(20), -np.log(0.05), order, gains)
+        assert mine[1:] == [evaluations, rejected]
+        np.testing.assert_allclose(mine[0], expected, rtol=1e-6)
+
+
 def test_an_example_is_as_alone_in_any_batch():
     # One example of pure noise, one far outside, where steps are refused.
     start = jnp.array([[0.3, -1.2], [40.0, -9.0], [0.1, 0.2]])
