@@ -1,5 +1,6 @@
 """The plan of rows for some minutes of a device: what fits is done, what was begun goes on."""
 
+import importlib
 import json
 import sys
 import time
@@ -9,6 +10,8 @@ import pytest
 
 from experiments import ledger, ledger_gpu
 from experiments.ledger_gpu import Gpu, Row, System, expected, fill
+from genjax.cli.parsing import parse
+from genjax.data import ImageSpec
 
 FLOOR = {"value": 0.5, "low": 0.4, "high": 0.6}
 DISTANCE = {"name": "kd_x", "value": 3.0, "low": 2.0, "high": 4.0, "network": "x", "floor": FLOOR}
@@ -102,6 +105,15 @@ def test_a_row_that_fails_is_named_and_the_others_are_done(device, tmp_path, mon
     book = json.loads((tmp_path / "rows" / "rows.json").read_text())
     assert book["a_1_minutes"]["trouble"] == "a_x ended with exit code 1"
     assert book["b_1_minutes"]["complete"]
+
+
+@pytest.mark.parametrize("name", ledger_gpu.SYSTEMS)
+def test_the_words_of_a_system_parse_and_its_settings_fit_cifar10(name):
+    experiment, *words = ledger_gpu.SYSTEMS[name].words.split()
+    module = importlib.import_module(f"experiments.{experiment}")
+    config = parse(module.Config, [*words, "--run.minutes", "1"], default=module.Config())
+    assert config.data.name == "cifar10"
+    config.check(ImageSpec((32, 32, 3), 10, 50_000))
 
 
 def test_an_unknown_row_is_named_in_one_line(device, monkeypatch, capsys):
