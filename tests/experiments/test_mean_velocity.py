@@ -48,7 +48,7 @@ def test_an_image_is_the_noise_less_the_mean_velocity_and_the_last_of_its_trajec
     np.testing.assert_allclose(shown[:, 0], (z + 1) / 2, rtol=1e-6)
 
 
-@pytest.mark.heavy
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_guidance_changes_what_is_learned_and_not_what_a_step_costs(module):
     batch = {"image": jnp.zeros((8, 8, 8, 1), jnp.uint8), "label": jnp.arange(8) % 3}
