@@ -291,7 +291,11 @@ def test_an_experiment_learns(experiment, tmp_path, own_sets):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "name", "bound"),
-    [("ddpm_fashion", "mse", 0.045), ("dcgan_fashion", "sliced_wasserstein", 0.1)],
+    [
+        ("ddpm_fashion", "mse", 0.045),
+        ("edm", "mse", 0.225),
+        ("dcgan_fashion", "sliced_wasserstein", 0.1),
+    ],
 )
 def test_the_default_run_reaches_the_score_of_the_readme(
     experiment, name, bound, tmp_path, own_sets
