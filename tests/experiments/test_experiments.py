@@ -317,6 +317,7 @@ def test_an_experiment_learns(experiment, tmp_path, own_sets):
     [
         ("ddpm_fashion", "mse", 0.045),
         ("dit", "mse", 1.06),
+        ("edm", "mse", 0.225),
         ("dcgan_fashion", "sliced_wasserstein", 0.1),
     ],
 )
