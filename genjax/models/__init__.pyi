@@ -10,6 +10,7 @@ from . import edm_settings as edm_settings
 from . import gan as gan
 from . import hierarchical as hierarchical
 from . import initializers as initializers
+from . import kernels as kernels
 from . import layers as layers
 from . import magnitude_preserving as magnitude_preserving
 from . import mlp as mlp

@@ -1,8 +1,15 @@
-"""Scaled dot-product attention: jax.nn.dot_product_attention, with a faster form on the CPU."""
+"""Scaled dot-product attention: jax.nn.dot_product_attention, with faster forms where there are."""
+
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from genjax.models import kernels
+
+CUDNN_FEATURES = 128  # of a head: with more cuDNN is no faster than XLA
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
@@ -23,7 +30,38 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     References:
       Vaswani et al., "Attention Is All You Need" (2017), arXiv:1706.03762, eq. 1.
     """
+    if _cudnn_takes(q, k) and kernels.on_nvidia():
+        return _flash(q, k, v, settings=None)
     return lax.platform_dependent(q, k, v, cpu=_late, default=jax.nn.dot_product_attention)
+
+
+def _cudnn_takes(q: jax.Array, k: jax.Array) -> bool:
+    lengths, features = (q.shape[1], k.shape[1]), q.shape[-1]
+    if q.dtype not in (jnp.bfloat16, jnp.float16) or any(n % 2 for n in lengths):
+        return False
+    return features % 8 == 0 and features <= CUDNN_FEATURES
+
+
+def _xla(q: jax.Array, k: jax.Array, v: jax.Array, *, settings: None) -> jax.Array:
+    return jax.nn.dot_product_attention(q, k, v)
+
+
+def _with_gradient(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Callable]:
+    return jax.vjp(partial(jax.nn.dot_product_attention, implementation="cudnn"), q, k, v)
+
+
+# The value as the gradient computes it again, so that XLA computes it once.
+def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, *, settings: None) -> jax.Array:
+    return _with_gradient(q, k, v)[0]
+
+
+def _cudnn_gradient(
+    q: jax.Array, k: jax.Array, v: jax.Array, dy: jax.Array, *, settings: None
+) -> list[jax.Array]:
+    return list(_with_gradient(q, k, v)[1](dy))
+
+
+_flash = kernels.with_kernels("attention", _xla, _cudnn, _cudnn_gradient)
 
 
 def _late(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:

@@ -25,6 +25,7 @@ from genjax.run.settings import Settings
 from genjax.train import host_memory, loop, processes, waiting
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.convolutions import convolves
+from genjax.train.game import on_host
 from genjax.train.keys import eval_key, init_key
 from genjax.train.layout import CompiledSteps, Layout
 from genjax.train.metrics import MetricsWriter, is_evaluation
@@ -161,7 +162,9 @@ class Trainer:
             host_memory.uncollected(),
             ThreadPoolExecutor(1) as pool,
         ):
-            drawn = pool.submit(self.family.first_state, key, self.before)
+            # Beside the arrays that it draws upon, where there are any.
+            where = on_host(key) if self.before is None else key
+            drawn = pool.submit(self.family.first_state, where, self.before)
             if self.plan.steps and not processes.is_multi_process():  # there pmap takes arrays only
                 batches = self.layout.feed(next(self._stream(0)))
                 self.train_steps.prepare(self._like, self.key, batches)

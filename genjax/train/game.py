@@ -114,3 +114,23 @@ def compiled_initial_state(
     return jax.jit(
         lambda *drawn_from: initial_state(game, *init(*drawn_from)), compiler_options=options
     )
+
+
+def on_host(key: jax.Array) -> jax.Array:
+    """A key whose draws are computed on the host's CPU, wherever the process computes.
+
+    A program that draws hundreds of arrays once is not worth a GPU's compiler, which takes several
+    times as long over it as the CPU's, and keeps the train steps' compilation waiting.
+
+    Args:
+      key: one PRNG key.
+
+    Returns:
+      The same key, committed to the CPU; as it was where the process computes there, or has none.
+    """
+    if jax.default_backend() == "cpu":
+        return key
+    try:
+        return jax.device_put(key, jax.local_devices(backend="cpu")[0])
+    except RuntimeError:  # JAX_PLATFORMS names none
+        return key

@@ -2,10 +2,12 @@
 
 from collections import OrderedDict
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.train.game import on_host
 from genjax.train.state import TrainState, not_finite
 
 
@@ -35,3 +37,19 @@ def test_the_paths_of_arrays_that_are_not_finite():
     }
     assert sorted(not_finite(tree)) == ["critic.0", "unet.Dense_0.kernel"]
     assert not_finite({"step": np.int32(3)}) == []
+
+
+def test_a_process_on_a_gpu_draws_its_first_state_on_the_host(monkeypatch):
+    key = jax.random.key(0)
+    assert on_host(key) is key
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    found = on_host(key)
+    assert found.committed
+    assert found.devices() == {jax.local_devices(backend="cpu")[0]}
+    np.testing.assert_array_equal(jax.random.normal(found, (3,)), jax.random.normal(key, (3,)))
+
+    def without(*, backend):
+        raise RuntimeError("no cpu")
+
+    monkeypatch.setattr(jax, "local_devices", without)
+    assert on_host(key) is key
