@@ -142,8 +142,9 @@ def evaluated(name: str, evaluation: dict) -> dict:
             numbers = {"value": _rounded(row["value"]), "error": _rounded(error)}
             numbers |= {"scores": {name: numbers["value"]}, "split": row["reference"]}
             return {**numbers, "n": row["n"], "seed": row["seed"], **how}
-    scores = {k: {e: _rounded(v[e]) for e in v} for k, v in evaluation["scores"].items()}
-    numbers = {e: scores[name][e] for e in ("value", "error")}
+    found = evaluation["scores"].items()
+    scores = {k: {e: _rounded(v[e]) for e in ("value", "error")} for k, v in found}
+    numbers: dict = dict(scores[name])
     numbers["scores"] = {k: v["value"] for k, v in scores.items()}
     return {**numbers, **{key: evaluation[key] for key in ("n", "split", "seed")}, **how}
 
