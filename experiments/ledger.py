@@ -11,7 +11,6 @@ above the number expected of the row's shorter schedule where one is known.
 """
 
 import datetime
-import importlib
 import json
 import shlex
 import subprocess
@@ -24,11 +23,16 @@ from typing import Annotated, NoReturn
 
 import tyro
 
-from experiments import ledger_gpu
+from experiments import dit, edm, iwae_mnist, ledger_gpu
 from genjax.errors import ConfigError
 
 HERE = Path(__file__).parent
 ROWS, PAGE = HERE / "ledger", HERE / "LEDGER.md"
+PRESETS = {  # that rows name: {experiment: {preset: its settings}}
+    "dit": {"paper": dit.PAPER},
+    "edm": {"paper": edm.PAPER},
+    "iwae_mnist": {"dynamic": iwae_mnist.DYNAMIC},
+}
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def check(row: dict, config: dict, evaluation: dict) -> None:
     experiment, preset = words[2].split(".")[1], wanted.pop("preset", None)
     if config["experiment"] != experiment:
         fail(f"that is a run of {config['experiment']}, not of {experiment}")
-    expected = preset_of(words[2], preset) if preset else {}
+    expected = json.loads(json.dumps(asdict(PRESETS[experiment][preset]))) if preset else {}
     for name in expected.keys() - {"run", "data"} - {f.replace("-", "_") for f in wanted}:
         if config["config"].get(name) != expected[name]:
             fail(f"that run has not --preset {preset}: its {name} is {config['config'].get(name)}")
@@ -172,12 +176,6 @@ def check(row: dict, config: dict, evaluation: dict) -> None:
             found = evaluation["step"]
         if str(found) != value:
             fail(f"that run has --{flag} {found}, and the row {value}")
-
-
-def preset_of(module: str, name: str) -> dict:
-    """The settings of a preset, as config.json has them."""
-    preset = getattr(importlib.import_module(module), name.upper())
-    return json.loads(json.dumps(asdict(preset)))
 
 
 def fail(message: str) -> NoReturn:

@@ -129,8 +129,13 @@ def keys_from(seed):
     return jax.random.split(jax.random.key(seed), COUNT)
 
 
+LONG = ("deis", "dpm solver", "2s", "sde", "heun churn")
+
+
 @pytest.mark.heavy
-@every_sampler
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in SAMPLERS]
+)
 def test_from_pure_noise_to_clean_data_with_every_schedule_and_prediction(name):
     keys = keys_from(0)
     for schedule in SCHEDULES:

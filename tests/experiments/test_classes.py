@@ -29,9 +29,8 @@ def shades():
     return data.from_arrays(image[:48], label[:48], test=(image[48:], label[48:]))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n != "gan" else ()) for n in CONFIGS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
 def test_a_conditional_model_draws_the_class_it_is_asked_for(name, tmp_path):
     experiment, config, steps = CONFIGS[name]
     images = shades()

@@ -57,7 +57,7 @@ def drawing(kind, mean=MEAN, **changes):
 
 # With both kinds those whose loops the others share, and the others with one.
 PAIRS = [
-    (sampler, kind)
+    pytest.param(sampler, kind, marks=() if sampler in SHARED_LOOPS else pytest.mark.slow)
     for i, sampler in enumerate(SAMPLERS)
     for j, kind in enumerate(KINDS)
     if sampler in SHARED_LOOPS or i % 2 == j
@@ -108,7 +108,13 @@ def test_noise_drawn_in_each_step_keeps_the_spread(sampler, more):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("sampler", ["ddim", "heun", "dpm_solver_2m", "unipc"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        "ddim",
+        *(pytest.param(s, marks=pytest.mark.slow) for s in ("heun", "dpm_solver_2m", "unipc")),
+    ],
+)
 def test_an_image_comes_back_from_its_noise(kind, sampler):
     image = np.arange(0, 256, 5, np.uint8)[:, None, None, None]
     errors = []

@@ -28,7 +28,7 @@ def made(module, **settings):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", [pytest.param(meanflow, marks=pytest.mark.slow), shortcut])
 def test_an_image_is_the_noise_less_the_mean_velocity_and_the_last_of_its_trajectory(module):
     family, state = made(module, sampling_steps=2)
     z = jax.random.normal(KEY, (3, 8, 8, 1))

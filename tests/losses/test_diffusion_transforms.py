@@ -7,6 +7,7 @@ import pytest
 
 from genjax.diffusion import predictions, schedules
 from genjax.losses import consistency, couplings, diffusion, flow, meanflow, vdm, vlb
+from tests.device_counts import DEVICES
 from tests.losses.layouts import on_devices
 
 SCHEDULE = schedules.Cosine(8.0, -8.0)
@@ -131,7 +132,7 @@ def test_example_depends_on_its_own_key_alone_on_any_number_of_devices(loss):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+@pytest.mark.parametrize("devices", DEVICES)
 @pytest.mark.parametrize("layout", ["pmap", "jit"])
 def test_a_coupled_batch_has_the_same_loss_on_any_number_of_devices(layout, devices):
     keys, scale = jax.random.split(jax.random.key(0), 8), jnp.float32(0.7)

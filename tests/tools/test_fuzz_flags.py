@@ -19,7 +19,8 @@ def different():
     return list(builds.values())
 
 
-LONG = {"ddpm_cifar10", "edm", "flow_cifar10", "gan_fashion"}
+LONG = {"ddpm_cifar10", "dit", "edm", "flow_cifar10", "gan_fashion", "latent_shapes"}
+LONG |= {"meanflow", "restore_fashion", "shortcut"}
 
 
 @pytest.mark.parametrize(

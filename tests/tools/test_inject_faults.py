@@ -58,8 +58,6 @@ PLANTED = {
     "disks": SILENT,
 }
 NEWEST = "checkpoints/10/**/*"
-# The others are variations of one pattern.
-KINDS = [k if k == "damages" else pytest.param(k, marks=pytest.mark.slow) for k in PLANTED]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +85,8 @@ def test_a_harmed_run_ends_with_the_bits_of_an_unharmed_one(runs, kind):
     assert row.tried or "no mount here" in row.note, row
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", PLANTED)
 def test_a_fault_of_the_build_is_reported(runs, kind):
     row = injected(runs, kind, PLANTED[kind])
     assert not row.good or "no mount here" in row.note, row
