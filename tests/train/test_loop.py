@@ -194,7 +194,12 @@ def test_a_non_finite_step_inside_a_dispatch_is_reported_by_its_number(tmp_path)
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
 )
-def test_a_signal_saves_and_stops_and_the_run_resumes_from_there(tmp_path, number, code, caplog):
+def test_a_signal_saves_and_stops_and_the_run_resumes_from_there(
+    tmp_path, number, code, caplog, request
+):
+    before = signal.getsignal(number)  # SIGHUP is ignored under nohup
+    request.addfinalizer(lambda: signal.signal(number, before))
+    signal.signal(number, signal.default_int_handler)
     for name in ("uninterrupted", "cut"):
         (tmp_path / name).mkdir()
     uninterrupted = Run(tmp_path / "uninterrupted").go()
