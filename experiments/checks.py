@@ -50,8 +50,7 @@ def edm(config, spec):
     labelled(config, spec)
     if not config.classes and config.label_dropout:
         changed(config, "label_dropout", "without --classes")
-    if config.optimizer.name not in ("adam", "adamw"):
-        changed(config, "b2", f"with --optimizer.name {config.optimizer.name}")
+    of_adam(config, "b2")
     config.check_sampling(config.chosen())
     seen = config.run.steps * config.run.batch
     if 0 < seen <= config.warm_up:
@@ -79,8 +78,7 @@ def mean_velocity(config, spec):
     labelled(config, spec)
     if not config.classes:
         changed(config, "guidance", "without --classes")
-    if config.optimizer.name not in ("adam", "adamw"):
-        changed(config, "b2", f"with --optimizer.name {config.optimizer.name}")
+    of_adam(config, "b2")
 
 
 def shortcut(config, spec):
@@ -185,9 +183,14 @@ def augmenting(config, spec):
 def dcgan(config, spec):
     """Of the DCGAN."""
     adversarial(config, spec)
-    if config.optimizer.name not in ("adam", "adamw"):
-        changed(config, "b1", f"with --optimizer.name {config.optimizer.name}")
+    of_adam(config, "b1")
     check_sides(spec.shape, len(config.widths) - 1, "--widths")
+
+
+def of_adam(config, name):
+    """A setting that Adam alone has."""
+    if config.optimizer.name not in ("adam", "adamw"):
+        changed(config, name, f"with --optimizer.name {config.optimizer.name}")
 
 
 def rise(config):

@@ -31,7 +31,7 @@ from genjax.models.unet_settings import UNetSettings
 from genjax.run import SAMPLING, Family, Measure, Settings
 from genjax.train.game import Aux
 from genjax.train.optimizers import Optimizer
-from genjax.train.rates import decay_step, warm_up
+from genjax.train.rates import warm_up_and_fall
 
 # As a velocity the output F adds to the noise that z itself shows, ε̂ = σ z + α F. An error of F
 # then moves x̂ by as much; were F itself ε̂, it would be x̂'s error over α, 150 times at t = 1.
@@ -107,8 +107,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
         predict = partial(network.apply, state.ema["unet"], label=label)
         return diffusion_scores(predict, batch["image"], key, levels=config.levels, **how)
 
-    decay = decay_step(config.decay, config.run.steps, config.warm_up)
-    rate = warm_up(config.learning_rate, config.warm_up, decay, config.learning_rate / 20)
+    rate = warm_up_and_fall(config.learning_rate, config.warm_up, config.decay, config.run.steps)
     expensive = Measure(measure, DIFFUSION_UNITS, 50, scored(config.channels))
     how = {"validate": validate, "measure": expensive, "profile": per_noise_level(validate)}
     game = {"unet": config.optimizer.player(loss, rate, ema=config.ema)}

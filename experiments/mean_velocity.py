@@ -6,51 +6,34 @@ velocity, by which the family scores, inverts and edits as flow matching does.
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from experiments import matching
 from experiments.sampling import PixelSamplerSettings, Sampler, Steps
+from experiments.transformer_training import TransformerTraining
 from genjax import keys
 from genjax.data import DataSettings
 from genjax.diffusion import few_step, steps
-from genjax.limits import Natural, Positive, Share
+from genjax.limits import Positive
 from genjax.losses.diffusion import denoising
-from genjax.models.transformer_settings import TransformerSettings
 from genjax.recipes import rectified_flow
 from genjax.run import Settings
 from genjax.train.game import Aux
-from genjax.train.optimizers import Optimizer
-from genjax.train.rates import decay_step, warm_up
 
 NAME, COMPARED = "transformer", (32, 8, 2)  # numbers of steps beside the run's in a trajectory
 
 
 @dataclass(frozen=True)
-class MeanVelocitySettings(TransformerSettings):
+class MeanVelocitySettings(TransformerTraining):
     run: Settings = Settings(steps=1200, batch=32, every=400)
     data: DataSettings = DataSettings()
     sampling_steps: Steps = 1
     """Steps of a sample. Edits and likelihoods take many of the velocity's."""
-    flip: bool = False
-    """Mirror half of the images."""
-    classes: bool = False
-    """Condition on the class."""
     guidance: Positive = 2.0
     """Scale of classifier-free guidance, where there are classes: learned in training, so that a
     step still costs one evaluation."""
-    learning_rate: Positive = 2e-3
-    warm_up: Natural = 100
-    """Steps over which the learning rate rises from 0."""
-    decay: Natural | Literal["steps"] | None = "steps"
-    """Step by which it has fallen to a twentieth: steps: the run's last. None: it stays."""
-    ema: Share = 0.998
-    """Decay of the moving average that samples come from."""
-    b2: Share = 0.95
-    """Decay of Adam's average of squared gradients."""
-    optimizer: Optimizer = Optimizer(clip=1.0)
 
 
 @dataclass(frozen=True)
@@ -82,9 +65,6 @@ def family(config, spec, loss):
     """
     classes = spec.classes_for("--classes") if config.classes else None
     network = config.transformer(classes, spans=True)
-    decay = decay_step(config.decay, config.run.steps, config.warm_up)
-    rate = warm_up(config.learning_rate, config.warm_up, decay, config.learning_rate / 20)
-    adam = {"b2": config.b2} if config.optimizer.name in ("adam", "adamw") else {}
 
     def mean(params, label, keys=None):
         return lambda z, t, d: network.apply(params, z, t, label, span=d, keys=keys)
@@ -118,8 +98,8 @@ def family(config, spec, loss):
     scored = matching.scored(config.products(spec.shape))
     flow = partial(denoising, schedule=rectified_flow.schedule, target=rectified_flow.target)
     how = {"classes": classes, "sampling": _Velocity()}
-    base = matching.family(config, spec, NAME, _Now(network), flow, rate, scored, **how)
-    game = {NAME: config.optimizer.player(train_loss, rate, ema=config.ema, **adam)}
+    base = matching.family(config, spec, NAME, _Now(network), flow, config.rate, scored, **how)
+    game = {NAME: config.optimizer.player(train_loss, config.rate, ema=config.ema, b2=config.b2)}
     units = base.measure.units | {"one_step": "mse to 32 steps"}
     measured = replace(base.measure, scores=measure, units=units)
     return replace(base, game=game, generate=generate, trajectory=trajectory, measure=measured)

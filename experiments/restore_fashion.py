@@ -26,7 +26,7 @@ from genjax.models.unet_settings import UNetSettings
 from genjax.run import Family, Measure, Settings
 from genjax.train.game import Aux
 from genjax.train.optimizers import Optimizer
-from genjax.train.rates import decay_step, warm_up
+from genjax.train.rates import warm_up_and_fall
 
 UNITS = {"psnr": "dB", "psnr_observed": "dB"}  # the second: of what the network was shown
 
@@ -100,8 +100,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
         psnr = [-10 * jnp.log10(jnp.maximum(error, 255.0**-2 / 12)) for error in errors]
         return dict(zip(UNITS, psnr, strict=True))
 
-    decay = decay_step("steps", config.run.steps, config.warm_up)
-    rate = warm_up(config.learning_rate, config.warm_up, decay, config.learning_rate / 20)
+    rate = warm_up_and_fall(config.learning_rate, config.warm_up, "steps", config.run.steps)
     game = {"restorer": config.optimizer.player(loss, rate, ema=config.ema)}
     how = {"validate": validate, "measure": Measure(measure, UNITS)} | model.more
     how |= {"observe": observe, "reconstruct": reconstruct, "latent": model.latent}

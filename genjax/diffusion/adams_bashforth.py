@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax.diffusion.protocols import Clip, InvertibleSchedule, Predict, Schedule, Target
-from genjax.diffusion.sampling_loop import Row, SamplingLoop
+from genjax.diffusion.sampling_loop import Row, SamplingLoop, earlier
 from genjax.numerics import check_has, check_static
 
 # With ρ = σ/α, z/α moves along d(z/α) = ε̂ dρ. Both samplers integrate a polynomial through the
@@ -167,7 +167,7 @@ def deis(
         return _run(loop, h, [h + b for b in before], before, lambda x: h * (1 - x))
     t = loop.rows.t
     at_t = schedule.log_snr(t)
-    nodes = [t, *(_shift(t, jnp.inf, j) for j in range(1, order))]
+    nodes = [t, *(earlier(t, jnp.inf, j) for j in range(1, order))]
     return _run(loop, h, nodes, nodes, lambda x: schedule.time(at_t + 2 * h * x))
 
 
@@ -181,7 +181,7 @@ def _distances(h: Array, order: int) -> tuple[Array, list[Array]]:
     """Finite steps of ℓ = log(α/σ), 0 for infinite ones; and how far back the ε̂ lie."""
     before = [jnp.zeros_like(h)]
     for j in range(1, order):
-        before.append(before[-1] + _shift(h, jnp.inf, j))
+        before.append(before[-1] + earlier(h, jnp.inf, j))
     return jnp.where(jnp.isfinite(h), h, 0), before
 
 
@@ -208,8 +208,8 @@ def _run(
         row, weights = item
         data, noise = loop.data_and_noise(z, row)
         after = row.alpha_next * data + row.sigma_next * noise
-        for weight, earlier in zip(weights, history, strict=True):
-            after = after + weight * (earlier - noise)
+        for weight, other in zip(weights, history, strict=True):
+            after = after + weight * (other - noise)
         return (after, [noise, *history][: len(history)]), after
 
     history = [jnp.zeros_like(loop.start)] * len(weights)
@@ -226,8 +226,3 @@ def _basis(u: Array, nodes: list[Array], there: list[Array], j: int) -> Array:
             gap = jnp.where(both, nodes[j] - nodes[k], 1)
             value = value * jnp.where(both, (u - nodes[k]) / gap, 1)
     return value
-
-
-def _shift(x: Array, fill: float, by: int) -> Array:
-    """The value of x `by` steps earlier."""
-    return jnp.concatenate([jnp.full(by, fill, x.dtype), x])[: x.size]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax.diffusion.protocols import Clip, Predict, Schedule, Target
-from genjax.diffusion.sampling_loop import Row, SamplingLoop
+from genjax.diffusion.sampling_loop import Row, SamplingLoop, earlier
 from genjax.numerics import check_static, is_traced
 
 # Every sampler here is the exact solution of the equation for the half log-SNR ℓ = log(α/σ),
@@ -88,7 +88,7 @@ def dpm_solver_2m(
     ratio = rows.sigma_next / rows.sigma
     # An infinite h (a step to clean data, or from pure noise) admits no extrapolation.
     finite = jnp.isfinite(h)
-    lean = jnp.where(finite, h, 0) / (2 * jnp.where(finite, _shift(h, jnp.inf), jnp.inf))
+    lean = jnp.where(finite, h, 0) / (2 * jnp.where(finite, earlier(h, jnp.inf), jnp.inf))
     gain = -rows.alpha_next * jnp.expm1(-(1 + eta) * h)
     table = _Coefficients(ratio, [gain * (1 + lean), -gain * lean])
     return _run(loop, _stochastic(table, rows, eta))
@@ -169,7 +169,7 @@ def dpm_solver_3m(
         strict=True,
     )
     rows, h = loop.rows, loop.rows.h
-    one, two = _shift(h, jnp.inf), _shift(h, jnp.inf, 2)
+    one, two = earlier(h, jnp.inf), earlier(h, jnp.inf, 2)
     finite = jnp.where(jnp.isfinite(h), h, 0)
     first, second = finite / one, finite / two  # 0 where there is no such x̂
     m = _moments((1 + eta) * h, 3)
@@ -268,8 +268,8 @@ def unipc(
     table = _Coefficients(
         ratio,
         [rows.alpha_next * c for c in predictor],
-        correct_decay=_shift(ratio, 1.0),
-        correct=[_shift(rows.alpha_next * c, 0.0) for c in corrector],
+        correct_decay=earlier(ratio, 1.0),
+        correct=[earlier(rows.alpha_next * c, 0.0) for c in corrector],
     )
     return _run(loop, table)
 
@@ -326,7 +326,7 @@ def _unified(h: Array, order: int) -> tuple[list[Array], list[Array]]:
     nodes: list[Array] = []
     distance = jnp.zeros(n)
     for j in range(1, order):
-        distance = distance + _shift(h, jnp.inf, j)
+        distance = distance + earlier(h, jnp.inf, j)
         nodes.append(jnp.where((j <= depth) & jnp.isfinite(h), -h / distance, 0))
     moments = _moments(h, order + 1)
     half = moments[0] / 2
@@ -369,8 +369,3 @@ def _weights(nodes: list[Array], moments: list[Array]) -> list[Array]:
             polynomial = [(a - other * b) * scale for a, b in zip(*padded, strict=True)]
         weights.append(_combine(polynomial, moments[1:]))
     return weights
-
-
-def _shift(x: Array, fill: float, by: int = 1) -> Array:
-    """The value of x `by` steps earlier."""
-    return jnp.concatenate([jnp.full(by, fill, x.dtype), x])[: x.size]

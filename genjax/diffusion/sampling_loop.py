@@ -457,6 +457,20 @@ def positive(x: Array) -> Array:
     return jnp.where(x > 0, x, 1)
 
 
+def earlier(x: Array, fill: float, by: int = 1) -> Array:
+    """What a number of each step was some steps before.
+
+    Args:
+      x: a number of each step, [n].
+      fill: what stands before the first step.
+      by: how many steps.
+
+    Returns:
+      [n].
+    """
+    return jnp.concatenate([jnp.full(by, fill, x.dtype), x])[: x.size]
+
+
 def _normal(key: Array | None, index: int | Array, shape: tuple[int, ...], dtype: Any) -> Array:
     if key is None:
         raise ValueError("this sampler draws noise: give it a key")

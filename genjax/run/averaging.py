@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from genjax.errors import ConfigError, shortened
 from genjax.train.averages import Snapshot, exponent, post_hoc_coefficients
 from genjax.train.checkpoint import Checkpoints
+from genjax.train.layout import on_one_device
 from genjax.train.progress import hidden
 from genjax.train.state import TrainState, Tree
 
@@ -70,11 +71,7 @@ class _Stored:
         if step not in (known := self.checkpoints.steps()):
             there = shortened(known[::-1]) or "none"
             raise ConfigError(f"{flag} @{step}: there are checkpoints of the steps {there}")
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        like = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), self.like
-        )
-        state = self.checkpoints.restore(like, step=step)
+        state = self.checkpoints.restore(on_one_device(self.like), step=step)
         if state is None:
             raise ConfigError(f"{flag} @{step}: that checkpoint cannot be used")
         return state

@@ -13,6 +13,7 @@ from genjax.run import averaging, export
 from genjax.run.family import Family, untrained_state
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.keys import init_key
+from genjax.train.layout import on_one_device
 from genjax.train.state import TrainState
 
 
@@ -91,11 +92,9 @@ def checkpoint_state(
         if step is not None and step not in (known := checkpoints.steps()):
             there = shortened(known[::-1]) or "none"
             raise ConfigError(f"--step {step}: {directory} has checkpoints of the steps {there}")
-        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
         if best and (step := checkpoints.best()) is None and checkpoints.steps():
             raise ConfigError(f"no checkpoint in {directory} has a score: leave out --best")
-        state = checkpoints.restore(like, step=step, before=before)
+        state = checkpoints.restore(on_one_device(like), step=step, before=before)
     finally:
         checkpoints.close()
     if state is None and before is not None and family.before is None:

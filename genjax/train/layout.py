@@ -202,7 +202,20 @@ def _first_copy(state: TrainState) -> TrainState:
     return jax.tree.map(lambda x: jnp.copy(x.addressable_data(0)), state)
 
 
-def _shape(x: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+def on_one_device(like: TrainState) -> TrainState:
+    """Where a state lies that is not trained.
+
+    Args:
+      like: shapes and types of its arrays.
+
+    Returns:
+      The same on the first device, as `Checkpoints.restore` takes it.
+    """
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: _shape(x, device), like)
+
+
+def _shape(x: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 

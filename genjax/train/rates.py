@@ -60,20 +60,23 @@ def inverse_square_root(rate: float, reference: int, warm_up: int = 0) -> optax.
     return schedule
 
 
-def decay_step(decay: int | Literal["steps"] | None, steps: int, warm_up: int) -> int | None:
-    """The step by which a rate has fallen that follows the length of its run.
+def warm_up_and_fall(
+    rate: float, rise: int, decay: int | Literal["steps"] | None, steps: int
+) -> optax.Schedule:
+    """A learning rate that rises linearly from 0 and falls to a twentieth as a cosine.
 
     Args:
-      decay: the step; "steps": the run's last; None: it stays.
-      steps: of the run.
-      warm_up: steps over which the rate rises.
+      rate: the highest.
+      rise: steps of the rise.
+      decay: the step by which it has fallen; "steps": the run's last; None: it stays.
+      steps: of the run; one that ends before the rate has risen keeps it with "steps".
 
     Returns:
-      The step. None: the rate stays, as in a run that ends before the rate has risen.
+      step -> learning rate.
     """
-    if decay != "steps":
-        return decay
-    return steps if steps > warm_up else None
+    if decay == "steps":
+        decay = steps if steps > rise else None
+    return warm_up(rate, rise, decay, rate / 20)
 
 
 def linear_ramp(step: jax.Array, steps: int) -> jax.Array:

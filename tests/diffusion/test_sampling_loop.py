@@ -173,3 +173,9 @@ def test_times_go_from_noise_to_data():
     for times, strict in ((falling[::-1], False), (flat, True)):
         with pytest.raises(ValueError, match="decrease from 1"):
             sampling_loop.check_order(times, strict=strict)
+
+
+def test_a_number_some_steps_earlier():
+    x = jnp.array([1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(sampling_loop.earlier(x, jnp.inf), [jnp.inf, 1, 2])
+    np.testing.assert_array_equal(sampling_loop.earlier(x, 0.0, 2), [0, 0, 1])

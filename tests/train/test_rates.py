@@ -26,3 +26,11 @@ def test_the_ramp_reaches_one_at_its_last_step():
 def test_images_are_counted_in_steps():
     assert rates.steps_of_images(10e6, 512) == 19531
     assert rates.steps_of_images(1, 512) == 1
+
+
+def test_a_rate_falls_to_a_twentieth_by_its_step_or_the_runs_last_and_stays_without():
+    last = rates.warm_up_and_fall(0.1, 10, "steps", 50)
+    for rate, end in ((last, 50), (rates.warm_up_and_fall(0.1, 10, 30, 50), 30)):
+        np.testing.assert_allclose([rate(0), rate(10), rate(end)], [0, 0.1, 0.005], rtol=1e-6)
+    short, stays = (rates.warm_up_and_fall(0.1, 10, decay, 8) for decay in ("steps", None))
+    np.testing.assert_allclose([short(8), short(99), stays(99)], [0.08, 0.1, 0.1], rtol=1e-6)
