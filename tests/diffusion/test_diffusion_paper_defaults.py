@@ -84,6 +84,7 @@ OURS = {
     ("samplers.Churn", "high"): (math.inf, "no bound"),
     ("samplers.Churn", "noise"): (1.0, "the added noise as it is"),
     ("samplers.ancestral", "variance"): (0.0, "β̃, the variance of the posterior given x̂"),
+    ("sampling_loop.earlier", "by"): (1, "the step before"),
     ("sampling_loop.SamplingLoop.run", "every"): (1, "one evaluation per step"),
     ("schedules.Cosine", "log_snr_max"): (20.0, "e^−10 of noise: below the steps of 8 bits"),
     ("schedules.Cosine", "log_snr_min"): (-20.0, "e^−10 of signal: unseen under the noise"),
