@@ -47,10 +47,10 @@ def repaint(
     The paper has masks, A⁺A = mask, without noise. With noise nothing is replaced once the state
     has less of it than y.
 
-    Measured bias, for one observation of 16 correlated Gaussian pixels with the ideal denoiser and
+    Measured bias, over observations of 16 correlated Gaussian pixels, with the ideal denoiser and
     25 steps, 5 resamplings of 5 (tests/edit/test_posteriors.py): half of them masked, the mean is
-    off by 0.06 standard deviations of the data and the variance is 0.80 times the right one; with
-    noise of 0.3 by 0.03 and 0.76 times. Means of 2 x 2 pixels with noise of 0.05: 0.01 and 0.72.
+    off by 0.10 standard deviations of the data and the variance is 0.80 times the right one; with
+    noise of 0.3 by 0.06 and 0.76 times. Means of 2 x 2 pixels with noise of 0.05: 0.02 and 0.72.
 
     Args:
       predict: (z [B, ...], t [B]) -> array like z, the prediction that `target` names.

@@ -100,19 +100,31 @@ def operator(name):
     return Operator(lambda x: flat(x) @ matrix.T, SHAPE, gram=GRAMS[name])
 
 
-def observation(data, name, noise, seed=0):
-    """y of one image of the data, as the rows of the matrix see it."""
+def observations(data, name, noise, count, seed=0):
+    """y of images of the data, [count, rows of the matrix]."""
     rng = np.random.default_rng(seed)
     data = data.parts()[0] if isinstance(data, Mixture) else data
-    x = rng.multivariate_normal(data.mean, data.covariance)
-    return MATRICES[name] @ x + noise * rng.normal(size=len(MATRICES[name]))
+    # By the symmetric root, which is unique: the eigenvectors of one eigenvalue are not.
+    values, vectors = np.linalg.eigh(data.covariance)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    x = data.mean + rng.normal(size=(count, SIZE)) @ root
+    return x @ MATRICES[name].T + noise * rng.normal(size=(count, len(MATRICES[name])))
+
+
+def observation(data, name, noise, seed=0):
+    return observations(data, name, noise, 1, seed)[0]
+
+
+def observed(ys, name):
+    """Observations [n, rows of the matrix] as the operator returns them."""
+    if name == "mask":
+        ys = np.pad(ys, ((0, 0), (0, SIZE - ys.shape[1]))).reshape(-1, *SHAPE)
+    return jnp.asarray(ys, float)
 
 
 def batch(y, name, count):
-    """The same observation as `count` examples, as the operator returns it."""
-    if name == "mask":
-        y = np.append(y, np.zeros(SIZE - len(y))).reshape(SHAPE)
-    return jnp.broadcast_to(jnp.asarray(y, float), (count, *y.shape))
+    """The same observation as `count` examples."""
+    return observed(np.broadcast_to(y, (count, len(y))), name)
 
 
 def predict(data, schedule=None, target=predictions.velocity):
@@ -145,26 +157,46 @@ def solve(solver, data, observed, key, y, noise=0.0, n=100, **options):
     )
 
 
-def moments(monkeypatch, draws, run):
-    """Exact mean and covariance of a solver that is affine in its random numbers.
+def moments(monkeypatch, data, name, draws, run):
+    """Exact moments of a solver that is affine in y and in its random numbers.
 
-    Example 0 draws zeros, and each other one 1 for a single element of a single draw, so that the
-    covariance is a sum of outer products. `run(count)` returns the examples.
+    The first example has y of the data's mean, and draws zeros. Each other one has 1 more for a
+    single element of a single draw, so that the covariance is a sum of outer products, or for a
+    single element of y, so that the mean for every y follows. `run(y)` returns the examples.
+
+    Returns:
+      The mean for the first y, its slope by y [rows of the matrix, SIZE], and the covariance.
     """
-    count = draws * SIZE + 1
+    units = draws * SIZE
 
     def unit(key, index, shape, dtype):
         own = index * SIZE + jnp.arange(SIZE) + 1
         return jax.vmap(lambda i: i == own)(jnp.arange(shape[0])).astype(dtype).reshape(shape)
 
     monkeypatch.setattr(sampling_loop, "_normal", unit)
-    x = np.asarray(flat(run(count)), np.float64)
+    matrix = MATRICES[name]
+    rows = len(matrix)
+    y = matrix @ data.mean + np.concatenate([np.zeros((units + 1, rows)), np.eye(rows)])
+    x = np.asarray(flat(run(observed(y, name))), np.float64)
     gaps = x[1:] - x[0]
-    return x[0], gaps.T @ gaps
+    drawn, slope = gaps[:units], gaps[units:]
+    return x[0], slope, drawn.T @ drawn
 
 
-def bias(found, right, data):
-    """(error of the mean in standard deviations of the data, variance over the right one)."""
-    spread = np.sqrt(np.trace(data.covariance) / SIZE)
-    error = np.sqrt(np.mean((found[0] - right[0]) ** 2)) / spread
-    return error, np.trace(found[1]) / np.trace(right[1])
+def bias(found, data, name, noise):
+    """Of `moments`: (error of the mean in standard deviations of the data, variance ratio).
+
+    The error is its root mean square over the pixels and over the observations of the data, and
+    the variance that of the samples over the posterior's.
+    """
+    mean, slope, covariance = found
+    matrix = MATRICES[name]
+    spread = matrix @ data.covariance @ matrix.T + noise**2 * np.eye(len(matrix))
+    right, right_covariance = data.posterior(matrix, matrix @ data.mean, noise)
+    gain = data.covariance @ matrix.T @ np.linalg.pinv(spread)
+    slip = slope - gain.T
+    squares = np.sum((mean - right) ** 2) + np.trace(slip.T @ spread @ slip)
+    return (
+        np.sqrt(squares / np.trace(data.covariance)),
+        np.trace(covariance) / np.trace(right_covariance),
+    )
