@@ -2,7 +2,8 @@
 
 A solver that is affine in y and in its random numbers has moments in closed form (`exact.moments`),
 so that its bias on Gaussian data is a number without Monte-Carlo error, over all observations.
-These are the numbers of the docstrings: 16 correlated pixels, 50 steps, RePaint with 25 and 5 resamplings of 5 steps.
+These are the numbers of the docstrings: 16 correlated pixels, 50 steps, RePaint with 25 and 5
+resamplings of 5 steps.
 """
 
 import functools
