@@ -269,9 +269,13 @@ class Experiment:
         which = {"experiment": self.name, "checkpoint": _checkpoint(given), "step": run.step}
         how = (given.n, given.split, given.seed)
         if given.scores:
-            scores = score_run(run, given.scores, *how, weights=given.weights)
+            scores = score_run(
+                run, given.scores, *how, weights=given.weights, per_class=given.per_class
+            )
             print(*scores, sep="\n")
             found = save(folder, which, scores)
+        elif given.per_class:
+            raise ConfigError("--per-class is of --scores, such as --scores kd_vgg16")
         else:
             print(evaluation := run.evaluate(*how))
             found = save_evaluation(folder, which, evaluation)

@@ -128,6 +128,8 @@ class Scoring:
     """Of the choice of images and of the noise."""
     weights: str | None = None
     """The file of Inception's weights, or the folder of an exported classifier."""
+    per_class: bool = False
+    """Each of --scores of every class by itself as well."""
 
 
 @dataclass(frozen=True, kw_only=True)

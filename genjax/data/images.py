@@ -16,6 +16,7 @@ from genjax.data.order import batch_indices
 from genjax.data.prefetch import prefetched
 
 Batch = dict[str, np.ndarray]
+_BLOCK = 256  # images read together where only their labels are wanted
 
 
 class Source(Protocol):
@@ -82,6 +83,23 @@ class Images:
     def in_memory(self) -> bool:
         """Whether `source.image` is the complete set as one array, uint8 [N, H, W, C]."""
         return isinstance(self.source, InMemory)
+
+    def labels(self) -> np.ndarray:
+        """Class numbers of all images.
+
+        Returns:
+          int32 [N].
+
+        Raises:
+          DataError: where the set has no labels.
+        """
+        if not self.labelled:
+            raise DataError(f"{self.name} {self.split} has no labels")
+        if isinstance(self.source, InMemory) and self.source.label is not None:
+            return self.source.label
+        starts = range(0, len(self), _BLOCK)
+        rows = (np.arange(i, min(i + _BLOCK, len(self))) for i in starts)
+        return np.concatenate([self.source[some]["label"] for some in rows])
 
     def steps_per_epoch(self, size: int) -> float:
         """Steps per epoch, not rounded, as batches continue across the end of an epoch.

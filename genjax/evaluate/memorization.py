@@ -58,6 +58,8 @@ def neighbours(
     training: nearest.Gallery,
     network: FeatureNetwork,
     progress: Callable[[int], None] | None = None,
+    *,
+    features: np.ndarray | None = None,
 ) -> Neighbours:
     """The nearest training images, by aligned pixels and by features.
 
@@ -67,6 +69,7 @@ def neighbours(
       network: of the features.
       progress: called after each block with the number of training images that were compared, of
         3 N in all.
+      features: of the training images, [N, d]; None to compute them, twice and in constant memory.
 
     Returns:
       The neighbours.
@@ -81,14 +84,16 @@ def neighbours(
         return (lambda done: progress(before + done)) if progress else None
 
     def gallery() -> Iterator[np.ndarray]:
+        if features is not None:
+            return nearest.blocks(features)
         return (network([block]) for block in nearest.blocks(training))
 
-    k, features, total = min(NEIGHBOURS, len(training)), network([images]), len(training)
-    distances, rows = nearest.nearest(features, gallery(), k, progress=report(0))
+    k, total = min(NEIGHBOURS, len(training)), len(training)
+    queries = network(nearest.blocks(images))
+    distances, rows = nearest.nearest(queries, gallery(), k, progress=report(0))
     some, place = np.unique(rows[:, 0], return_inverse=True)
-    own, _ = nearest.nearest(
-        network([training[some]]), gallery(), exclude=some, progress=report(total)
-    )
+    nearby = network([training[some]]) if features is None else features[some]
+    own, _ = nearest.nearest(nearby, gallery(), exclude=some, progress=report(total))
     aligned = copies.matches(images, training, candidates=k, progress=report(2 * total))
     return Neighbours(aligned, distances, rows, authentic(distances[:, 0], own[place, 0]))
 

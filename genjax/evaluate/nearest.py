@@ -22,15 +22,15 @@ class Gallery(Protocol):
     def __getitem__(self, rows: np.ndarray, /) -> np.ndarray: ...
 
 
-def blocks(gallery: Gallery, size: int = BLOCK) -> Iterator[np.ndarray]:
-    """All images of a gallery, in order.
+def blocks(gallery: Gallery | np.ndarray, size: int = BLOCK) -> Iterator[np.ndarray]:
+    """All images of a gallery, or their features, in order.
 
     Args:
-      gallery: the images.
+      gallery: the images, or any array.
       size: images per block; the last may have fewer.
 
     Yields:
-      uint8 [b, H, W, C].
+      uint8 [b, H, W, C], or rows of the array.
     """
     for start in range(0, len(gallery), size):
         yield gallery[np.arange(start, min(start + size, len(gallery)))]

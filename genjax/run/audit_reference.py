@@ -12,12 +12,13 @@ from tqdm.auto import tqdm
 
 from genjax.data.images import Images
 from genjax.errors import ConfigError
-from genjax.evaluate import copies, memorization
+from genjax.evaluate import copies, memorization, nearest
 from genjax.evaluate.features.network import FeatureNetwork
 from genjax.train.progress import hidden
 
 MOST_HELD_OUT = 10_000
-_CHUNK = 256
+CHUNK = 256  # images whose features are computed together
+_MOST_FEATURES = 1 << 28  # numbers that are kept of the training images: 1 GiB
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,15 @@ class AuditReference:
         return self.neighbours(self.held_out, "held-out images")
 
     @cached_property
+    def _training_features(self) -> np.ndarray | None:
+        """Features of the training images, where keeping them pays."""
+        n = len(self.training)
+        if self.network.name == "pixels" or n * self.network.size > _MOST_FEATURES:
+            return None
+        with _bar(f"{self.network.name}, training images", n) as advance:
+            return self.network(nearest.blocks(_ByIndex(self.training), CHUNK), advance)
+
+    @cached_property
     def features(self) -> np.ndarray:
         """Features of the held-out images, [m, d]."""
         return self.features_of(self.held_out)
@@ -89,7 +99,7 @@ class AuditReference:
                 ours, theirs = self.training.factors[name], self.test.factors[name]
                 found[name] = np.asarray(ours), np.asarray(theirs)[self._rows], classes
         if self.training.labelled and self.test.labelled:
-            ours, theirs = _labels(self.training), _labels(self.test)
+            ours, theirs = self.training.labels(), self.test.labels()
             found["class"] = ours, theirs[self._rows], self.training.classes
         return {name: each for name, each in found.items() if len(each[2]) > 1}
 
@@ -114,9 +124,11 @@ class AuditReference:
         Returns:
           The neighbours.
         """
-        gallery = _ByIndex(self.training)
+        gallery, features = _ByIndex(self.training), self._training_features
         with _bar(f"training images near {what}", 3 * len(self.training)) as advance:
-            return memorization.neighbours(images, gallery, self.network, advance)
+            return memorization.neighbours(
+                images, gallery, self.network, advance, features=features
+            )
 
     def features_of(self, images: np.ndarray) -> np.ndarray:
         """What tells regions apart: features, or for pixels small images.
@@ -128,26 +140,11 @@ class AuditReference:
           [n, d].
         """
         if self.network.name != "pixels":
-            return self.network(blocks(images))
-        small = [np.asarray(copies.reduced(x, copies.COARSE)) for x in blocks(images)]
+            return self.network(nearest.blocks(images, CHUNK))
+        small = [
+            np.asarray(copies.reduced(x, copies.COARSE)) for x in nearest.blocks(images, CHUNK)
+        ]
         return np.concatenate(small).reshape(len(images), -1)
-
-
-def blocks(images: np.ndarray) -> Iterator[np.ndarray]:
-    """Images in blocks of constant memory.
-
-    Args:
-      images: [n, ...].
-
-    Returns:
-      An iterator over [b, ...].
-    """
-    return (images[i : i + _CHUNK] for i in range(0, len(images), _CHUNK))
-
-
-def _labels(images: Images) -> np.ndarray:
-    rows = np.arange(len(images))
-    return np.concatenate([images.source[some]["label"] for some in blocks(rows)])
 
 
 @contextmanager

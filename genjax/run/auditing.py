@@ -12,13 +12,13 @@ import numpy as np
 
 from genjax.data.images import Images
 from genjax.errors import ConfigError
-from genjax.evaluate import bias, collapse, memorization, overfitting, spectrum
+from genjax.evaluate import bias, collapse, memorization, nearest, overfitting, spectrum
 from genjax.evaluate.average import Average
 from genjax.evaluate.finding import Finding
 from genjax.evaluate.vendi import vendi
 from genjax.report import grids, plots
 from genjax.run import findings, records
-from genjax.run.audit_reference import AuditReference, blocks
+from genjax.run.audit_reference import CHUNK, AuditReference
 from genjax.run.collapse_alarm import balanced
 
 logger = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class Audit:
         labels, _, classes = self.reference.attributes[name]
         if name == "class" and self.network.logits is not None:
             both = (self.samples, self.reference.held_out)
-            logits = [self.network.all_logits(blocks(x)) for x in both]
+            logits = [self.network.all_logits(nearest.blocks(x, CHUNK)) for x in both]
             if logits[0].shape[1] == len(classes):
                 return logits[0].argmax(1), logits[1].argmax(1)
         near = (self.near, self.reference.near)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -329,49 +329,16 @@ class Scorer:
         return _STANDARD[kind] if standard else f"{_KINDS[kind].name}, {self.network.name}"
 
 
-def all_scores(
-    names: Sequence[str],
-    samples: Iterable[np.ndarray],
-    n: int,
-    real: RealImages,
-    weights: str | None = None,
-) -> list[Score]:
-    """Scores of samples, network by network.
-
-    Samples are kept where several networks look at them, else passed on batch by batch.
+def takes_logits(kind: str) -> bool:
+    """Whether a score is one of logits in place of features.
 
     Args:
-      names: of the scores, such as "kd_vgg16".
-      samples: n images in random order, uint8 [b, H, W, C].
-      n: how many.
-      real: what they are compared with.
-      weights: the file of Inception's weights, or the folder of an exported classifier.
+      kind: of the score.
 
     Returns:
-      The scores in the order of the names.
-
-    Raises:
-      ConfigError: where images are too few or of another shape, or weights are missing.
+      Whether it is.
     """
-    parts = dict.fromkeys(names)
-    looks = dict.fromkeys(
-        (network, _KINDS[kind].logits) for kind, network in map(kind_and_network, parts)
-    )
-    networks = {name: open_network(name, real.shape, weights) for name, _ in looks}
-    scorers = {name: Scorer(real, n, network) for name, network in networks.items()}
-    for name in parts:
-        kind, network = kind_and_network(name)
-        scorers[network].check(kind)
-    kept = list(samples) if len(looks) > 1 else samples
-    found: dict[str, Score] = {}
-    for look in looks:
-        scorer = scorers[look[0]]
-        features = scorer.features(kept, look[1])
-        for name in parts:
-            kind, network = kind_and_network(name)
-            if (network, _KINDS[kind].logits) == look:
-                found[name] = scorer.score(kind, features)
-    return [found[name] for name in names]
+    return _KINDS[kind].logits
 
 
 def batches(images: Images, n: int, seed: int) -> Iterator[np.ndarray]:

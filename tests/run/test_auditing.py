@@ -77,6 +77,26 @@ def test_an_audit_finds_copies_and_few_classes_and_writes_its_sheets(fashion, tm
     assert {path.name for path in tmp_path.iterdir()} == set(auditing.SHEETS)
 
 
+def test_features_of_the_training_images_are_computed_once(fashion):
+    train, test = images(fashion, "train", 300), images(fashion, "test", 60)
+    plain, seen = network.pixels(train.shape[1:]), []
+
+    def counted(batch):
+        jax.debug.callback(lambda n: seen.append(int(n)), len(batch))
+        return plain.features(batch)
+
+    both = [
+        audit_reference.AuditReference(train, test, each)
+        for each in (plain, dataclasses.replace(plain, name="counted", features=counted))
+    ]
+    found = [[each.near, each.neighbours(test.source.image[:20], "x")] for each in both]
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours.rows, theirs.rows)
+        np.testing.assert_array_equal(ours.authentic, theirs.authentic)
+    # In blocks of 256 padded ones: the training images, 60 and 20 others.
+    assert sum(seen) == 2 * audit_reference.CHUNK + 60 + 20
+
+
 @pytest.mark.heavy
 def test_grey_images_without_labels_are_audited_and_real_ones_pass(fashion, tmp_path, caplog):
     train, test = images(fashion, "train", 600, ()), images(fashion, "test", 300, ())

@@ -22,9 +22,9 @@ from genjax.evaluate.kernel_distance import kernel_distance
 from genjax.evaluate.neighbours import neighbour_scores
 from genjax.evaluate.vendi import vendi
 from genjax.files import read_rows
-from genjax.run import score_rows, scoring
-from genjax.run.image_scores import score_images, score_run
-from genjax.run.scoring import RealImages, all_scores, batches, real_images
+from genjax.run import image_scores, score_rows, scoring
+from genjax.run.image_scores import all_scores, score_images, score_run
+from genjax.run.scoring import RealImages, batches, real_images
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.game import Aux, Player
 
@@ -131,7 +131,7 @@ def test_logits_and_inceptions_own_names(monkeypatch):
         return jnp.stack([images.mean((1, 2, 3)) / 30.0, jnp.ones(len(images))], 1)
 
     network = FeatureNetwork("inception", "ab" * 32, "clean", 4, pixels((2, 2, 1)).features, logits)
-    monkeypatch.setattr(scoring, "open_network", lambda *of: network)
+    monkeypatch.setattr(image_scores, "open_network", lambda *of: network)
     names = ("is_inception", "fd_inception", "kd_inception", "swd_inception")
     found = all_scores(names, iter([SAMPLES]), 60, replace(REAL, resized="lanczos"))
     assert [score.name for score in found] == [
@@ -182,6 +182,49 @@ def test_refusals_come_before_any_sample_is_drawn():
 
     with pytest.raises(ConfigError, match="needs 40"):
         all_scores(["kd_pixels"], never(), 30, REAL)
+
+
+# Class by class
+
+LABELS = RNG.integers(0, 2, 210)
+LABELLED = data.from_arrays(
+    PIXELS[:120], LABELS[:120], test=(PIXELS[120:], LABELS[120:]), names=("dark", "bright")
+)
+
+
+def test_scores_of_a_class_are_of_its_samples_against_its_real_images():
+    real = RealImages(LABELLED.test, LABELLED.train, seed=3)
+    drawn_as = np.arange(80) % 2
+    samples = RNG.integers(50, 256, (80, 2, 2, 1), np.uint8)
+    found = all_scores(["kd_pixels", "swd_pixels"], [samples], 80, real, labels=drawn_as)
+    assert [score.name.split(", ")[2:] for score in found] == [[], ["dark"], ["bright"]] * 2
+    for number in (0, 1):
+        score = found[1 + number]
+        theirs = PIXELS[120:][LABELS[120:] == number]
+        x, y = features(samples[drawn_as == number]), features(theirs)
+        assert score.value == pytest.approx(kernel_distance(x, y).value, rel=1e-4)
+        assert (score.n, score.n_reference, score.floor["n"]) == (40, len(y), 40)
+        others = features(PIXELS[:120][LABELS[:120] == number])
+        # 40 of those, by the seed: within what all of them allow.
+        assert abs(score.floor["value"] - kernel_distance(others, y).value) < 0.05
+
+
+def test_scores_of_classes_need_labels_of_the_same_classes(tmp_path, scored):
+    real = RealImages(LABELLED.test, LABELLED.train)
+    with pytest.raises(ConfigError, match=r"--per-class, dark: .* needs 40 images on both sides"):
+        all_scores(["kd_pixels"], [SAMPLES], 60, real, labels=np.arange(60) % 2)
+    with pytest.raises(ConfigError, match="--per-class: this run is not told classes"):
+        score_run(scored, ["kd_pixels"], per_class=True)
+    for name, labels in (("ours", LABELS), ("theirs", 1 - LABELS), ("plain", None)):
+        given = {} if labels is None else {"labels": labels}
+        np.savez(tmp_path / f"{name}.npz", images=PIXELS, **given)
+    ours, theirs, plain = (str(tmp_path / f"{name}.npz") for name in ("ours", "theirs", "plain"))
+    found = score_images(ours, theirs, ["swd_pixels"], 160, "all", per_class=True)
+    assert sum(score.n for score in found[1:]) == 160
+    # The classes are swapped, so that each is compared with the other.
+    assert found[1].n_reference == (LABELS == 1).sum()
+    with pytest.raises(ConfigError, match=r"needs the same classes on both sides: .* has none"):
+        score_images(plain, ours, ["swd_pixels"], 160, "all", per_class=True)
 
 
 # During training
