@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from genjax import over_batch
-from genjax.numerics import check_has, is_traced
+from genjax.numerics import check_has, is_traced, widen
 
 
 @dataclass(frozen=True)
@@ -321,3 +321,80 @@ def feature_matching(
     gap = real.astype(dtype).mean(0) - fake.astype(dtype).mean(0)
     gap = over_batch.mean(gap, axis_name)
     return jnp.square(gap).sum()
+
+
+def top_k(fake: Array, k: int | Array, *, axis_name: str | None = over_batch.DATA_AXIS) -> Array:
+    r"""Weights of a generator's loss that leave out all but the k samples that look most real.
+
+    Multiply the generator's loss by them: their mean is 1, so that the mean of the product is that
+    of the k. The paper starts with all of the batch and lowers k by a hundredth per epoch down to
+    half of it.
+
+    $$
+    w_i = \frac{B}{k} \left[ \mathrm{fake}_i \text{ is among the } k \text{ largest} \right]
+    $$
+
+    Args:
+      fake: D(G(z)), the critic's raw outputs, [B].
+      k: how many samples of the global batch; beyond 1…B it is cut to that.
+      axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
+
+    Returns:
+      [B], without gradient. Of equal outputs the first count.
+
+    Raises:
+      ValueError: where `fake` is not [B].
+
+    References:
+      Sinha et al., "Top-k Training of GANs: Improving GAN Performance by Throwing Away Bad Samples"
+      (2020), arXiv:2002.06224, section 3.
+    """
+    if fake.ndim != 1:
+        raise ValueError(f"critic outputs must be [B], got {fake.shape}: squeeze them")
+    everywhere = over_batch.gather(jax.lax.stop_gradient(fake), axis_name)
+    count = everywhere.size
+    kept = jnp.clip(k, 1, count)
+    # Among equal outputs a stable sort of the negatives keeps the first first.
+    rank = jnp.argsort(jnp.argsort(-everywhere, stable=True), stable=True)
+    weights = jnp.where(rank < kept, count / kept, 0.0)
+    return over_batch.own_rows(weights, len(fake), axis_name)
+
+
+def auxiliary_classifier(logits: Array, label: Array) -> Array:
+    r"""What both players of a class-conditional game add to their losses: the class is recognised.
+
+    The critic has a second head that classifies. It adds this at real and, in the paper, at
+    generated examples; the generator adds it at its own, with the labels that they were made for.
+    A generator that only wants its images recognised draws what is typical: leave the critic's
+    classifier unaware of generated images and weigh the generator's term below 1 where classes
+    lose variety.
+
+    $$
+    -\log \mathrm{softmax}(\mathrm{logits})_{\mathrm{label}}
+    $$
+
+    Args:
+      logits: of the classes, [B, K].
+      label: class numbers, integers in 0…K − 1, [B].
+
+    Returns:
+      [B], nats; NaN where the label is no class.
+
+    Raises:
+      ValueError: where the shapes do not fit, or the labels are no integers.
+
+    References:
+      Odena, Olah & Shlens, "Conditional Image Synthesis with Auxiliary Classifier GANs" (2017),
+      arXiv:1610.09585, eq. 2 and 3.
+    """
+    if logits.ndim != 2 or label.shape != logits.shape[:1] or label.dtype.kind not in "iu":
+        raise ValueError(
+            f"give logits [B, K] and integer labels [B]: logits have {logits.shape}, labels are "
+            f"{label.dtype} {label.shape}"
+        )
+    log_p = jax.nn.log_softmax(widen(logits), axis=-1)
+    chosen = jnp.take_along_axis(
+        log_p, label[:, None].astype(jnp.int32), axis=1, mode="fill", fill_value=jnp.nan
+    )
+    known = (label >= 0) & (label < logits.shape[-1])  # −1 would count from the end
+    return -jnp.where(known, chosen[:, 0], jnp.nan)

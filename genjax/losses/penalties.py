@@ -1,4 +1,4 @@
-"""Penalties of an adversarial game: on a critic's slope and consistency, on a generator's path.
+"""Penalties of an adversarial game: on a critic's slope and consistency, a generator's path.
 
 The networks are pure functions here. A flax.nnx network that updates itself, as BatchNorm's
 statistics and dropout's counter do, cannot do so inside a gradient: pass a function that merges a
@@ -8,7 +8,7 @@ the examples (see `r1`).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -311,6 +311,169 @@ def balanced_consistency(
         real=consistency_regularization(discriminate, real, augment, for_real),
         fake=consistency_regularization(discriminate, fake, augment, for_fake),
     )
+
+
+class LatentConsistency(NamedTuple):
+    """The two parts of zCR, [B] each, to be weighed and added.
+
+    Attributes:
+      critic: what the critic adds, (D(G(z)) − D(G(z + δ)))².
+      generator: what the generator adds, −‖G(z) − G(z + δ)‖², so that its images stay apart.
+    """
+
+    critic: Array
+    generator: Array
+
+
+def latent_consistency(
+    discriminate: Critic,
+    generate: Callable[[Array], Array],
+    z: Array,
+    key: Array,
+    *,
+    scale: float,
+) -> LatentConsistency:
+    r"""How far images and the critic's outputs move with a small step of the latent (zCR).
+
+    Together with `balanced_consistency` it is ICR-GAN. Each player takes its own part, with its own
+    weight: in the critic's loss let `generate` hold the generator's parameters as constants.
+
+    $$
+    \left( D(G(z)) - D(G(z + \delta)) \right)^2, \qquad
+    -\left\| G(z) - G(z + \delta) \right\|^2, \qquad
+    \delta \sim \mathcal{N}(0, \mathrm{scale}^2 I)
+    $$
+
+    Args:
+      discriminate: the critic, [B, ...] -> [B], raw outputs.
+      generate: G, z -> images [B, ...].
+      z: latents, [B, ...].
+      key: one key, or one per example [B].
+      scale: standard deviation of δ in the unit of z, where a latent has 1; well below that.
+
+    Returns:
+      The two parts, the generator's summed over an image's elements.
+
+    Raises:
+      ValueError: where z is of integers, the critic's output is not [B], or there is another number
+        of keys.
+
+    References:
+      Zhao et al., "Improved Consistency Regularization for GANs" (2021), arXiv:2002.04724,
+      section 3.2.
+    """
+    numerics.check_floats(z=z)
+    here, there = generate(z), generate((z + scale * keys.normal(key, z.shape)).astype(z.dtype))
+    before, after = discriminate(here), discriminate(there)
+    _one_per_example(before, z)
+    moved = numerics.sum_per_example(jnp.square(numerics.widen(here) - numerics.widen(there)))
+    return LatentConsistency(jnp.square(numerics.widen(before) - numerics.widen(after)), -moved)
+
+
+class Anchors(NamedTuple):
+    """Moving averages of a critic's outputs, for `lecam`.
+
+    Attributes:
+      real: of real examples, a scalar.
+      fake: of generated examples, a scalar.
+    """
+
+    real: Array
+    fake: Array
+
+
+class LeCam(NamedTuple):
+    """The result of `lecam`.
+
+    Attributes:
+      penalty: [B].
+      anchors: after the step.
+    """
+
+    penalty: Array
+    anchors: Anchors
+
+
+def lecam(
+    real: Array,
+    fake: Array,
+    anchors: Anchors,
+    *,
+    decay: float = 0.99,
+    axis_name: str | None = over_batch.DATA_AXIS,
+) -> LeCam:
+    r"""Holds the critic's outputs near the moving average of those of the other kind.
+
+    For training on few images, where a critic that has memorised them moves the two apart. The
+    averages are used after this step's outputs have entered, without gradient: keep them in the
+    training state, starting from zeros, and add the penalty once they mean something. With the
+    Wasserstein game it bounds a LeCam divergence. The paper weighs it by 0.3 down to 0.01.
+
+    $$
+    (D(x) - \alpha_F)^2 + (D(G(z)) - \alpha_R)^2, \qquad
+    \alpha \leftarrow \mathrm{decay} \cdot \alpha + (1 - \mathrm{decay}) \, \mathrm{mean}\, D
+    $$
+
+    Args:
+      real: the critic's outputs at real examples, [B].
+      fake: those at generated examples, [B].
+      anchors: α_R and α_F before the step.
+      decay: of the averages.
+      axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
+
+    Returns:
+      The penalty, [B], and the averages after the step, the global batch's.
+
+    Raises:
+      ValueError: where the outputs are not both [B].
+
+    References:
+      Tseng et al., "Regularizing Generative Adversarial Networks under Limited Data" (2021),
+      arXiv:2104.03310, section 3.
+    """
+    _alike(real, fake)
+    if real.ndim != 1:
+        raise ValueError(f"critic outputs must be [B], got {real.shape}: squeeze them")
+    real, fake = numerics.widen(real), numerics.widen(fake)
+    means = jax.lax.stop_gradient(over_batch.mean((real.mean(), fake.mean()), axis_name))
+    moved = (decay * old + (1 - decay) * mean for old, mean in zip(anchors, means, strict=True))
+    after = Anchors(*moved)
+    return LeCam(jnp.square(real - after.fake) + jnp.square(fake - after.real), after)
+
+
+def orthogonality(params: Any) -> Array:
+    r"""How far the columns of a network's kernels are from being orthogonal to each other.
+
+    BigGAN's form, which leaves their lengths free and so does not bind the network's scale. The
+    paper's weight is 1e-4; no factor is applied here.
+
+    $$
+    \sum_W \left\| W^\top W \odot (1 - I) \right\|_F^2
+    $$
+
+    Args:
+      params: kernels, any tree of arrays whose last axis is the output; those of fewer than two
+        axes (biases, scales) are skipped. Leave out embeddings.
+
+    Returns:
+      A scalar, summed over the kernels.
+
+    Raises:
+      ValueError: where there is no kernel.
+
+    References:
+      Brock, Donahue & Simonyan, "Large Scale GAN Training for High Fidelity Natural Image
+      Synthesis" (2019), arXiv:1809.11096, eq. 3.
+    """
+    kernels = [leaf for leaf in jax.tree.leaves(params) if jnp.ndim(leaf) >= 2]
+    if not kernels:
+        raise ValueError("params hold no kernel, an array of two axes or more")
+    total = jnp.zeros(())
+    for kernel in kernels:
+        columns = numerics.widen(kernel).reshape(-1, kernel.shape[-1])
+        products = jnp.matmul(columns.T, columns, precision=jax.lax.Precision.HIGHEST)
+        total += jnp.square(products * (1 - jnp.eye(len(products)))).sum()
+    return total
 
 
 class PathLength(NamedTuple):

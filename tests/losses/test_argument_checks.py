@@ -150,6 +150,7 @@ TAKES_IMAGES = {
     ),
     "balanced_consistency": lambda x: penalties.balanced_consistency(critic, x, x, shifted, KEY),
     "vector_quantize": lambda x: quantized.vector_quantize(x, jnp.zeros((3, 1))),
+    "latent_consistency": lambda x: penalties.latent_consistency(critic, jnp.tanh, x, KEY, scale=1),
     "finite_scalar_quantize": lambda x: quantized.finite_scalar_quantize(x, (3,)),
     "elbo": lambda x: vae.elbo(*VAE, x, KEY, **NLL),
     "reparameterize": lambda x: vae.reparameterize(x, X, KEY),

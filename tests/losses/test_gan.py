@@ -441,3 +441,46 @@ def test_features_of_unequal_shape_raise_naming_both():
 def test_labels_outside_the_unit_interval_raise(real, fake):
     with pytest.raises(ValueError, match="labels"):
         gan.label_smoothing(real, fake)
+
+
+# Which samples a generator learns from, and classes
+
+
+def test_top_k_weighs_the_best_samples_alone_and_keeps_the_mean():
+    fake = jnp.array([0.3, -1.0, 2.0, 0.3, 5.0, -4.0])
+    for k, kept in [(1, [4]), (2, [2, 4]), (3, [0, 2, 4]), (4, [0, 2, 3, 4]), (6, range(6))]:
+        weights = gan.top_k(fake, k)
+        expected = np.zeros(6)
+        expected[list(kept)] = 6 / k
+        np.testing.assert_allclose(weights, expected, rtol=1e-6)
+        loss = gan.non_saturating.generator(None, fake)
+        assert (weights * loss).mean() == pytest.approx(float(loss[jnp.array(kept)].mean()))
+    np.testing.assert_array_equal(gan.top_k(fake, 0), gan.top_k(fake, 1))
+    np.testing.assert_array_equal(gan.top_k(fake, 99), np.ones(6))
+    np.testing.assert_array_equal(jax.jit(gan.top_k)(fake, 2), gan.top_k(fake, 2))
+    assert not jax.grad(lambda x: gan.top_k(x, 2) @ jnp.arange(6.0))(fake).any()
+    with pytest.raises(ValueError, match=r"must be \[B\], got \(6, 1\)"):
+        gan.top_k(fake[:, None], 2)
+
+
+def test_auxiliary_classifier_is_the_cross_entropy_least_at_the_true_posterior():
+    logits = jnp.array([[2.0, -1.0, 0.5], [1e4, 0.0, -1e4]])
+    found = gan.auxiliary_classifier(logits, jnp.array([2, 1]))
+    log_p = np.asarray(logits, np.float64)
+    log_p -= np.logaddexp.reduce(log_p, axis=1, keepdims=True)
+    np.testing.assert_allclose(found, [-log_p[0, 2], -log_p[1, 1]], rtol=1e-6)
+    # Three examples of one kind, two of class 1: the best logits say so, and cost its entropy.
+    labels, share = jnp.array([1, 0, 1]), jnp.array([1 / 3, 2 / 3])
+
+    def loss(row):
+        return gan.auxiliary_classifier(jnp.broadcast_to(row, (3, 2)), labels).mean()
+
+    np.testing.assert_allclose(jax.grad(loss)(jnp.log(share)), 0, atol=1e-6)
+    assert loss(jnp.log(share)) == pytest.approx(-float(share @ jnp.log(share)), rel=1e-6)
+    np.testing.assert_array_equal(
+        np.isnan(gan.auxiliary_classifier(jnp.zeros((3, 2)), jnp.array([-1, 2, 1]))),
+        [True, True, False],
+    )
+    for wrong in (jnp.array([0.0, 1.0]), jnp.array([1])):
+        with pytest.raises(ValueError, match=r"give logits \[B, K\] and integer labels"):
+            gan.auxiliary_classifier(jnp.zeros((2, 3)), wrong)

@@ -40,6 +40,7 @@ def losses(w, x, y, keys):
     least_squares = gan.relativistic_average(gan.least_squares(-1, 1))
     default = gan.relativistic_average()
     path = penalties.path_length(generate, a, keys, jnp.float32(1))
+    held = penalties.lecam(real, fake, penalties.Anchors(jnp.float32(0.1), jnp.float32(0.2)))
     tc = [
         beta_tc.beta_tc(encode, lambda z: z, a, keys, nll=nll, dataset=100, weights=weights)
         for weights in (beta_tc.minibatch_stratified, beta_tc.minibatch_weighted)
@@ -53,6 +54,9 @@ def losses(w, x, y, keys):
         "relativistic generator": default.generator(real, fake),
         "relativistic squares": least_squares.discriminator(real, fake),
         "feature matching": gan.feature_matching(a, b),
+        "top-k": gan.top_k(fake, 5) * gan.hinge.generator(None, fake),
+        "LeCam": held.penalty * 100,
+        "anchors": jnp.stack(held.anchors),
         "path length": path.penalty,
         "path length's mean": path.mean,
         "optimal variance": likelihoods.optimal_variance(a, y),
@@ -99,7 +103,7 @@ def sharded(count):
 
 
 ONE = jax.tree.map(np.asarray, jax.jit(measure)(W, X, Y, KEYS))
-NO_GRADIENT = {"path length's mean", "codebook", "counts", "perplexity"}
+NO_GRADIENT = {"anchors", "path length's mean", "codebook", "counts", "perplexity"}
 LINEAR = {"optimal variance"}  # a mean of means: its gradient would be right without the axis
 
 

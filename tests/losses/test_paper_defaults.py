@@ -19,6 +19,7 @@ LEAST_SQUARES = "Mao et al., Least Squares GAN (2017), arXiv:1611.04076, eq. 9"
 SIGMA_VAE = "Rybkin et al., Calibrated Decoders (2021), arXiv:2006.13202, its code"
 IWAE = "Burda et al., Importance Weighted Autoencoders (2016), arXiv:1509.00519, section 5"
 TC = "Chen et al., Isolating Sources of Disentanglement (2018), arXiv:1802.04942, eq. 4"
+LECAM = "Tseng et al., GANs under Limited Data (2021), arXiv:2104.03310, its code"
 STYLE = "Karras et al., StyleGAN2 (2020), arXiv:1912.04958, its code"
 BRIDGE = "Albergo et al., Stochastic Interpolants (2023), arXiv:2303.08797"
 RECTIFIED = "Liu et al., Flow Straight and Fast (2022), arXiv:2209.03003"
@@ -62,6 +63,7 @@ PAPERS = {
     },
     "shortcut.shortcut": {"steps": (128, SHORTCUT), "every": (8, SHORTCUT)},
     "meanflow.meanflow": {"power": (1.0, MEAN_FLOW), "constant": (1e-3, MEAN_FLOW)},
+    "penalties.lecam": {"decay": (0.99, LECAM)},
     "penalties.path_length": {"decay": (0.99, STYLE)},
     "quantized.Quantized.loss": {"beta": (0.25, CODES)},
     "quantized.update_codebook": {"decay": (0.99, CODES)},

@@ -301,6 +301,89 @@ def test_balanced_consistency_is_both_halves_with_independent_augmentations():
     assert np.all(alike.real != alike.fake)
 
 
+# Latent consistency
+
+
+def test_latent_consistency_is_how_far_images_and_outputs_move():
+    matrix, step = normal(12, SIZE, 3), 0.1
+    z = normal(13, BATCH, 3)
+    moved = step * np.asarray(jax.random.normal(KEY, z.shape), np.float64)
+
+    def of(matrix):
+        return penalties.latent_consistency(
+            lambda x: x @ WEIGHTS, lambda z: z @ matrix.T, z, KEY, scale=step
+        )
+
+    there = moved @ matrix.astype(np.float64).T
+    np.testing.assert_allclose(of(matrix).critic, (there @ WEIGHTS) ** 2, rtol=1e-3)
+    np.testing.assert_allclose(of(matrix).generator, -(there**2).sum(1), rtol=1e-4)
+    # The generator's part falls where images move more: ∂/∂M of −‖Mδ‖² is −2 Σ Mδδᵀ.
+    slope = jax.grad(lambda m: of(m).generator.sum())(matrix)
+    np.testing.assert_allclose(slope, -2 * there.T @ moved, rtol=1e-3, atol=1e-5)
+    still = penalties.latent_consistency(half_square, jnp.tanh, REAL, KEY, scale=0.0)
+    np.testing.assert_array_equal(still, np.zeros((2, BATCH)))
+    with pytest.raises(ValueError, match="one number per example"):
+        penalties.latent_consistency(lambda x: x, jnp.tanh, REAL, KEY, scale=0.1)
+
+
+# LeCam
+
+
+def test_the_critic_that_lecam_makes_best_measures_the_lecam_divergence():
+    atoms, weight, anchor = 3, 0.2, 0.5
+    real, fake = np.array([0] * 6 + [1] * 3 + [2] * 3), np.array([0] * 2 + [1] * 3 + [2] * 7)
+    p, q = (np.bincount(x, minlength=atoms) / 12 for x in (real, fake))
+    divergence = ((p - q) ** 2 / (p + q)).sum()
+    # By hand: the derivative of q − p + 2λ(p(D + α) + q(D − α)) at each atom is zero.
+    best = (p - q) * (1 - 2 * weight * anchor) / (2 * weight * (p + q))
+    anchors = penalties.Anchors(jnp.float32(anchor), jnp.float32(-anchor))
+
+    def loss(d):
+        held = penalties.lecam(d[real], d[fake], anchors, decay=1.0)
+        return (d[fake] - d[real] + weight * held.penalty).mean()
+
+    d = jnp.asarray(best, jnp.float32)
+    np.testing.assert_allclose(jax.grad(loss)(d), 0, atol=1e-6)
+    expected = (1 / (2 * weight) - anchor) * divergence
+    assert (d[real] - d[fake]).mean() == pytest.approx(expected, rel=1e-5)
+
+
+def test_lecam_holds_outputs_to_the_averages_after_the_step():
+    real, fake = jnp.array([1.0, 3.0]), jnp.array([-1.0, 0.0])
+    before = penalties.Anchors(jnp.float32(0.2), jnp.float32(-0.2))
+    found = penalties.lecam(real, fake, before, decay=0.9)
+    alpha = 0.9 * 0.2 + 0.1 * 2, 0.9 * -0.2 + 0.1 * -0.5
+    np.testing.assert_allclose(found.anchors, alpha, rtol=1e-6)
+    expected = (np.asarray(real) - alpha[1]) ** 2 + (np.asarray(fake) - alpha[0]) ** 2
+    np.testing.assert_allclose(found.penalty, expected, rtol=1e-6)
+    # No gradient through the averages.
+    slope = jax.grad(lambda r: penalties.lecam(r, fake, before, decay=0.9).penalty.sum())(real)
+    np.testing.assert_allclose(slope, 2 * (np.asarray(real) - alpha[1]), rtol=1e-6)
+    with pytest.raises(ValueError, match="one shape"):
+        penalties.lecam(real, fake[:1], before)
+    with pytest.raises(ValueError, match=r"must be \[B\]"):
+        penalties.lecam(real[:, None], fake[:, None], before)
+
+
+# Orthogonality
+
+
+def test_orthogonality_is_of_columns_and_leaves_their_lengths_free():
+    q, _ = np.linalg.qr(normal(14, 6, 4))
+    assert penalties.orthogonality({"kernel": 3 * q, "bias": jnp.ones(4)}) < 1e-10
+    kernel = normal(15, 3, 3, 2, 5)
+    products = kernel.reshape(-1, 5).T.astype(np.float64) @ kernel.reshape(-1, 5)
+    expected = (products**2).sum() - (np.diag(products) ** 2).sum()
+    found, slope = jax.value_and_grad(penalties.orthogonality)({"a": kernel, "b": q})
+    assert found == pytest.approx(expected, rel=1e-5)
+    # ∂/∂W of ‖WᵀW ⊙ (1 − I)‖² is 4 W (WᵀW ⊙ (1 − I)).
+    off = products - np.diag(np.diag(products))
+    right = 4 * kernel.reshape(-1, 5) @ off
+    np.testing.assert_allclose(slope["a"].reshape(-1, 5), right, rtol=1e-4, atol=1e-3)
+    with pytest.raises(ValueError, match="no kernel"):
+        penalties.orthogonality({"bias": jnp.ones(4)})
+
+
 # Path length
 
 CODE, HEIGHT, WIDTH, CHANNELS = 3, 2, 4, 2
