@@ -10,10 +10,12 @@ from . import gan as gan
 from . import importance as importance
 from . import info_vae as info_vae
 from . import likelihoods as likelihoods
+from . import lookup_free as lookup_free
 from . import meanflow as meanflow
 from . import penalties as penalties
 from . import quantized as quantized
 from . import shortcut as shortcut
+from . import structural_similarity as structural_similarity
 from . import times as times
 from . import vae as vae
 from . import vdm as vdm

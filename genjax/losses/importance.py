@@ -1,4 +1,4 @@
-"""Importance-weighted bounds of a VAE: IWAE, its doubly reparameterised gradient, log p(x)."""
+"""Importance-weighted bounds of a VAE: IWAE and its kin, their gradients, log p(x)."""
 
 import math
 from collections.abc import Callable
@@ -272,6 +272,150 @@ def mean_elbo(
     return -log_weights(encode, decode, x, key, nll=nll, samples=samples).mean(0)
 
 
+def miwae(
+    encode: Encode,
+    decode: Decode,
+    x: Array,
+    key: Array,
+    *,
+    nll: Nll,
+    samples: int,
+    groups: int,
+) -> Array:
+    r"""The mean of m bounds `iwae` of k samples each.
+
+    As many decodings as IWAE with m k samples, a looser bound, and an encoder gradient whose noise
+    falls with m. With one group it is IWAE, with one sample the ELBO.
+
+    $$
+    -\frac{1}{m} \sum_{j=1}^{m} \log \frac{1}{k} \sum_{i=1}^{k} w_{ij}
+    $$
+
+    Args:
+      encode: images -> (mean, log_var) of q(z|x), each [B, ...].
+      decode: z [B, ...] -> the parameters that `nll` takes.
+      x: images, [B, ...].
+      key: one key, or one per image [B].
+      nll: (parameters, x) -> [B], nats per image; see `likelihoods`.
+      samples: k, the number of samples per group.
+      groups: m.
+
+    Returns:
+      [B], nats per image.
+
+    Raises:
+      TypeError: where one of the two numbers is traced.
+      ValueError: where mean and log_var are not both [B, ...] of one shape, or there is another
+        number of keys.
+
+    References:
+      Rainforth et al., "Tighter Variational Bounds are Not Necessarily Better" (2018),
+      arXiv:1802.04537, section 6.
+    """
+    numerics.check_static(samples=samples, groups=groups)
+    log_w = log_weights(encode, decode, x, key, nll=nll, samples=samples * groups)
+    return _in_groups(log_w, groups)
+
+
+def piwae(
+    encode: Encode,
+    decode: Decode,
+    x: Array,
+    key: Array,
+    *,
+    nll: Nll,
+    samples: int,
+    groups: int,
+) -> Array:
+    r"""The value of `iwae` with m k samples, with the encoder's gradient of `miwae`.
+
+    The decoder learns from the tightest bound that the samples give, the encoder from the one whose
+    gradient is the least noisy. First derivatives only.
+
+    $$
+    \nabla_\theta = \nabla_\theta \mathcal{L}_{\mathrm{IWAE}}^{(mk)}, \qquad
+    \nabla_\phi = \nabla_\phi \mathcal{L}_{\mathrm{MIWAE}}^{(m, k)}
+    $$
+
+    Args:
+      encode: images -> (mean, log_var) of q(z|x), each [B, ...].
+      decode: z [B, ...] -> the parameters that `nll` takes; image i's depend on z_i alone.
+      x: images, [B, ...].
+      key: one key, or one per image [B].
+      nll: (parameters, x) -> [B], nats per image; see `likelihoods`.
+      samples: k, the number of samples per group.
+      groups: m.
+
+    Returns:
+      [B], nats per image.
+
+    Raises:
+      TypeError: where one of the two numbers is traced.
+      ValueError: where mean and log_var are not both [B, ...] of one shape, or there is another
+        number of keys.
+
+    References:
+      Rainforth et al., "Tighter Variational Bounds are Not Necessarily Better" (2018),
+      arXiv:1802.04537, section 6.
+    """
+    numerics.check_static(samples=samples, groups=groups)
+    posterior, sg = encode(x), jax.lax.stop_gradient
+
+    def weights(posterior: Any) -> Array:
+        of = (lambda x: posterior), decode, x, key
+        return log_weights(*of, nll=nll, samples=samples * groups)
+
+    # What the encoder's outputs would move `miwae` by, while the decoder is held.
+    slopes = jax.grad(lambda p: _in_groups(weights(p), groups).sum())(sg(posterior))
+    pull: Any = 0.0
+    for slope, value in zip(slopes, posterior, strict=True):
+        pull += numerics.sum_per_example(numerics.widen(sg(slope) * value))
+    log_w = weights(sg(posterior))
+    return _in_groups(log_w, 1) + pull - sg(pull)
+
+
+def ciwae(
+    encode: Encode,
+    decode: Decode,
+    x: Array,
+    key: Array,
+    *,
+    nll: Nll,
+    samples: int,
+    beta: float | Array,
+) -> Array:
+    r"""A combination of the ELBO and the bound of `iwae`, on the same k samples.
+
+    $$
+    -\beta \, \frac{1}{k} \sum_{i=1}^{k} \log w_i
+      - (1 - \beta) \log \frac{1}{k} \sum_{i=1}^{k} w_i
+    $$
+
+    Args:
+      encode: images -> (mean, log_var) of q(z|x), each [B, ...].
+      decode: z [B, ...] -> the parameters that `nll` takes.
+      x: images, [B, ...].
+      key: one key, or one per image [B].
+      nll: (parameters, x) -> [B], nats per image; see `likelihoods`.
+      samples: k, the number of samples per image.
+      beta: β, the share of the ELBO, in 0..1; the paper uses 0.005 to 0.5.
+
+    Returns:
+      [B], nats per image.
+
+    Raises:
+      TypeError: where the number of samples is traced.
+      ValueError: where mean and log_var are not both [B, ...] of one shape, or there is another
+        number of keys.
+
+    References:
+      Rainforth et al., "Tighter Variational Bounds are Not Necessarily Better" (2018),
+      arXiv:1802.04537, section 6.
+    """
+    log_w = log_weights(encode, decode, x, key, nll=nll, samples=samples)
+    return beta * -log_w.mean(0) + (1 - beta) * _in_groups(log_w, 1)
+
+
 def over_noise(
     estimate: Callable[..., Any],
     parts: Callable[[Array, Array], tuple[Array, Array]],
@@ -346,6 +490,12 @@ def _posterior(encode: Encode, x: Array) -> tuple[Array, Array]:
             f"{log_var.shape}, x has {x.shape}"
         )
     return mean, log_var
+
+
+def _in_groups(log_w: Array, groups: int) -> Array:
+    """log_w: [groups · k, B] -> [B]."""
+    log_w = log_w.reshape(groups, -1, log_w.shape[-1])
+    return math.log(log_w.shape[1]) - jax.nn.logsumexp(log_w, axis=1).mean(0)
 
 
 def _log_weights(

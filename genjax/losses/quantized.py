@@ -104,6 +104,74 @@ def vector_quantize(z: Array, vectors: Array) -> Quantized:
     )
 
 
+class ResidualQuantized(NamedTuple):
+    """The result of `residual_quantize`.
+
+    Attributes:
+      codes: like z, the sum of the chosen vectors, with the straight-through gradient.
+      indices: of the chosen vectors, [L, B, ...].
+      residuals: what each codebook was given, [L, B, ..., D], for `update_codebook`.
+      codebook_loss: Σ ‖sg(residual) − e‖² over the codebooks, [B].
+      commitment: Σ ‖z − sg(codes so far)‖² over the codebooks, [B].
+    """
+
+    codes: Array
+    indices: Array
+    residuals: Array
+    codebook_loss: Array
+    commitment: Array
+
+
+def residual_quantize(z: Array, vectors: Array) -> ResidualQuantized:
+    r"""Each of L codebooks quantises what those before it left over.
+
+    L codebooks of K vectors tell K to the power of L codes apart.
+
+    $$
+    r_1 = z, \qquad e_l = \arg\min_{e_k^{(l)}} \| r_l - e_k \|, \qquad r_{l+1} = r_l - e_l, \qquad
+    \mathrm{codes} = z + \mathrm{sg}\Bigl( \sum_l e_l - z \Bigr)
+    $$
+
+    Args:
+      z: the encoder's output, [B, ..., D].
+      vectors: the codebooks, [L, K, D].
+
+    Returns:
+      Codes like z, the indices and residuals of each codebook, and the two losses, each [B].
+
+    Raises:
+      ValueError: where z is of integers, or the shapes do not fit.
+
+    References:
+      Lee et al., "Autoregressive Image Generation using Residual Quantization" (2022),
+      arXiv:2203.01941, eq. 3 to 6.
+      Zeghidour et al., "SoundStream: An End-to-End Neural Audio Codec" (2021), arXiv:2107.03312.
+    """
+    if vectors.ndim != 3:
+        raise ValueError(f"give codebooks [L, K, D], got {vectors.shape}")
+    books, residual = list(jnp.asarray(vectors)), z
+    found, given = [], []
+    for book in books:
+        quantized = vector_quantize(residual, book)
+        found.append(quantized)
+        given.append(jax.lax.stop_gradient(residual))
+        chosen = jax.lax.stop_gradient(book[quantized.indices])
+        # z's gradient reaches every level's commitment through the residual.
+        residual = (numerics.widen(residual) - numerics.widen(chosen)).astype(z.dtype)
+    total = sum(
+        jax.lax.stop_gradient(numerics.widen(book[each.indices]))
+        for book, each in zip(books, found, strict=True)
+    )
+    wide = numerics.widen(z)
+    return ResidualQuantized(
+        (wide + jax.lax.stop_gradient(total - wide)).astype(z.dtype),
+        jnp.stack([each.indices for each in found]),
+        jnp.stack(given),
+        jnp.sum(jnp.stack([each.codebook_loss for each in found]), axis=0),
+        jnp.sum(jnp.stack([each.commitment for each in found]), axis=0),
+    )
+
+
 def start_codebook(vectors: Array) -> Codebook:
     """A codebook that counts one code at each of the vectors.
 

@@ -1,9 +1,10 @@
-"""The evidence lower bound of a variational autoencoder by parts: reconstruction, KL, free bits."""
+"""The evidence lower bound of a variational autoencoder by parts, and what takes the KL's place."""
 
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -238,3 +239,223 @@ def free_bits_of_batch(
     kl = numerics.widen(kl)
     mean = over_batch.mean(jnp.mean(kl, axis=0, keepdims=True), axis_name)
     return numerics.sum_per_example(jnp.where(mean > nats, kl, nats))
+
+
+class FactorVAE(NamedTuple):
+    """The parts of FactorVAE's loss.
+
+    Attributes:
+      nll: −log p(x|z), [B], nats per image.
+      kl: KL(q(z|x) ‖ p(z)), [B], nats per image.
+      total_correlation: the critic's estimate of it, [B], nats per image.
+      z: the codes, [B, d], which the critic learns from.
+    """
+
+    nll: Array
+    kl: Array
+    total_correlation: Array
+    z: Array
+
+    def loss(self, gamma: float | Array) -> Array:
+        r"""The weighted sum of the parts.
+
+        $$
+        \mathcal{L} = \mathrm{nll} + \mathrm{kl} + \gamma \, \mathrm{total\_correlation}
+        $$
+
+        Args:
+          gamma: weight of the total correlation; 10 to 40 in the paper.
+
+        Returns:
+          [B], nats per image.
+
+        References:
+          Kim & Mnih, "Disentangling by Factorising" (2018), arXiv:1802.05983, eq. 2.
+        """
+        return self.nll + self.kl + gamma * self.total_correlation
+
+
+def factor_vae(
+    encode: Callable[[Array], tuple[Array, Array]],
+    decode: Callable[[Array], Any],
+    critic: Callable[[Array], Array],
+    x: Array,
+    key: Array,
+    *,
+    nll: Callable[[Any, Array], Array],
+) -> FactorVAE:
+    r"""The parts of −ELBO, and the total correlation of the codes by a critic's density ratio.
+
+    The critic is a player of its own. It minimises
+    `gan.minimax.discriminator(critic(z), critic(permute_dimensions(other, key)))`, where z are the
+    codes of a batch and `other` those of another; its best logit is the log of the density ratio of
+    codes and codes of independent dimensions, whose mean is the total correlation.
+
+    $$
+    \mathrm{KL}\Bigl( q(z) \,\Big\|\, \prod_j q(z_j) \Bigr)
+      = \mathbb{E}_{q(z)} \Bigl[ \log \frac{q(z)}{\prod_j q(z_j)} \Bigr]
+      \approx \mathbb{E}_{q(z)} [ D(z) ]
+    $$
+
+    Args:
+      encode: images -> (mean, log_var) of q(z|x), [B, d] each.
+      decode: z [B, d] -> the parameters that `nll` takes.
+      critic: D, z [B, d] -> logits [B], which are high for codes; no gradient for its parameters is
+        due here.
+      x: images, [B, ...].
+      key: one key, or one per image [B].
+      nll: (parameters, x) -> [B], nats per image; see `likelihoods`.
+
+    Returns:
+      The parts.
+
+    Raises:
+      ValueError: where the shapes of mean and log_var differ, there is another number of keys, or
+        the critic's output is not [B].
+
+    References:
+      Kim & Mnih, "Disentangling by Factorising" (2018), arXiv:1802.05983, eq. 2 and 3.
+    """
+    mean, log_var = encode(x)
+    z = reparameterize(mean, log_var, key)
+    ratio = critic(z)
+    if ratio.shape != z.shape[:1]:
+        raise ValueError(f"the critic must give one logit per code, got {ratio.shape}")
+    return FactorVAE(nll(decode(z), x), gaussian_kl(mean, log_var), ratio, z)
+
+
+def permute_dimensions(
+    z: Array, key: Array, *, axis_name: str | None = over_batch.DATA_AXIS
+) -> Array:
+    r"""Codes whose dimensions are independent: each is permuted over the batch by itself.
+
+    $$
+    z'_{ij} = z_{\pi_j(i)\, j}, \qquad \pi_j \text{ a random permutation of the batch}
+    $$
+
+    Args:
+      z: codes, [B, d].
+      key: one key, or one per example [B].
+      axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
+
+    Returns:
+      Like z: this device's rows of the permuted global batch.
+
+    Raises:
+      ValueError: where z is not [B, d], or there is another number of keys.
+
+    References:
+      Kim & Mnih, "Disentangling by Factorising" (2018), arXiv:1802.05983, algorithm 1.
+    """
+    if z.ndim != 2:
+        raise ValueError(f"codes must be [B, d], got {z.shape}: flatten them")
+    # Sorted by uniform numbers that belong to the examples, not to the devices.
+    places = over_batch.gather(keys.uniform(key, z.shape), axis_name)
+    permuted = jnp.take_along_axis(over_batch.gather(z, axis_name), places.argsort(0), axis=0)
+    return over_batch.own_rows(permuted, len(z), axis_name)
+
+
+def vamp_elbo(
+    encode: Callable[[Array], tuple[Array, Array]],
+    decode: Callable[[Array], Any],
+    inputs: Array,
+    x: Array,
+    key: Array,
+    *,
+    nll: Callable[[Any, Array], Array],
+) -> Elbo:
+    r"""The two parts of −ELBO under the mixture of the posteriors of K pseudo-inputs.
+
+    The KL is estimated with the one z per image that is decoded, so that a value may be below 0.
+
+    $$
+    \mathrm{kl} = \log q(z|x) - \log p(z), \qquad
+    p(z) = \frac{1}{K} \sum_{k=1}^{K} q(z|u_k)
+    $$
+
+    Args:
+      encode: images -> (mean, log_var) of q(z|x), each [B, d].
+      decode: z [B, d] -> the parameters that `nll` takes.
+      inputs: u, pseudo-inputs, parameters to learn, [K, ...], like images; start them from training
+        images.
+      x: images, [B, ...].
+      key: one key, or one per image [B].
+      nll: (parameters, x) -> [B], nats per image; see `likelihoods`.
+
+    Returns:
+      The parts, each [B], nats per image.
+
+    Raises:
+      ValueError: where the shapes of mean and log_var differ, or there is another number of keys.
+
+    References:
+      Tomczak & Welling, "VAE with a VampPrior" (2018), arXiv:1705.07120, eq. 9.
+    """
+    mean, log_var = encode(x)
+    z = reparameterize(mean, log_var, key)
+    density = _log_normal(z[:, None], mean[:, None], log_var[:, None])[:, 0]
+    return Elbo(nll(decode(z), x), density - mixture_log_density(z, *encode(inputs)))
+
+
+def mixture_log_density(z: Array, mean: Array, log_var: Array) -> Array:
+    r"""The log density of a mixture of K Gaussians of equal weight.
+
+    $$
+    \log \frac{1}{K} \sum_{k=1}^{K} \mathcal{N}(z;\, \mu_k, \sigma_k^2)
+    $$
+
+    Args:
+      z: [B, d].
+      mean: μ, [K, d].
+      log_var: log σ², [K, d].
+
+    Returns:
+      [B], nats.
+
+    Raises:
+      ValueError: where the shapes do not fit.
+
+    References:
+      Tomczak & Welling, "VAE with a VampPrior" (2018), arXiv:1705.07120, eq. 9.
+    """
+    numerics.check_same_shape(mean=mean, log_var=log_var)
+    if z.ndim != 2 or mean.ndim != 2 or z.shape[-1] != mean.shape[-1]:
+        raise ValueError(f"give z [B, d] and mean [K, d]: z has {z.shape}, mean has {mean.shape}")
+    parts = _log_normal(z[:, None], mean[None], log_var[None])
+    return jax.nn.logsumexp(parts, axis=1) - math.log(len(mean))
+
+
+def draw_mixture(mean: Array, log_var: Array, key: Array, count: int) -> Array:
+    r"""Latents from the mixture.
+
+    $$
+    z = \mu_k + \sigma_k \, \epsilon, \qquad k \sim U\{1 … K\}, \qquad
+    \epsilon \sim \mathcal{N}(0, I)
+    $$
+
+    Args:
+      mean: μ, [K, d].
+      log_var: log σ², [K, d].
+      key: one key, or one per latent [count].
+      count: how many.
+
+    Returns:
+      [count, d].
+
+    Raises:
+      ValueError: where the shapes of mean and log_var differ, or there is another number of keys.
+
+    References:
+      Tomczak & Welling, "VAE with a VampPrior" (2018), arXiv:1705.07120, eq. 9.
+    """
+    for_which, for_noise = keys.split(key, 2, count)
+    which = (keys.uniform(for_which, (count,)) * len(mean)).astype(jnp.int32)
+    which = jnp.minimum(which, len(mean) - 1)  # a product may round up to K
+    return reparameterize(mean[which], log_var[which], for_noise)
+
+
+def _log_normal(z: Array, mean: Array, log_var: Array) -> Array:
+    """Log densities of N(mean, exp(log_var)), summed over the last axis."""
+    z, mean, log_var = map(numerics.widen, (z, mean, log_var))
+    squares = jnp.square(z - mean) * numerics.exp_with_tangent(-log_var)
+    return -0.5 * jnp.sum(squares + log_var + math.log(2 * math.pi), axis=-1)

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from genjax.losses import beta_tc, gan, info_vae, likelihoods, penalties, quantized, vae
+from genjax.losses import (
+    beta_tc,
+    gan,
+    info_vae,
+    likelihoods,
+    lookup_free,
+    penalties,
+    quantized,
+    vae,
+)
 from tests.device_counts import DEVICES
 
 pytestmark = pytest.mark.heavy
@@ -48,7 +57,10 @@ def losses(w, x, y, keys):
     parts = info_vae.info_vae(encode, lambda z: z, a, keys, nll=nll)
     indices = quantized.vector_quantize(a, BOOK.vectors).indices
     book = quantized.update_codebook(BOOK, a, indices, decay=0.5)
+    permuted = vae.permute_dimensions(a, keys)
     return {
+        "bits": lookup_free.lookup_free_quantize(a).code_entropy,
+        "permuted": permuted @ jnp.arange(1.0, D + 1),
         "free bits": vae.free_bits_of_batch(a**2, 1.5),
         "relativistic critic": default.discriminator(real, fake),
         "relativistic generator": default.generator(real, fake),
@@ -104,7 +116,8 @@ def sharded(count):
 
 ONE = jax.tree.map(np.asarray, jax.jit(measure)(W, X, Y, KEYS))
 NO_GRADIENT = {"anchors", "path length's mean", "codebook", "counts", "perplexity"}
-LINEAR = {"optimal variance"}  # a mean of means: its gradient would be right without the axis
+# Means of means, whose gradients would be right without the axis.
+LINEAR = {"optimal variance", "permuted"}
 
 
 def worst(ours, theirs):

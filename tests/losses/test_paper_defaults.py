@@ -31,6 +31,14 @@ P2 = "Choi et al., Perception Prioritized Training (2022), arXiv:2204.00227"
 
 ADA = "Karras et al., Training GANs with Limited Data (2020), arXiv:2006.06676, its code"
 
+SSIM = "Wang et al., Image Quality Assessment (2004), IEEE TIP 13, section III.C"
+SIMILARITY = {
+    "window": (11, SSIM),
+    "std": (1.5, SSIM),
+    "k1": (0.01, SSIM),
+    "k2": (0.03, SSIM),
+}
+
 # {callable: {parameter: (value, paper)}}
 PAPERS = {
     "adaptive_augmentation.adapt": {
@@ -67,6 +75,9 @@ PAPERS = {
     "penalties.path_length": {"decay": (0.99, STYLE)},
     "quantized.Quantized.loss": {"beta": (0.25, CODES)},
     "quantized.update_codebook": {"decay": (0.99, CODES)},
+    "lookup_free.LookupFree.loss": {"beta": (0.25, CODES)},
+    "structural_similarity.ssim": SIMILARITY,
+    "structural_similarity.ms_ssim": SIMILARITY,
     "times.Steps": {"steps": (1000, DDPM)},
     "times.LogitNormal": {"mean": (0.0, LOGIT), "std": (1.0, LOGIT)},
     "times.LogNormal": {"mean": (-1.2, EDM), "std": (1.2, EDM)},
@@ -82,6 +93,7 @@ PAPERS = {
 }
 
 BYTES = "bytes scaled to 0…1"
+IMAGES = "the range of images in this code"
 # {callable: {parameter: (value, reason)}}
 OURS = {
     "augmentation.horizontal_flip": {"probability": (0.5, "an image and its mirror alike often")},
@@ -106,6 +118,15 @@ OURS = {
         "low": (0.0, BYTES),
         "high": (1.0, BYTES),
         "bins": (256, BYTES),
+    },
+    "lookup_free.LookupFree.loss": {
+        "entropy": (0.1, "of the order of the commitment"),
+        "diversity": (1.0, "both entropies alike"),
+    },
+    "lookup_free.lookup_free_quantize": {"temperature": (1.0, "z in units of the codes")},
+    **{
+        f"structural_similarity.{name}": {"low": (-1.0, IMAGES), "high": (1.0, IMAGES)}
+        for name in ("ssim", "ms_ssim")
     },
     "times.Uniform": {"low": (0.0, "all times"), "high": (1.0, "all times")},
     "vae.Elbo.loss": {"beta": (1.0, "the ELBO")},

@@ -57,6 +57,40 @@ def test_the_gradient_is_straight_through_and_each_loss_trains_its_own_side():
     np.testing.assert_array_equal(slopes["commitment"][1], 0)
 
 
+def test_residual_codes_are_the_sum_of_each_levels_nearest_vector():
+    books = (
+        RNG.standard_normal((3, 6, 4)).astype(np.float32) * np.float32([1, 0.5, 0.2])[:, None, None]
+    )
+    residual, total, squares = np.float64(Z), 0.0, 0.0
+    found = jax.jit(quantized.residual_quantize)(Z, books)
+    for level, book in enumerate(books):
+        indices = nearest(residual, book)
+        np.testing.assert_array_equal(found.indices[level], indices)
+        np.testing.assert_allclose(found.residuals[level], residual, rtol=1e-5, atol=1e-6)
+        residual, total = residual - book[indices], total + book[indices]
+        squares = squares + np.sum(residual**2, (1, 2, 3))
+    np.testing.assert_allclose(found.codes, total, rtol=1e-5, atol=1e-6)
+    for loss in (found.codebook_loss, found.commitment):
+        np.testing.assert_allclose(loss, squares, rtol=1e-5)
+    downstream = RNG.standard_normal(Z.shape).astype(np.float32)
+    slope = jax.jit(
+        jax.grad(lambda z, b: (quantized.residual_quantize(z, b).codes * downstream).sum(), (0, 1))
+    )(Z, books)
+    np.testing.assert_array_equal(slope[0], downstream)
+    np.testing.assert_array_equal(slope[1], 0)
+    # The commitment of every level pulls z: 2 Σ (z − codes so far).
+    pull = jax.jit(jax.grad(lambda z: quantized.residual_quantize(z, books).commitment.sum()))(Z)
+    levels = [books[level][found.indices[level]] for level in range(3)]
+    expected = sum(2 * (np.float64(Z) - sum(levels[: i + 1])) for i in range(3))
+    np.testing.assert_allclose(pull, expected, rtol=1e-4, atol=1e-5)
+    one = quantized.residual_quantize(Z, BOOK[None])
+    plain = quantize(Z, BOOK)
+    np.testing.assert_array_equal(one.codes, plain.codes)
+    np.testing.assert_array_equal(one.commitment, plain.commitment)
+    with pytest.raises(ValueError, match=r"give codebooks \[L, K, D\]"):
+        quantized.residual_quantize(Z, BOOK)
+
+
 def test_the_moving_average_matches_the_paper_by_explicit_loops():
     book = quantized.start_codebook(jnp.asarray(BOOK))
     counts, sums = np.ones(6), np.float64(BOOK)
