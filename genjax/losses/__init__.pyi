@@ -3,6 +3,7 @@ from . import augmentation as augmentation
 from . import autoencoder as autoencoder
 from . import beta_tc as beta_tc
 from . import consistency as consistency
+from . import continuous_consistency as continuous_consistency
 from . import couplings as couplings
 from . import diffusion as diffusion
 from . import flow as flow
@@ -13,6 +14,7 @@ from . import likelihoods as likelihoods
 from . import lookup_free as lookup_free
 from . import meanflow as meanflow
 from . import penalties as penalties
+from . import progressive as progressive
 from . import quantized as quantized
 from . import shortcut as shortcut
 from . import structural_similarity as structural_similarity
