@@ -31,6 +31,7 @@ from genjax.losses import (
     autoencoder,
     beta_tc,
     consistency,
+    continuous_consistency,
     couplings,
     diffusion,
     flow,
@@ -41,6 +42,7 @@ from genjax.losses import (
     lookup_free,
     meanflow,
     penalties,
+    progressive,
     quantized,
     shortcut,
     structural_similarity,
@@ -113,6 +115,12 @@ TAKES_IMAGES = {
         net, net, lambda z, t, s: z, x, KEY, schedule=EDM, times=PAIR
     ),
     "heun_step": lambda x: consistency.heun_step(net, **NOISE)(x, PAIR[1], PAIR[0]),
+    "continuous": lambda x: continuous_consistency.continuous_consistency(
+        net, x, KEY, times=PAIR[0], data_std=0.5
+    ),
+    "progressive": lambda x: progressive.progressive_distillation(
+        net, net, x, KEY, schedule=VP, target=predictions.velocity, steps=2
+    ),
     "optimal_transport": lambda x: couplings.optimal_transport(x, X, KEY),
     "entropic_plan": lambda x: couplings.entropic_plan(x, X, 1.0),
     "sinkhorn": lambda x: couplings.sinkhorn(1.0)(x, X, KEY),
@@ -371,6 +379,9 @@ STATIC = {
     "chunk": lambda n: importance.log_likelihood(*VAE, X, KEY, chunk=n, **NLL),
     "doubling": lambda n: consistency.doubling(3, n),
     "loss_history": lambda n: times.loss_history(n),
+    "progressive": lambda n: progressive.progressive_distillation(
+        net, net, X, KEY, schedule=VP, target=predictions.velocity, steps=n
+    ),
     "levels": lambda n: quantized.finite_scalar_quantize(X, (n,)),
     "perplexity": lambda n: quantized.perplexity(jnp.array([0, 1]), n),
     "batch": lambda n: beta_tc.minibatch_weighted(n, 9),

@@ -67,9 +67,12 @@ def test_the_value_and_the_gradient_are_the_papers():
     g -= 0.6 * jnp.cos(a) * jnp.sin(a) * (z + change)
     g /= jnp.linalg.norm(g, axis=1, keepdims=True) + 0.2
     np.testing.assert_allclose(found, (g**2).sum(1), rtol=1e-4)
-    slope = jax.grad(
-        lambda w: loss(lambda z, t: predict(z, t, w), x, times=t, warm_up=0.6, constant=0.2).sum()
-    )(0.7)
+
+    def of(w):
+        options = {"times": t, "warm_up": 0.6, "constant": 0.2}
+        return loss(lambda z, t: predict(z, t, w), x, **options).sum()
+
+    slope = jax.grad(of)(0.7)
     np.testing.assert_allclose(slope, (-2 * g * z * cos_t).sum(), rtol=1e-4)
 
 

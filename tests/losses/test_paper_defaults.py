@@ -24,6 +24,7 @@ STYLE = "Karras et al., StyleGAN2 (2020), arXiv:1912.04958, its code"
 BRIDGE = "Albergo et al., Stochastic Interpolants (2023), arXiv:2303.08797"
 RECTIFIED = "Liu et al., Flow Straight and Fast (2022), arXiv:2209.03003"
 LOGIT = "Esser et al., Scaling Rectified Flow Transformers (2024), arXiv:2403.03206"
+SCM = "Lu & Song, Continuous-Time Consistency Models (2024), arXiv:2410.11081, section 4.1"
 SHORTCUT = "Frans et al., One Step Diffusion via Shortcut Models (2024), arXiv:2410.12557"
 MIN_SNR = "Hang et al., Min-SNR Weighting (2023), arXiv:2303.09556"
 JIT = "Li & He, Back to Basics (2025), arXiv:2511.13720, its code"
@@ -57,6 +58,7 @@ PAPERS = {
     "consistency.doubling": {"first": (10, IMPROVED), "last": (1280, IMPROVED)},
     "consistency.square_root": {"first": (2, BOUNDARY), "last": (150, BOUNDARY)},
     "consistency.teacher_decay": {"first": (2, BOUNDARY), "start": (0.9, BOUNDARY)},
+    "continuous_consistency.continuous_consistency": {"constant": (0.1, SCM)},
     "flow.flow_matching": {"sigma_min": (0.0, RECTIFIED)},
     "flow.brownian": {"scale": (2.0, BRIDGE)},
     "gan.least_squares": {k: (v, LEAST_SQUARES) for k, v in {"a": 0.0, "b": 1.0, "c": 1.0}.items()},
@@ -100,6 +102,7 @@ OURS = {
     "augmentation.rotate90": {"probability": (1.0, "the four turns alike often")},
     "autoencoder.RegularizedAutoencoder.loss": {"scale": (0.0, "RAE-L2 has no such part")},
     "beta_tc.BetaTC.loss": {"beta": (1.0, "the ELBO")},
+    "continuous_consistency.continuous_consistency": {"warm_up": (1.0, "no warm-up")},
     **{
         f"couplings.{name}": {
             "iterations": (10_000, "a bound, where the tolerance is not reached"),

@@ -1,5 +1,7 @@
 """Progressive distillation of Gaussian data, whose teacher is known in closed form."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,9 +37,8 @@ def two_in_one(z, t):
     z, times = np.asarray(z, np.float64), np.asarray(t, np.float64)
 
     def scales(t):
-        return (
-            np.asarray(f(jnp.asarray(t)), np.float64)[:, None] for f in (COSINE.alpha, COSINE.sigma)
-        )
+        both = COSINE.alpha(jnp.asarray(t)), COSINE.sigma(jnp.asarray(t))
+        return (np.asarray(scale, np.float64)[:, None] for scale in both)
 
     state, now = z, times
     for after in (times - 0.5 / N, times - 1 / N):
@@ -77,11 +78,8 @@ def test_the_best_student_takes_in_one_step_what_its_teacher_takes_in_two():
     def student(z, t):
         return jnp.asarray(two_in_one(z, t), jnp.float32)
 
-    def learnt(z, t):
-        return student(z, t)
-
     found = progressive_distillation(
-        learnt, ideal(predictions.data), X, KEYS,
+        student, ideal(predictions.data), X, KEYS,
         schedule=COSINE, target=predictions.data, steps=N,
     )  # fmt: skip
     assert found.max() < 1e-4
@@ -89,9 +87,7 @@ def test_the_best_student_takes_in_one_step_what_its_teacher_takes_in_two():
 
     def sampled(predict, n):
         z = start
-        for t, s in zip(
-            *(a.tolist() for a in (steps.linear(n)[:-1], steps.linear(n)[1:])), strict=True
-        ):
+        for t, s in itertools.pairwise(steps.linear(n).tolist()):
             x = predict(z, jnp.full(len(z), t))
             alpha, sigma, alpha_s, sigma_s = (
                 float(f(jnp.float32(u))) for u in (t, s) for f in (COSINE.alpha, COSINE.sigma)
