@@ -22,6 +22,7 @@ from experiments import (
     flow_cifar10,
     gan_fashion,
     latent_shapes,
+    made,
     meanflow,
     shortcut,
     vae_fashion,
@@ -131,6 +132,7 @@ FAMILIES = {
         latent_shapes.Config(latent=8, widths=(8, 8), width=16, blocks=1),
         "--latent 8 --widths 8 8 --width 16 --blocks 1 --autoencoder-steps 4 --sampling-steps 2",
     ),
+    "made": Family(made, made.Config(widths=(16,), classes=True), "--widths 16 --classes"),
     "vq-vae": Family(coupled, coupled.Config(kind="vq_vae"), "--kind vq_vae"),
     "relativistic gan": Family(
         coupled, coupled.Config(kind="relativistic_gan"), "--kind relativistic_gan"

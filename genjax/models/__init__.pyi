@@ -13,6 +13,7 @@ from . import initializers as initializers
 from . import kernels as kernels
 from . import layers as layers
 from . import magnitude_preserving as magnitude_preserving
+from . import masked as masked
 from . import mlp as mlp
 from . import normalization as normalization
 from . import positions as positions
