@@ -55,7 +55,7 @@ def uncollected():
 
 
 # Rooms whose tests train, start processes or read data sets: seconds each.
-HEAVY = {"benchmarks", "cli", "data", "experiments", "gpu", "run", "tools", "train"}
+HEAVY = {"benchmarks", "cli", "data", "edit", "experiments", "gpu", "run", "tools", "train"}
 
 
 def pytest_configure(config):

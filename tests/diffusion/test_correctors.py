@@ -9,6 +9,8 @@ import pytest
 
 from genjax.diffusion import correctors, predictions, samplers, sampling_loop, schedules, steps
 
+pytestmark = pytest.mark.heavy
+
 VARIANCE = 0.3
 
 

@@ -7,6 +7,8 @@ from scipy import stats
 
 from genjax.diffusion import likelihood, predictions, samplers, schedules, steps
 
+pytestmark = pytest.mark.heavy
+
 RF = schedules.RectifiedFlow()
 X = jnp.array([[2.7], [1.1]])
 TARGETS = {

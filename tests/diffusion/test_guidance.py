@@ -7,6 +7,8 @@ import pytest
 
 from genjax.diffusion import guidance, predictions, samplers, schedules, steps
 
+pytestmark = pytest.mark.heavy
+
 SCHEDULE = schedules.VP()
 TARGETS = {
     "data": predictions.data,

@@ -9,6 +9,8 @@ import pytest
 
 from genjax.diffusion import multistep, predictions, sampling_loop, schedules, steps
 
+pytestmark = pytest.mark.heavy
+
 
 def denoise(z, alpha, sigma, xp=jnp):
     """E[x | z] of the mixture of N(−1, .2²) and N(.8, .5²) with weights .3 and .7."""

@@ -21,6 +21,8 @@ from genjax.diffusion import (
     steps,
 )
 
+pytestmark = pytest.mark.heavy
+
 
 def interpolant(*args, schedule, **options):
     return interpolants.sde(*args, schedule=schedule, diffusion=schedule.sigma, **options)

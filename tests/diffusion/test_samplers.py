@@ -15,6 +15,8 @@ from genjax.diffusion import (
     steps,
 )
 
+pytestmark = pytest.mark.heavy
+
 WEIGHTS, MEANS, VARIANCES = (0.3, 0.7), (-1.0, 0.8), (0.04, 0.25)
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from genjax.diffusion import discrete_schedules, predictions, sampling_loop, schedules
 
+pytestmark = pytest.mark.heavy
+
 STEPS = jnp.array([1.0, 0.75, 0.25, 0.0])
 Z = jax.random.normal(jax.random.key(1), (2, 3))
 

@@ -9,6 +9,8 @@ import pytest
 
 from genjax.diffusion import discrete_schedules, schedules, steps
 
+pytestmark = pytest.mark.heavy
+
 SCHEDULES = [
     schedules.VP(),
     schedules.VE(),

@@ -11,6 +11,8 @@ from scipy.stats import kstest, norm
 
 from genjax.losses import adaptive_augmentation as ada
 
+pytestmark = pytest.mark.heavy
+
 KEY = jax.random.key(0)
 MANY = 4000
 IMAGES = np.random.default_rng(0).normal(size=(3, 6, 8, 3)).astype(np.float32)

@@ -8,6 +8,8 @@ from scipy.stats import kstest, norm
 
 from genjax.losses import adaptive_augmentation as ada
 
+pytestmark = pytest.mark.heavy
+
 KEY = jax.random.key(0)
 SIZE = (12, 16)
 IMAGES = np.random.default_rng(0).normal(size=(2000, *SIZE, 1)).astype(np.float32)

@@ -12,6 +12,8 @@ from scipy import special, stats
 from genjax.diffusion import predictions, schedules
 from genjax.losses import consistency
 
+pytestmark = pytest.mark.heavy
+
 SCHEDULE, STD = schedules.EDM(), 0.6
 
 

@@ -10,6 +10,8 @@ from genjax.losses import couplings
 from tests.device_counts import DEVICES
 from tests.losses.layouts import on_devices
 
+pytestmark = pytest.mark.heavy
+
 assign = jax.jit(couplings.assignment)
 
 

@@ -10,6 +10,8 @@ import pytest
 from genjax.diffusion import predictions, schedules
 from genjax.losses import couplings, diffusion, flow
 
+pytestmark = pytest.mark.heavy
+
 N = 20_000
 
 
