@@ -209,6 +209,24 @@ def test_scores_of_a_class_are_of_its_samples_against_its_real_images():
         assert abs(score.floor["value"] - kernel_distance(others, y).value) < 0.05
 
 
+def test_a_run_that_is_told_classes_is_scored_class_by_class(tmp_path):
+    how = {"batch": 8, "samples": 4, "devices": 1, "dir": str(tmp_path / "run")}
+    settings = run.Settings(2, **how)
+    result = run.train(family(classes=2), LABELLED, settings, name="x")
+    whole, dark, bright = score_run(result, ["swd_pixels"], 90, per_class=True)
+    assert [score.n for score in (whole, dark, bright)] == [90, 45, 45]
+    # Classes come in turn: the first, third, … samples are dark ones.
+    drawn = result.sample(90)[::2]
+    theirs = PIXELS[120:][LABELS[120:] == 0]
+    again = score_images_of(drawn, theirs)
+    assert dark.value == pytest.approx(again, rel=1e-4)
+
+
+def score_images_of(samples, reference):
+    real = RealImages(data.images_from_arrays(reference), None, seed=0)
+    return all_scores(["swd_pixels"], [samples], len(samples), real)[0].value
+
+
 def test_scores_of_classes_need_labels_of_the_same_classes(tmp_path, scored):
     real = RealImages(LABELLED.test, LABELLED.train)
     with pytest.raises(ConfigError, match=r"--per-class, dark: .* needs 40 images on both sides"):
