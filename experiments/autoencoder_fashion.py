@@ -15,7 +15,7 @@ which are blurs; of the Gaussian's, every second one is.
 from dataclasses import dataclass
 from functools import partial
 
-from experiments import checks
+from experiments import checks, suggestions
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.limits import Count, Positive
@@ -38,6 +38,7 @@ class Config:
     learning_rate: Positive = 1e-3
     optimizer: Optimizer = Optimizer()
     check = checks.autoencoder
+    suggest = suggestions.autoencoder
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import optax
 
-from experiments import checks
+from experiments import checks, suggestions
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.keys import fold_in, split
@@ -46,6 +46,7 @@ class Config:
     """At the start; it falls to 0 along a cosine."""
     optimizer: Optimizer = Optimizer()
     check = checks.classifier
+    suggest = suggestions.classifier
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

@@ -17,7 +17,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from experiments import checks
+from experiments import checks, suggestions
 from experiments.adversarial import Augment, Augmentation, probabilities, sampling_family
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
@@ -55,6 +55,7 @@ class Config:
     """Updates of the critic per step, each on its own slice of the batch."""
     optimizer: Optimizer = Optimizer()
     check = checks.dcgan
+    suggest = suggestions.dcgan
 
 
 EPOCHS_50 = Settings(steps=11_700, batch=256)

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 import jax.numpy as jnp
 
-from experiments import checks
+from experiments import checks, suggestions
 from experiments.sampling import PixelSamplerSettings, Threshold, scored
 from genjax import keys
 from genjax.cli.main import main
@@ -64,6 +64,7 @@ class Config(UNetSettings, PixelSamplerSettings):
     """Decay of the moving average that samples come from."""
     optimizer: Optimizer = Optimizer(clip=1.0)
     check = checks.diffusion
+    suggest = suggestions.diffusion
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

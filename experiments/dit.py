@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Literal
 
-from experiments import checks, matching
+from experiments import checks, matching, suggestions
 from experiments.sampling import PixelSamplerSettings, Sampler, Steps, Threshold
 from experiments.transformer_training import TransformerTraining
 from genjax import keys, recipes
@@ -50,6 +50,7 @@ class Config(TransformerTraining, PixelSamplerSettings):
     sampling_steps: Steps = 25
     threshold: Threshold = "off"
     check = checks.transformer
+    suggest = suggestions.transformer
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

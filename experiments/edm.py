@@ -14,7 +14,7 @@ from functools import partial
 
 import jax.numpy as jnp
 
-from experiments import checks
+from experiments import checks, suggestions
 from experiments.edm_training import TrainingSettings
 from experiments.guiding import GuidanceSettings
 from experiments.sampling import PixelSamplerSettings, Sampler, Spacing, Steps, scored
@@ -43,6 +43,7 @@ class Config(EDMSettings, TrainingSettings, GuidanceSettings, PixelSamplerSettin
     sampling_steps: Steps = 18
     spacing: Spacing = "karras"
     check = checks.edm
+    suggest = suggestions.edm
 
 
 _FULL = {"classes": True, "label_dropout": 0.0, "data_std": 0.5, "warm_up": 10_000_000}
@@ -111,9 +112,8 @@ def build(config: Config, spec: ImageSpec) -> Family:
 
     expensive = Measure(measure, {"ode": "bits/dim"}, 50, scored(config.channels))
     more = {"validate": validate, "profile": per_noise_level(validate), "measure": expensive}
-    drawing = config.drawing(guided, **how)
-    game = {"denoiser": config.player(loss)}
-    return Family(game, init, latent=spec.shape, classes=classes, **more, **drawing)
+    more |= {"latent": spec.shape, "classes": classes, **config.drawing(guided, **how)}
+    return Family({"denoiser": config.player(loss)}, init, **more)
 
 
 if __name__ == "__main__":

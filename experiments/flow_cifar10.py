@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from experiments import checks, matching
+from experiments import checks, matching, suggestions
 from experiments.sampling import PixelSamplerSettings, Sampler, Steps, scored
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
@@ -55,6 +55,7 @@ class Config(UNetSettings, PixelSamplerSettings):
     """Decay of the moving average that samples come from."""
     optimizer: Optimizer = Optimizer(clip=1.0)
     check = checks.flow
+    suggest = suggestions.flow
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

@@ -15,7 +15,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from experiments import checks
+from experiments import checks, suggestions
 from experiments.adversarial import Augment, Augmentation, probabilities, sampling_family
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
@@ -45,6 +45,7 @@ class Config:
     learning_rate: Positive = 2e-4
     optimizer: Optimizer = Optimizer()
     check = checks.adversarial
+    suggest = suggestions.gan
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

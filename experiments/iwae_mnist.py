@@ -7,8 +7,7 @@ samples of --objective iwae or vae, on the fixed binarisation of Larochelle & Mu
     python -m experiments.iwae_mnist --data.dir DIR       # then: evaluate
 
 The paper's schedule is 3,280 epochs: 3^i of them at the rate 0.001·10^(−i/7), i = 0 … 7. A shorter
-run is its beginning: --run.steps 910000 ends with i = 5 (364 epochs). binarized_mnist and mnist are
-TFDS data sets, which --data.download prepares where TensorFlow is installed.
+run is its beginning: 910,000 steps end with i = 5. --data.download prepares both, by TensorFlow.
 """
 
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments import suggestions
 from genjax import keys
 from genjax.cli.main import main
 from genjax.data import Dataset, DataSettings, ImageSpec
@@ -47,6 +47,7 @@ class Config:
     dynamic: bool = False
     """Draw every pixel from its grey value each time."""
     optimizer: Optimizer = Optimizer()
+    suggest = suggestions.iwae
 
 
 _SETTINGS = Settings(steps=9_840_000, batch=20, every=15_000, scan_steps=3000)

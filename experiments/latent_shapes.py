@@ -16,7 +16,7 @@ from functools import partial
 
 import jax.numpy as jnp
 
-from experiments import checks
+from experiments import checks, suggestions
 from experiments.autoencoder_fashion import whitened_family
 from experiments.sampling import SamplerSettings
 from genjax.cli.main import main
@@ -56,6 +56,7 @@ class Config(SamplerSettings):
     ema: Share = 0.999
     """Decay of the prior's moving average, which samples come from."""
     check = checks.latent
+    suggest = suggestions.latent
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

@@ -10,7 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from experiments import matching
+from experiments import matching, suggestions
 from experiments.sampling import PixelSamplerSettings, Sampler, Steps
 from experiments.transformer_training import TransformerTraining
 from genjax import keys
@@ -34,6 +34,7 @@ class MeanVelocitySettings(TransformerTraining):
     guidance: Positive = 2.0
     """Scale of classifier-free guidance, where there are classes: learned in training, so that a
     step still costs one evaluation."""
+    suggest = suggestions.mean_velocity
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from experiments import checks
+from experiments import checks, suggestions
 from experiments.restoration import MODELS, NOISE, TASKS, averaged, observed
 from experiments.sampling import PixelSamplerSettings, Sampler, Steps, Threshold
 from genjax import keys
@@ -58,6 +58,7 @@ class Config(UNetSettings, PixelSamplerSettings):
     """Decay of the moving average that restores."""
     optimizer: Optimizer = Optimizer(clip=1.0)
     check = checks.restore
+    suggest = suggestions.restore
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

@@ -15,7 +15,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from experiments import checks
+from experiments import checks, suggestions
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.evaluate.likelihood_scores import elbo_scores, vae_scores, vae_units
@@ -45,6 +45,7 @@ class Config:
     learning_rate: Positive = 5e-4
     optimizer: Optimizer = Optimizer()
     check = checks.convolutional_vae
+    suggest = suggestions.convolutional_vae
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

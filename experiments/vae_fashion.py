@@ -16,7 +16,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from experiments import checks
+from experiments import checks, suggestions
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.evaluate.likelihood_scores import elbo_scores, vae_scores, vae_units
@@ -50,6 +50,7 @@ class Config:
     learning_rate: Positive = 1e-3
     optimizer: Optimizer = Optimizer()
     check = checks.vae
+    suggest = suggestions.vae
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

@@ -18,6 +18,8 @@ from genjax.cli.parsing import nearest, parse
 from genjax.cli.restart import open_streams
 from genjax.errors import ConfigError, environment_error, one_line
 
+SUGGEST = "--suggest"
+
 
 def main(
     name: str,
@@ -91,11 +93,15 @@ def _run(
     program = program_name()
     command = _command(words)
     asks = bool({"-h", "--help"} & set(words))
+    suggests = command == "train" and SUGGEST in words
     if command == "train":
+        words = [word for word in words if word != SUGGEST]
         default, description = _preset(words, config, document, presets)
         if asks:
             lacking = _lacking(build, default)
             able = [each for each in COMMANDS if each not in lacking]
+            if hasattr(config, "suggest"):
+                description += f"\n\n{SUGGEST}: look at the images, print settings, train nothing."
             description += f"\n\nAfter training: {program} " + " | ".join(able)
         given = parse(type(config), words, prog=program, default=default, description=description)
     else:
@@ -107,7 +113,11 @@ def _run(
 
     experiment = Experiment(name, document, config, build, program)
     with startup.printed_log(), startup.quiet_threads():
-        getattr(experiment, command)(given)
+        if suggests:
+            preset = next((f" --preset {k}" for k, v in presets.items() if v is default), "")
+            experiment.suggest(given, default, preset)
+        else:
+            getattr(experiment, command)(given)
 
 
 def _lacking(build: Callable, config: Any) -> list[str]:

@@ -123,12 +123,25 @@ def train_flags(config: Any, default: Any, prefix: str = "") -> str:
         if dataclasses.is_dataclass(value):
             flags.append(train_flags(value, usual, f"{prefix}{flag}."))
         elif value != usual:
-            if isinstance(value, bool):
-                flags.append(f"--{prefix}{flag if value else f'no-{flag}'}")
-            else:
-                values = value if isinstance(value, tuple) else [value]
-                flags += [f"--{prefix}{flag}", *(shlex.quote(str(v)) for v in values)]
+            flags += flag_words(f"{prefix}{flag}", value)
     return " ".join(filter(None, flags))
+
+
+def flag_words(flag: str, value: Any) -> list[str]:
+    """The words of a command line that set one flag.
+
+    Args:
+      flag: its name without dashes, that of its section before it.
+      value: a plain value.
+
+    Returns:
+      The flag and its values, quoted for a shell.
+    """
+    if isinstance(value, bool):
+        section, dot, name = flag.rpartition(".")
+        return [f"--{section}{dot}{name if value else f'no-{name}'}"]
+    values = value if isinstance(value, tuple) else [value]
+    return [f"--{flag}", *(shlex.quote(str(v)) for v in values)]
 
 
 def latest(path: Path, step: int) -> dict[str, tuple[int, float]]:
