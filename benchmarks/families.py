@@ -1,11 +1,12 @@
 """Every family of models on the same images for the same training time, by the same scores.
 
-    python -m benchmarks.families [DIR] [--minutes 3] [--seeds 3] [--data fashion_mnist_6k]
+    python -m benchmarks.families [DIR] [--minutes 3] [--seeds 3] [--data NAME] [--write]
 
 measures how fast each family trains, trains it for as many steps as fill the minutes, and scores
 its samples by VGG16's features against the held-out images. A row per run is added to
-DIR/families.json (runs/families), so that the command resumes where it was stopped; --write makes
-docs/families.md of what is there, of one or several data sets.
+DIR/families.json (runs/families), so that the command resumes where it was stopped, and a family
+that is added to FAMILIES is the only one that is trained; --only names some of them. --write makes
+docs/gallery.md, table and images, of what is there, of one or several data sets.
 """
 
 import argparse
@@ -25,12 +26,18 @@ from experiments import (
     autoencoder_fashion,
     dcgan_fashion,
     ddpm_fashion,
+    dit,
+    edm,
     flow_cifar10,
     gan_fashion,
+    meanflow,
+    shortcut,
     vae_fashion,
 )
 from genjax import data, files, run
 from genjax.models.unet_settings import UNetSettings
+from genjax.report import grids
+from genjax.run import model_card
 from genjax.run.audit_reference import AuditReference
 from genjax.run.auditing import Audit
 from genjax.run.sampling import CHUNK
@@ -46,10 +53,15 @@ FAMILIES = {
     "DCGAN": (dcgan_fashion, dcgan_fashion.Config()),
     "diffusion": (ddpm_fashion, ddpm_fashion.Config()),
     "flow": (flow_cifar10, replace(FLOW, run=ddpm_fashion.Config().run)),
+    "EDM": (edm, edm.Config()),
+    "transformer": (dit, dit.Config()),
+    "MeanFlow": (meanflow, meanflow.Config()),
+    "shortcut": (shortcut, shortcut.Config()),
 }
 SCORES = {"kd_vgg16": "kd", "fd_vgg16": "fd", "coverage_vgg16": "coverage"}
 N = 1000  # samples that are scored, and held-out images
 TIMED = 40  # steps of the run that measures the speed, of which the last half counts
+SHEET, SHOWN, COLUMNS = "gallery.png", 48, 8
 
 
 def main() -> None:
@@ -61,21 +73,50 @@ def main() -> None:
     parser.add_argument("--audited", type=int, default=N, help="samples per run that are audited")
     parser.add_argument("--data", default="fashion_mnist_6k", help="name of the data set")
     parser.add_argument("--data-dir", default=None, help="where it is prepared")
-    parser.add_argument("--write", action="store_true", help="write docs/families.md")
+    parser.add_argument("--only", nargs="+", choices=FAMILIES, default=[*FAMILIES], metavar="NAME")
+    parser.add_argument("--write", action="store_true", help="write docs/gallery.md")
     asked = parser.parse_args()
     path = asked.dir / "families.json"
     rows = json.loads(path.read_text()) if path.exists() else []
     images = data.Dataset(data.DataSettings(asked.data, dir=asked.data_dir))
-    real = Real(images)
+    real = None
     for seed in range(asked.seeds):
-        for name in FAMILIES:
+        for name in asked.only:
             key = {"data": asked.data, "family": name, "seed": seed, "minutes": asked.minutes}
             if not any(key.items() <= row.items() for row in rows):
+                real = real or Real(images)
                 rows.append({**key, **measured(name, images, real, seed, asked)})
                 files.write_json(path, rows)
-    print(families_page.table([row for row in rows if row["data"] == asked.data]))
+    for name, mine in families_page.sections(rows).items():
+        print(name, families_page.table(mine), sep="\n\n")
     if asked.write:
-        families_page.write(rows)
+        known = [row for row in rows if row["family"] in FAMILIES]
+        sheets = [sheet(row, images, asked) if row["seed"] == 0 else None for row in known]
+        families_page.write(known, sheets, {name: command(name) for name in FAMILIES})
+
+
+def command(name: str) -> str:
+    """The command line that trains a family, less its minutes and images."""
+    experiment, config = FAMILIES[name]
+    flags = model_card.train_flags(config, experiment.Config())
+    return f"python -m {experiment.__name__} {flags}".rstrip()
+
+
+def place(row: dict[str, Any], folder: Path) -> Path:
+    """The directory of a run."""
+    name = row["family"].replace(", ", "_").replace(" ", "_")
+    return folder / row["data"] / name / f"seed_{row['seed']}_{row['minutes']:g}_min"
+
+
+def sheet(row: dict[str, Any], images: data.Dataset, asked: Any) -> Path | None:
+    """The images of a run's row, drawn from the run where they are not there; None without it."""
+    directory = place(row, asked.dir)
+    path = directory / SHEET
+    if not path.exists() and row["data"] == asked.data and (directory / "config.json").exists():
+        how = {"steps": row["steps"], "seed": row["seed"]}
+        trained = train(*FAMILIES[row["family"]], images, directory, **how)  # finished already
+        grids.save(path, grids.grid(trained.sample(SHOWN, row["seed"]), COLUMNS))
+    return path if path.exists() else None
 
 
 class Real:
@@ -93,15 +134,16 @@ class Real:
 def measured(name: str, images: data.Dataset, real: Real, seed: int, asked: Any) -> dict[str, Any]:
     """Trains one family, scores its samples and audits them."""
     experiment, config = FAMILIES[name]
-    place = asked.dir / asked.data / name.replace(", ", "_").replace(" ", "_")
-    rate = speed(experiment, config, images, place / "speed")
+    row = {"data": asked.data, "family": name, "seed": seed, "minutes": asked.minutes}
+    directory = place(row, asked.dir)
+    rate = speed(experiment, config, images, directory.parent / "speed")
     steps = max(1, round(60 * asked.minutes * rate / config.run.batch))
-    directory = place / f"seed_{seed}_{asked.minutes:g}_min"
     trained = train(experiment, config, images, directory, steps=steps, seed=seed)
     trained.sample(CHUNK, seed)  # compiles, and fits the mixture
     began = time.perf_counter()
     samples = trained.sample(N, seed)
     seconds = time.perf_counter() - began
+    grids.save(directory / SHEET, grids.grid(samples[:SHOWN], COLUMNS))
     features = real.scorer.features([samples])
     scores = {name: real.scorer.score(kind, features).as_dict() for name, kind in SCORES.items()}
     for score in scores.values():

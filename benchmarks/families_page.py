@@ -1,15 +1,18 @@
-"""docs/families.md: families ranked by their samples after the same minutes of training."""
+"""docs/gallery.md: families ranked by their samples after the same minutes, and what they draw."""
 
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from scipy import stats
 
-PAGE = Path(__file__).parent.parent / "docs" / "families.md"
+PAGE = Path(__file__).parent.parent / "docs" / "gallery.md"
+MOST = 60 * 1024  # bytes of an image
 HEAD = """\
-# Families on the same images
+# Gallery
 
 <!-- Written by `python -m benchmarks.families --write`. -->
 
@@ -26,20 +29,78 @@ come from a mixture that is fitted to its codes after training, in seconds that 
 """
 
 
-def write(rows: Sequence[dict[str, Any]]) -> None:
-    """Writes the page of all results."""
+def write(
+    rows: Sequence[dict[str, Any]],
+    sheets: Sequence[Path | None],
+    commands: Mapping[str, str],
+    page: Path = PAGE,
+) -> None:
+    """Writes the page of all results: their table, then the images of each family.
+
+    sheets: the images of each row, None for those that are not shown. commands: what trains a
+    family, by its name.
+    """
     parts = [HEAD]
-    for name in dict.fromkeys(row["data"] for row in rows):
-        mine = [row for row in rows if row["data"] == name]
-        one = mine[0]
-        parts.append(
-            f"## {name}\n\n{one['minutes']:g} minutes each on {one['device']}, "
-            f"{one['scores']['kd_vgg16']['n']:,} samples ({one['findings'][0]['n']:,} in the "
-            f"audits for copies and collapse), jax {one['jax']}, {one['date']}. "
-            f"`python -m benchmarks.families --data {name} --minutes {one['minutes']:g}`\n\n"
-            f"{table(mine)}\n"
-        )
-    PAGE.write_text("\n".join(parts))
+    for title, mine in sections(rows).items():
+        parts += [f"## {title}\n", _circumstances(mine), table(mine), ""]
+        shown = {
+            row["family"]: _figure(row, sheet, commands[row["family"]], page.parent)
+            for row, sheet in zip(rows, sheets, strict=True)
+            if sheet and row in mine
+        }
+        parts += [shown[name] for name in _ranked(mine) if name in shown]
+    page.write_text("\n".join(parts))
+
+
+def _circumstances(rows: Sequence[dict[str, Any]]) -> str:
+    one, dates = rows[0], sorted({row["date"] for row in rows})
+    machines, versions = (
+        ", ".join(sorted({row[key] for row in rows})) for key in ("device", "jax")
+    )
+    return (
+        f"On {machines}, {one['scores']['kd_vgg16']['n']:,} samples "
+        f"({one['findings'][0]['n']:,} in the audits for copies and collapse), jax {versions}, "
+        f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}.\n\n```\npython -m "
+        f"benchmarks.families --data {one['data']} --minutes {one['minutes']:g} --write\n```\n"
+    )
+
+
+def sections(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The rows that are compared with each other: of the same images and minutes."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        title = f"{row['data']}, {row['minutes']:g} minutes"
+        found.setdefault(title, []).append(row)
+    return found
+
+
+def _figure(row: dict[str, Any], sheet: Path, command: str, docs: Path) -> str:
+    """Markdown of a family's images, and how they came about."""
+    stem = f"{row['data']}_{row['family']}_{row['minutes']:g}".replace(", ", "_").replace(" ", "_")
+    target = docs / "gallery" / f"{stem.lower()}.webp"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(_small(sheet))
+    score = row["scores"]["kd_vgg16"]
+    where = "" if row["data"] == "fashion_mnist_6k" else f" --data.name {row['data']}"
+    return (
+        f"### {row['family']}\n\n"
+        f'![Images drawn by {row["family"]}](gallery/{target.name}){{ width="466" }}\n\n'
+        f"{row['minutes']:g} minutes ({row['steps']:,} steps), {row['parameters']:,} parameters, "
+        f"seed {row['seed']}: kernel distance {score['value']:.3g} {_ends([score])}, of real "
+        f"images {_interval([score['floor']])}.\n\n"
+        f"```\n{command}{where} --run.minutes {row['minutes']:g}\n```\n"
+    )
+
+
+def _small(sheet: Path) -> bytes:
+    """A sheet as WebP of at most 60 KiB."""
+    with Image.open(sheet) as image:
+        for quality in range(90, 0, -10):
+            file = io.BytesIO()
+            image.save(file, "WEBP", quality=quality, method=6)
+            if file.tell() <= MOST:
+                break
+    return file.getvalue()
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

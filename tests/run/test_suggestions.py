@@ -1,5 +1,6 @@
 """What is measured of images, and how suggestions become settings and a command line."""
 
+import shlex
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,8 +108,6 @@ def test_the_command_line_leads_to_the_settings():
     found = suggested(Config(data=DataSettings(folder="a b")), default, facts(noise(4, 4, 4, 1)))
     command = found.command("python -m x")
     assert command.startswith("python -m x ")
-    import shlex
-
     words = shlex.split(command.removeprefix("python -m x "))
     assert parse(Config, words, default=default) == found.config
 
