@@ -21,6 +21,7 @@ class Length(NamedTuple):
     """How long a run is, in steps and in images, and as a share of the default run's."""
 
     found: list[Suggestion]
+    batch: int
     steps: int
     seen: int
     share_of_steps: float
@@ -39,7 +40,9 @@ def length(config, default, facts, side=28):
     why = ""
     if usual < PAPERS_RUN and config.data != default.data and facts.side > side:
         part, why = part * (side / facts.side) ** 2, f"about the time of {side}x{side} pixels; "
-    steps = given if given != default.run.steps else proportional(default.run.steps, part)
+    steps = max(1, given)  # of a run of no steps nothing can be a share
+    if given == default.run.steps:
+        steps = proportional(default.run.steps, part)
     if usual >= PAPERS_RUN and given == default.run.steps:
         steps = max(1, min(steps, MOST_PASSES * n // size))
     seen = steps * size
@@ -58,7 +61,7 @@ def length(config, default, facts, side=28):
             again = f"{math.ceil(steps / every)} evaluations, as in the default run"
             found.append(Suggestion("run.every", every, again))
     shares = steps / max(1, default.run.steps), seen / max(1, usual)
-    return Length(found, steps, seen, *shares)
+    return Length(found, size, steps, seen, *shares)
 
 
 def batch_size(default, facts):
@@ -100,10 +103,10 @@ def by_steps(run, default):
     return found
 
 
-def rate(config, default):
-    """The learning rate, at another batch or width that was asked for."""
+def rate(config, default, run):
+    """The learning rate, at another batch, or another width that was asked for."""
     value, whys, papers = default.learning_rate, [], []
-    batch = config.run.batch / default.run.batch
+    batch = run.batch / default.run.batch
     width = getattr(default, "channels", 1) / getattr(config, "channels", 1)
     if batch != 1:
         whys, papers = ["Adam's goes with the root of the batch"], ["arXiv:2205.10287"]

@@ -17,7 +17,7 @@ def edm(config, default, facts):
     """Of EDM."""
     run = rules.length(config, default, facts)
     found = [*run.found, *rules.levels(default, facts), rules.channels(default, facts)]
-    found += [*rules.noise_levels(default, facts), rules.rate(config, default)]
+    found += [*rules.noise_levels(default, facts), rules.rate(config, default, run)]
     found.append(rules.kept_share(default, "warm_up", run.share_of_images))
     if default.reference is not None:
         found.append(rules.kept_share(default, "reference", run.share_of_images))
@@ -35,7 +35,7 @@ def restore(config, default, facts):
     """Of restoration with a U-Net."""
     run = rules.length(config, default, facts)
     found = [*run.found, *rules.levels(default, facts), rules.channels(default, facts)]
-    found += [rules.rate(config, default), *rules.by_steps(run, default)]
+    found += [rules.rate(config, default, run), *rules.by_steps(run, default)]
     return [*found, rules.dropout(default, facts, run.seen)]
 
 
@@ -83,7 +83,7 @@ def transformer(config, default, facts):
 def _of_transformers(config, default, facts, run):
     why = f"{config.depth} blocks of {config.width}: time sets the size of a network, not images"
     found = [Suggestion("width", default.width, why), Suggestion("depth", default.depth, why)]
-    found += [rules.rate(config, default), *rules.by_steps(run, default)]
+    found += [rules.rate(config, default, run), *rules.by_steps(run, default)]
     found += [rules.dropout(default, facts, run.seen), rules.flip(facts, run.seen)]
     return found + rules.classes(config, default, facts)
 
@@ -115,7 +115,11 @@ def adversarial(config, default, facts):
         value, why = "ada", f"{why}: a critic learns fewer than {FEW:,} by heart"
     elif n < FEW and facts.asymmetry <= rules.MIRRORED:
         value, why = "flip", f"{why}; left-right asymmetry {facts.asymmetry:.3f}"
-    found = [*run.found, rules.rate(config, default), Suggestion("augment", value, why, STYLEGAN)]
+    found = [
+        *run.found,
+        rules.rate(config, default, run),
+        Suggestion("augment", value, why, STYLEGAN),
+    ]
     why = "noise to draw from: the images ask for no other"
     found.append(Suggestion("latent", default.latent, why, "arXiv:1511.06434"))
     return found + rules.classes(config, default, facts)
@@ -125,7 +129,7 @@ def autoencoder(config, default, facts):
     """Of the plain autoencoder."""
     run = rules.length(config, default, facts)
     found = [*run.found, rules.code(facts, 0), _convolutions(default, facts)]
-    return [*found, rules.rate(config, default)]
+    return [*found, rules.rate(config, default, run)]
 
 
 def vae(config, default, facts):
@@ -140,7 +144,7 @@ def vae(config, default, facts):
     if facts.extremes < 0.5:
         why += ": vae_cifar10 has a likelihood of all levels"
     found.append(Suggestion("beta", default.beta, why, "arXiv:1312.6114"))
-    return [*found, rules.rate(config, default), *rules.classes(config, default, facts)]
+    return [*found, rules.rate(config, default, run), *rules.classes(config, default, facts)]
 
 
 def convolutional_vae(config, default, facts):
@@ -148,7 +152,7 @@ def convolutional_vae(config, default, facts):
     run = rules.length(config, default, facts, side=32)
     found = [*run.found, rules.code(facts, default.latent), rules.widths(default, facts)]
     warm_up = rules.kept_share(default, "warm_up", run.share_of_steps)
-    return [*found, rules.rate(config, default), warm_up]
+    return [*found, rules.rate(config, default, run), warm_up]
 
 
 def latent(config, default, facts):
@@ -156,7 +160,7 @@ def latent(config, default, facts):
     run = rules.length(config, default, facts, side=64)
     found = [*run.found, rules.kept_share(default, "autoencoder_steps", run.share_of_steps)]
     found += [rules.code(facts, default.latent), rules.widths(default, facts)]
-    return [*found, rules.rate(config, default), *rules.by_steps(run, default)]
+    return [*found, rules.rate(config, default, run), *rules.by_steps(run, default)]
 
 
 def iwae(config, default, facts):
@@ -174,7 +178,7 @@ def classifier(config, default, facts):
     few = facts.spec.count < 1000 * max(1, facts.spec.classes)
     why = f"{facts.spec.count / max(1, facts.spec.classes):,.0f} images per class"
     shift = Suggestion("shift", 0.1 if few else 0.0, why)
-    return [*run.found, shift, rules.flip(facts, run.seen), rules.rate(config, default)]
+    return [*run.found, shift, rules.flip(facts, run.seen), rules.rate(config, default, run)]
 
 
 def _convolutions(default, facts):

@@ -88,7 +88,9 @@ def test_lengths_keep_their_share_of_a_shorter_run():
     found = values(default, IMAGES["clothes"], run=Settings(150, 32, every=500))
     assert (found["warm_up"], found["half_life"], found["reference"]) == (320, (300,), 1600)
     assert found["run.every"] == 50
+    assert values(default, IMAGES["clothes"], run=Settings(0, 32, every=500))["run.every"] == 1
     default = dit.Config()
+    assert values(default, IMAGES["clothes"], run=Settings(0, 32, every=400))["ema"] < 0.5
     half = np.log(0.5) / np.log(default.ema) / 3  # in a third of the steps
     found = values(default, IMAGES["clothes"], run=Settings(500, 32, every=500))
     assert found["ema"] == pytest.approx(0.5 ** (1 / half), rel=1e-4)
@@ -107,6 +109,7 @@ def test_a_run_of_minutes_takes_its_time_on_larger_images_and_a_papers_a_limit_o
 def test_few_images_get_smaller_batches_and_what_keeps_from_copies():
     found = values(edm.Config(), IMAGES["few"])
     assert (found["run.batch"], found["dropout"], found["augment"]) == (16, 0.1, 0.12)
+    assert found["learning_rate"] == 0.0014  # 0.002 / sqrt(2)
     found = values(edm.Config(), IMAGES["CIFAR-10"])
     assert (found["run.batch"], found["dropout"], found["augment"]) == (32, 0, 0)
     assert values(dcgan_fashion.Config(), IMAGES["few"])["augment"] == "ada"
