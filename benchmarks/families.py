@@ -92,14 +92,15 @@ def main() -> None:
     if asked.write:
         known = [row for row in rows if row["family"] in FAMILIES]
         sheets = [sheet(row, images, asked) if row["seed"] == 0 else None for row in known]
-        families_page.write(known, sheets, {name: command(name) for name in FAMILIES})
+        families_page.write(known, sheets, command)
 
 
-def command(name: str) -> str:
-    """The command line that trains a family, less its minutes and images."""
-    experiment, config = FAMILIES[name]
-    flags = model_card.train_flags(config, experiment.Config())
-    return f"python -m {experiment.__name__} {flags}".rstrip()
+def command(row: dict[str, Any]) -> str:
+    """The command line that trains the family of a row for as long."""
+    (experiment, config), default = FAMILIES[row["family"]], FAMILIES[row["family"]][0].Config()
+    run = replace(default.run, batch=config.run.batch, minutes=row["minutes"], seed=row["seed"])
+    config = replace(config, run=run, data=data.DataSettings(row["data"]))
+    return f"python -m {experiment.__name__} {model_card.train_flags(config, default)}"
 
 
 def place(row: dict[str, Any], folder: Path) -> Path:

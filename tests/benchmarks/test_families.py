@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from benchmarks import families, families_page
 from genjax.cli.parsing import parse
+from genjax.data import DataSettings
 
 
 def row(family, seed=0, minutes=4.0, value=0.1, data="fashion_mnist_6k"):
@@ -57,9 +59,12 @@ def test_only_what_is_missing_is_trained(trained, tmp_path):
 
 def test_every_family_has_a_command_that_leads_to_its_settings():
     for name, (experiment, config) in families.FAMILIES.items():
-        program = f"python -m {experiment.__name__}"
-        words = shlex.split(families.command(name).removeprefix(program))
-        assert parse(type(config), words, default=experiment.Config()) == config
+        program = f"python -m {experiment.__name__} "
+        words = shlex.split(families.command(row(name)).removeprefix(program))
+        found = parse(type(config), words, default=experiment.Config())
+        assert found.data == DataSettings("fashion_mnist_6k")
+        assert (found.run.minutes, found.run.batch) == (4, config.run.batch)
+        assert replace(found, run=config.run, data=config.data) == config
 
 
 def test_the_page_has_table_and_small_images_by_rank(tmp_path):
@@ -68,14 +73,13 @@ def test_the_page_has_table_and_small_images_by_rank(tmp_path):
     Image.fromarray(noise).save(sheet)  # 600 KB, what compresses worst
     rows = [row("VAE", value=0.3), row("EDM", value=0.1), row("VAE", 1, value=0.31)]
     rows += [row("DCGAN", minutes=1.0)]
-    commands = {name: families.command(name) for name in families.FAMILIES}
     page = tmp_path / "gallery.md"
-    families_page.write(rows, [sheet, sheet, None, None], commands, page)
+    families_page.write(rows, [sheet, sheet, None, None], families.command, page)
     text = page.read_text()
     assert text.index("## fashion_mnist_6k, 4 minutes") < text.index("### EDM")
     assert text.index("### EDM") < text.index("### VAE") < text.index(", 1 minutes")
     assert "### DCGAN" not in text  # no image
-    assert "python -m experiments.edm --run.minutes 4" in text
+    assert "python -m experiments.edm --run.minutes 4.0" in text
     assert (
         "1,234 parameters, seed 0: kernel distance 0.3 [0.29, 0.31], of real images 0.001" in text
     )
