@@ -17,17 +17,7 @@ from genjax.data.dataset import Dataset
 from genjax.data.given_files import read_images, stacked
 from genjax.errors import ConfigError
 from genjax.report import grids, image_sets
-from genjax.run import (
-    editing,
-    minutes,
-    model_card,
-    replay,
-    restored,
-    seeds,
-    stored_state,
-    suggestions,
-    training,
-)
+from genjax.run import editing, minutes, model_card, replay, restored, seeds, stored_state, training
 from genjax.run import export as exports
 from genjax.run.config import load, parse
 from genjax.run.directory import destination, run_directory, with_recorded_rules
@@ -84,18 +74,6 @@ class Experiment:
         logger.info("page: %s", directory / "report.html")
         curves = shlex.quote(str(directory / ("" if config.run.seeds else "tensorboard")))
         logger.info("curves: pip install tensorboard && tensorboard --logdir %s", curves)
-
-    def suggest(self, config: Any, default: Any, preset: str) -> None:
-        """Prints settings that fit the images, a line each, and the command line with them.
-
-        Args:
-          config: the experiment's settings, by its flags.
-          default: those of no flags but --preset.
-          preset: that flag, " --preset NAME"; "" for none.
-        """
-        facts = suggestions.measured(Dataset(config.data))
-        found = suggestions.suggested(config, default, facts)
-        print(facts, *found.lines, "", found.command(self.program + preset), sep="\n")
 
     def open(
         self,

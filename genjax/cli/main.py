@@ -110,14 +110,14 @@ def _run(
         given = parse(kind, words, prog=f"{program} {command}")
     startup.configure()
     from genjax.cli.commands import Experiment  # imports what help and refusals need not wait for
+    from genjax.run import suggestions
 
     experiment = Experiment(name, document, config, build, program)
     with startup.printed_log(), startup.quiet_threads():
-        if suggests:
-            preset = next((f" --preset {k}" for k, v in presets.items() if v is default), "")
-            experiment.suggest(given, default, preset)
-        else:
-            getattr(experiment, command)(given)
+        if not suggests:
+            return getattr(experiment, command)(given)
+        preset = next((f" --preset {k}" for k, v in presets.items() if v is default), "")
+        print(*suggestions.lines(given, default, program + preset), sep="\n")
 
 
 def _lacking(build: Callable, config: Any) -> list[str]:

@@ -156,6 +156,25 @@ class Suggested(NamedTuple):
         return f"{program} {model_card.train_flags(self.config, self.default)}".rstrip()
 
 
+def lines(config: Any, default: Any, program: str) -> list[str]:
+    """What the images suggest, for the terminal.
+
+    Args:
+      config: the settings of an experiment, by its flags.
+      default: those of no flags, or of a preset.
+      program: what starts the experiment with those.
+
+    Returns:
+      What is known of the images, a line per setting, and the command line with them.
+
+    Raises:
+      ConfigError: as `suggested` does.
+    """
+    facts = measured(Dataset(config.data))
+    found = suggested(config, default, facts)
+    return [f"{facts}", *found.lines, "", found.command(program)]
+
+
 def measured(images: Dataset) -> Facts:
     """Looks at the images, and logs what was understood of them as a run does.
 
