@@ -18,7 +18,7 @@ from functools import partial
 
 import jax.numpy as jnp
 
-from experiments import checks
+from experiments import checks, suggestions
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.keys import per_example, uniform
@@ -44,6 +44,7 @@ class Config:
     """Decay of the moving average that samples and scores come from."""
     optimizer: Optimizer = Optimizer()
     check = checks.labelled
+    suggest = suggestions.made
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

@@ -172,6 +172,16 @@ def iwae(config, default, facts):
     return [batch, steps, Suggestion("dynamic", not facts.binary, why, paper)]
 
 
+def made(config, default, facts):
+    """Of MADE."""
+    run = rules.length(config, default, facts)
+    why = f"{math.prod(facts.spec.shape):,} pixels, drawn as 0 or 1 from their grey values: "
+    why += f"{facts.extremes:.0%} are nearly that"
+    found = [*run.found, Suggestion("widths", default.widths, why, "arXiv:1502.03509")]
+    found += [rules.rate(config, default, run), *rules.by_steps(run, default)]
+    return found + rules.classes(config, default, facts)
+
+
 def classifier(config, default, facts):
     """Of the classifier."""
     run = rules.length(config, default, facts)
