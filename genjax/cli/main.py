@@ -117,7 +117,7 @@ def _run(
         if not suggests:
             return getattr(experiment, command)(given)
         preset = next((f" --preset {k}" for k, v in presets.items() if v is default), "")
-        print(*suggestions.lines(given, default, program + preset), sep="\n")
+        print(*suggestions.lines(given, default, program + preset, words), sep="\n")
 
 
 def _lacking(build: Callable, config: Any) -> list[str]:

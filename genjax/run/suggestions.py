@@ -156,13 +156,14 @@ class Suggested(NamedTuple):
         return f"{program} {model_card.train_flags(self.config, self.default)}".rstrip()
 
 
-def lines(config: Any, default: Any, program: str) -> list[str]:
+def lines(config: Any, default: Any, program: str, words: Sequence[str]) -> list[str]:
     """What the images suggest, for the terminal.
 
     Args:
       config: the settings of an experiment, by its flags.
       default: those of no flags, or of a preset.
       program: what starts the experiment with those.
+      words: of the command line.
 
     Returns:
       What is known of the images, a line per setting, and the command line with them.
@@ -171,7 +172,7 @@ def lines(config: Any, default: Any, program: str) -> list[str]:
       ConfigError: as `suggested` does.
     """
     facts = measured(Dataset(config.data))
-    found = suggested(config, default, facts)
+    found = suggested(config, default, facts, words)
     return [f"{facts}", *found.lines, "", found.command(program)]
 
 
@@ -192,13 +193,14 @@ def measured(images: Dataset) -> Facts:
     return Facts(images.spec, train.source[rows]["image"], smallest)
 
 
-def suggested(config: Any, default: Any, facts: Facts) -> Suggested:
+def suggested(config: Any, default: Any, facts: Facts, words: Sequence[str] = ()) -> Suggested:
     """Settings with what the images suggest; what was given by flags stays.
 
     Args:
       config: the settings of an experiment, by its flags.
       default: those of no flags, or of a preset.
       facts: what is known of the images.
+      words: of the command line, whose flags stay where they give the default's value, too.
 
     Returns:
       The settings and the lines.
@@ -209,11 +211,12 @@ def suggested(config: Any, default: Any, facts: Facts) -> Suggested:
     if not hasattr(config, "suggest"):
         raise ConfigError("--suggest: this experiment has no suggestions")
     rows: list[tuple[str, str]] = []
+    named = {word.partition("=")[0].replace("_", "-") for word in words}
     result = config
     for each in config.suggest(default, facts):
         given, usual = _value(config, each.setting), _value(default, each.setting)
         why = f"{each.why} [{each.paper}]" if each.paper else each.why
-        if given == usual:
+        if given == usual and not named & {_flag(each.setting, value) for value in (True, False)}:
             result = _replaced(result, each.setting, each.value)
             rows.append((_flag(each.setting, each.value), f"{_default(each, usual)}{why}"))
         else:

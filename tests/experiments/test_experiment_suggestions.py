@@ -157,8 +157,13 @@ def test_the_command_prints_a_command_and_trains_nothing(tmp_path, monkeypatch, 
     command("--suggest", "--preset", "paper", "--data.folder", "images.npy", "--data.size", "16")
     *_, last = capsys.readouterr().out.splitlines()
     assert " --preset paper " in last
+    assert "--no-classes" in last.split()
     assert " --data.folder images.npy" in last
     assert "--suggest" not in last
+    command("--suggest", "--data.folder", "images.npy", "--data.size", "16", "--dropout", "0")
+    out = capsys.readouterr().out
+    assert "--dropout 0.0" in out
+    assert "as given in place of 0.1" in out  # 1,500 * 32 images of 54
     assert [path.name for path in tmp_path.iterdir()] == ["images.npy"]
 
 

@@ -103,6 +103,15 @@ def test_what_was_given_stays_and_the_rest_is_suggested():
     assert default_lines[1].endswith("as by default: right")
 
 
+def test_what_was_given_stays_where_it_is_the_default_too():
+    default, known = Config(), facts(noise(4, 4, 4, 1))
+    words = ["--no-flip", "--levels", "1", "2", "--run.steps=100"]
+    found = suggested(default, default, known, words)
+    assert found.config == Config(rate=-0.5)
+    assert found.lines[3].startswith("  --no-flip ")
+    assert "as given in place of True: alike" in found.lines[3]
+
+
 def test_the_command_line_leads_to_the_settings():
     default = Config()
     found = suggested(Config(data=DataSettings(folder="a b")), default, facts(noise(4, 4, 4, 1)))
