@@ -11,8 +11,9 @@ Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 
 samples whose colours, sizes and places are right before their outlines are.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import jax.numpy as jnp
 
@@ -43,6 +44,10 @@ class Config(SamplerSettings):
     """Steps of the first stage; --run.steps are the second's."""
     latent: Count = 128
     """Numbers in a code."""
+    normalize: bool = field(default=True, metadata={"absent": lambda of: False})
+    """GroupNorm before each ReLU of the autoencoder."""
+    error: Literal["l1", "l2"] = field(default="l1", metadata={"absent": lambda of: "l2"})
+    """Absolute or squared error of a reconstruction."""
     widths: Counts = (32, 64, 128, 256)
     """Channels of the encoder after each halving; the decoder mirrors them."""
     shrink: NonNegative = 1e-3
@@ -90,13 +95,17 @@ def build(config: Config, spec: ImageSpec) -> Family:
 
 
 def first_stage(config: Config, spec: ImageSpec) -> Family:
-    encoder = ConvEncoder(config.widths, config.latent)
-    decoder = ConvDecoder(spec.shape, config.widths[::-1])
+    how = {"normalize": config.normalize}
+    encoder = ConvEncoder(config.widths, config.latent, **how)
+    decoder = ConvDecoder(spec.shape, config.widths[::-1], **how)
     model = WhitenedAutoencoder(encoder, decoder, spec.shape, config.latent)
 
     def objective(code, image, x):
-        parts = regularized_autoencoder(code, image, x)
-        return parts.loss(config.shrink), {"mse": parts.error.mean() / x[0].size}
+        parts, name = regularized_autoencoder(code, image, x), "mse"
+        if config.error == "l1":
+            name, gaps = "l1", jnp.abs(image(code(x)) - x)
+            parts = parts._replace(error=gaps.sum((1, 2, 3)))
+        return parts.loss(config.shrink), {name: parts.error.mean() / x[0].size}
 
     def mse(code, image, x):
         return regularized_autoencoder(code, image, x).error / x[0].size
