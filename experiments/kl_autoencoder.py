@@ -40,7 +40,7 @@ ADAM = {"b1": 0.5, "b2": 0.9}
 
 @dataclass(frozen=True)
 class AutoencoderSettings:
-    steps: Natural = 800
+    steps: Natural = 600
     """Train steps of the autoencoder; --run.steps are the prior's."""
     channels: Count = 16
     """Channels at full resolution, before the multipliers."""
@@ -69,7 +69,7 @@ class AutoencoderSettings:
     critic_layers: Count = 3
     """Halvings of the resolution in the critic."""
     learning_rate: Positive = 2e-3
-    measured: Count = 6000
+    measured: Count = 2000
     """Training images over which the scale of the latents is measured; all, where there are
     fewer."""
 

@@ -36,7 +36,7 @@ PRIOR = "prior"  # the player of the last stage
 
 @dataclass(frozen=True)
 class Config(PriorSettings, SamplerSettings):
-    run: Settings = Settings(steps=1000, batch=32, every=500)
+    run: Settings = Settings(steps=900, batch=32, every=300)
     data: DataSettings = DataSettings("shapes64")
     autoencoder: AutoencoderSettings = AutoencoderSettings()
     sampler: Sampler = "heun"

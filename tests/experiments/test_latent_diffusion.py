@@ -17,6 +17,7 @@ from genjax.evaluate.lpips import lpips
 from genjax.losses import vae
 from genjax.run.family import stages, state_shapes, untrained_state
 from genjax.train.checkpoint import Checkpoints
+from genjax.train.layout import on_one_device
 from tests import families
 
 pytestmark = pytest.mark.heavy
@@ -30,6 +31,15 @@ SMALL = latent_diffusion.Config(
 )
 LARGE = ImageSpec((256, 256, 3), 1000, 1_281_167)
 PHOTOS = ImageSpec((64, 64, 3), 10, 9469)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    """Many small programs that run a few times: compiled without LLVM's optimizer."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")
@@ -72,19 +82,13 @@ def test_the_first_stages_stay_as_they_were_trained_and_the_critic_is_not_kept(t
     kept = {"scale": ["autoencoder", "scale"], "autoencoder": ["autoencoder"]}
     for stage, place in list(stages(family, trained.directory))[:2]:
         checkpoints = Checkpoints(place / "checkpoints", read_only=True)
-        before = checkpoints.restore(checkpoints_like(stage))
+        before = checkpoints.restore(on_one_device(state_shapes(stage)))
         checkpoints.close()
         for name in kept[place.name]:
             jax.tree.map(np.testing.assert_array_equal, before.params[name], state.params[name])
     start = untrained_state(family, jax.random.key(0)).params["autoencoder"]
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), start, state.params["autoencoder"])
     assert max(jax.tree.leaves(moved)) > 1e-4  # it was trained at all
-
-
-def checkpoints_like(family):
-    from genjax.train.layout import on_one_device
-
-    return on_one_device(state_shapes(family))
 
 
 def test_an_export_keeps_the_scale_and_draws_the_same_images(trained, images, tmp_path):
@@ -108,7 +112,7 @@ def test_a_decoded_encoding_is_the_first_stage_s_reconstruction(trained, images)
     np.testing.assert_allclose(codec().psnr(state, None, shown), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("error", ["l1", "l2"])
+@pytest.mark.parametrize("error", ["l1", pytest.param("l2", marks=pytest.mark.slow)])
 def test_the_loss_is_error_plus_weighted_kl_and_hears_the_critic_from_its_step(error):
     settings = replace(FIRST, error=error, kl=0.01)
     first = FirstStage(replace(SMALL, autoencoder=settings), codec().model)
@@ -124,8 +128,8 @@ def test_the_loss_is_error_plus_weighted_kl_and_hears_the_critic_from_its_step(e
     found = {}
     for step in (0, 1):
         state = start.replace(step=jnp.int32(step))
-        for name in ("autoencoder", "critic"):
-            found[name, step] = family.game[name].loss(params, state, keys, batch)
+        for name, player in family.game.items():
+            found[name, step] = jax.jit(player.loss)(params, state, keys, batch)
     value, aux = found["autoencoder", 0]
     assert value == pytest.approx(expected, rel=1e-5)
     assert aux.metrics["critic_weight"] == 0 == found["critic", 0][0]
