@@ -50,8 +50,9 @@ class AutoencoderSettings:
     """Residual blocks per level; the decoder has one more."""
     latent: Count = 4
     """Channels of the latents."""
-    error: Literal["l1", "l2"] = "l1"
-    """Absolute or squared error of a reconstruction."""
+    error: Literal["l1", "l2"] = "l2"
+    """Absolute or squared error of a reconstruction. The first is the paper's, beside LPIPS; the
+    second learns small things sooner."""
     kl: NonNegative = 1e-6
     """Weight of the KL divergence, nats, beside the error, summed over the image."""
     perceptual: Literal["off", "alexnet", "vgg16"] = "off"

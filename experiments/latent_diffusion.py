@@ -87,7 +87,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
     return Family(game, init, latent=codec.model.latent, before=before, **more, **drawing)
 
 
-_CRITIC = {"perceptual": "vgg16", "critic": True, "critic_channels": 64}
+_CRITIC = {"error": "l1", "perceptual": "vgg16", "critic": True, "critic_channels": 64}
 _ADAM = {"optimizer": Optimizer("adamw", weight_decay=0.0), "ema": 0.9999, "b2": 0.999}
 _LONG = {"classes": True, "warm_up": 0, "decay": None, "learning_rate": 1e-4, **_ADAM}
 PAPER = Config(

@@ -167,7 +167,7 @@ def test_the_loss_is_error_plus_weighted_kl_and_hears_the_critic_from_its_step(e
 
 def test_lpips_is_a_part_of_the_error_by_its_weight():
     settings = AutoencoderSettings(
-        channels=4, multipliers=(1, 2), perceptual="alexnet", perceptual_weight=0.3
+        channels=4, multipliers=(1, 2), error="l1", perceptual="alexnet", perceptual_weight=0.3
     )
     perceptual_distance.cache_clear()
     try:
