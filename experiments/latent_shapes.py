@@ -13,7 +13,6 @@ samples whose colours, sizes and places are right before their outlines are.
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
 
 import jax.numpy as jnp
 
@@ -46,8 +45,6 @@ class Config(SamplerSettings):
     """Numbers in a code."""
     normalize: bool = field(default=True, metadata={"absent": lambda of: False})
     """GroupNorm before each ReLU of the autoencoder."""
-    error: Literal["l1", "l2"] = field(default="l1", metadata={"absent": lambda of: "l2"})
-    """Absolute or squared error of a reconstruction."""
     widths: Counts = (32, 64, 128, 256)
     """Channels of the encoder after each halving; the decoder mirrors them."""
     shrink: NonNegative = 1e-3
@@ -101,11 +98,8 @@ def first_stage(config: Config, spec: ImageSpec) -> Family:
     model = WhitenedAutoencoder(encoder, decoder, spec.shape, config.latent)
 
     def objective(code, image, x):
-        parts, name = regularized_autoencoder(code, image, x), "mse"
-        if config.error == "l1":
-            name, gaps = "l1", jnp.abs(image(code(x)) - x)
-            parts = parts._replace(error=gaps.sum((1, 2, 3)))
-        return parts.loss(config.shrink), {name: parts.error.mean() / x[0].size}
+        parts = regularized_autoencoder(code, image, x)
+        return parts.loss(config.shrink), {"mse": parts.error.mean() / x[0].size}
 
     def mse(code, image, x):
         return regularized_autoencoder(code, image, x).error / x[0].size

@@ -62,9 +62,14 @@ def codec(config=SMALL, shape=(8, 8, 3)):
     return Codec(config.autoencoder.model(shape, config.compute))
 
 
+def unit(shown):
+    """In −1..1."""
+    return jnp.asarray(shown) / 127.5 - 1
+
+
 def assert_scale(params, shown):
     """Of all images, in five batches."""
-    mean, log_var = codec().model.posterior(params["autoencoder"], shown / 127.5 - 1)
+    mean, log_var = jax.jit(codec().model.posterior)(params["autoencoder"], unit(shown))
     found = {"mean": np.asarray(mean), "square": np.asarray(mean**2 + jnp.exp(log_var))}
     for name, expected in found.items():
         expected = expected.mean((0, 1, 2), dtype=float)
@@ -85,7 +90,7 @@ def test_an_epoch_of_the_second_stage_measures_the_scale_and_changes_nothing_els
     assert_scale(state.params, shown)
     jax.tree.map(np.testing.assert_array_equal, state.params["autoencoder"], start)
     keys = jax.random.split(jax.random.key(0), 40)
-    z = np.asarray(codec().drawn(state, keys, jnp.asarray(shown / 127.5 - 1)))
+    z = np.asarray(jax.jit(codec().drawn)(state, keys, unit(shown)))
     # 40 images of 16 places, which are not independent.
     np.testing.assert_allclose(z.mean((0, 1, 2)), 0, atol=0.15)
     np.testing.assert_allclose(z.var((0, 1, 2)), 1, rtol=0.2)
@@ -129,7 +134,9 @@ def test_an_export_keeps_the_scale_and_draws_the_same_images(trained, images, tm
 def test_a_decoded_encoding_is_the_first_stage_s_reconstruction(trained, images):
     shown, state = jnp.asarray(images.test.batch(0, 0, 4)["image"]), trained.state
     first = FirstStage(SMALL, codec().model)
-    ours, theirs = codec().reconstruct(state, None, shown), first.reconstruct(state, None, shown)
+    ours, theirs = (
+        jax.jit(f)(state, None, shown) for f in (codec().reconstruct, first.reconstruct)
+    )
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     expected = -10 * np.log10(np.mean((np.clip(theirs, 0, 1) - shown / 255) ** 2, (1, 2, 3)))
     np.testing.assert_allclose(codec().psnr(state, None, shown), expected, rtol=1e-4)
@@ -140,29 +147,35 @@ def test_the_loss_is_error_plus_weighted_kl_and_hears_the_critic_from_its_step(e
     settings = replace(FIRST, error=error, kl=0.01)
     first = FirstStage(replace(SMALL, autoencoder=settings), codec().model)
     family = first.family()
-    params, batch = untrained_state(family, jax.random.key(0)).params, families.batches(1)
+    start, batch = untrained_state(family, jax.random.key(0)), families.batches(1)
     batch = {name: jnp.asarray(a[0]) for name, a in batch.items()}
-    keys, x = jax.random.split(jax.random.key(1), 16), batch["image"] / 127.5 - 1
-    mean, log_var = first.model.posterior(params["autoencoder"], x)
-    image = first.model.image(params["autoencoder"], vae.reparameterize(mean, log_var, keys))
+    keys, x, params = jax.random.split(jax.random.key(1), 16), unit(batch["image"]), start.params
+
+    @jax.jit
+    def parts(params, x):
+        mean, log_var = first.model.posterior(params["autoencoder"], x)
+        z = vae.reparameterize(mean, log_var, keys)
+        image = first.model.image(params["autoencoder"], z)
+        judged = first.judge(params, x), first.judge(params, image)
+        return image, vae.gaussian_kl(mean, log_var), *judged
+
+    image, kl, real, fake = map(np.asarray, parts(params, x))
     gap = np.abs(image - x) if error == "l1" else np.square(image - x)
-    expected = gap.mean() + 0.01 * np.mean(vae.gaussian_kl(mean, log_var)) / x[0].size
-    start = untrained_state(family, jax.random.key(0))
+    expected = gap.mean() + 0.01 * kl.mean() / x[0].size
     found = {}
-    for step in (0, 1):
-        state = start.replace(step=jnp.int32(step))
-        for name, player in family.game.items():
-            found[name, step] = jax.jit(player.loss)(params, state, keys, batch)
+    for name, player in family.game.items():
+        loss = jax.jit(player.loss)
+        for step in (0, 1):
+            found[name, step] = loss(params, start.replace(step=jnp.int32(step)), keys, batch)
     value, aux = found["autoencoder", 0]
-    assert value == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
     assert aux.metrics["critic_weight"] == 0 == found["critic", 0][0]
     value, aux = found["autoencoder", 1]
-    heard = aux.metrics["critic_weight"] * np.mean(first.judge(params, image))
     assert aux.metrics["critic_weight"] > 0
-    assert value == pytest.approx(expected - heard, rel=1e-4)
-    real, fake = first.judge(params, x), first.judge(params, image)
+    heard = float(aux.metrics["critic_weight"]) * fake.mean()
+    np.testing.assert_allclose(value, expected - heard, rtol=1e-4)
     hinge = np.maximum(0, 1 - real).mean() + np.maximum(0, 1 + fake).mean()
-    assert found["critic", 1][0] == pytest.approx(hinge, rel=1e-5)
+    np.testing.assert_allclose(found["critic", 1][0], hinge, rtol=1e-5)
 
 
 def test_lpips_is_a_part_of_the_error_by_its_weight():
@@ -189,7 +202,7 @@ def test_lpips_is_a_part_of_the_error_by_its_weight():
     ("preset", "spec", "autoencoder", "prior"),
     [
         (latent_diffusion.PAPER, LARGE, 83_653_863, 131e6),
-        (latent_diffusion.PHOTOS, PHOTOS, 13e6, 40e6),
+        (latent_diffusion.PHOTOS, PHOTOS, 13_859_495, 35_770_244),
     ],
 )
 def test_a_preset_parses_and_has_its_size(preset, spec, autoencoder, prior):
@@ -198,8 +211,8 @@ def test_a_preset_parses_and_has_its_size(preset, spec, autoencoder, prior):
     preset.check(spec)
     params = state_shapes(latent_diffusion.build(preset, spec)).params
     counts = {name: sum(x.size for x in jax.tree.leaves(tree)) for name, tree in params.items()}
-    assert counts["autoencoder"] == pytest.approx(autoencoder, rel=0.05)
-    assert counts["prior"] == pytest.approx(prior, rel=0.05)
+    assert counts["autoencoder"] == autoencoder
+    assert counts["prior"] == pytest.approx(prior, rel=0.01)
     assert counts["scale"] == 8
 
 
@@ -211,12 +224,12 @@ def test_the_score_of_an_untrained_prior_is_that_of_no_prediction(prior):
     batch = {"image": jnp.asarray(families.batches(16)["image"].reshape(-1, 8, 8, 3))}
     keys = jax.random.split(jax.random.key(1), 256)
     params = state.params["autoencoder"]
-    mean, log_var = codec().model.posterior(params, batch["image"] / 127.5 - 1)
-    unit = {"mean": mean.mean((0, 1, 2)), "square": (mean**2 + jnp.exp(log_var)).mean((0, 1, 2))}
-    state = state.replace(params={**state.params, "scale": unit})
+    mean, log_var = jax.jit(codec().model.posterior)(params, unit(batch["image"]))
+    scale = {"mean": mean.mean((0, 1, 2)), "square": (mean**2 + jnp.exp(log_var)).mean((0, 1, 2))}
+    state = state.replace(params={**state.params, "scale": scale})
     found = jax.jit(family.validate)(state, keys, batch)["mse"].mean()
-    # Of EDM's output, of unit variance; and of ε − z. 256 images of 48 numbers: 2 %.
-    assert found == pytest.approx({"edm": 1, "dit": 2}[prior], rel=0.1)
+    # Of EDM's output, of unit variance; and of ε − z. 256 images of 48 numbers.
+    assert float(found) == pytest.approx({"edm": 1, "dit": 2}[prior], rel=0.1)
 
 
 @pytest.mark.slow
