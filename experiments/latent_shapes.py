@@ -11,7 +11,7 @@ Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 
 samples whose colours, sizes and places are right before their outlines are.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import jax.numpy as jnp
@@ -43,8 +43,6 @@ class Config(SamplerSettings):
     """Steps of the first stage; --run.steps are the second's."""
     latent: Count = 128
     """Numbers in a code."""
-    normalize: bool = field(default=True, metadata={"absent": lambda of: False})
-    """GroupNorm before each ReLU of the autoencoder."""
     widths: Counts = (32, 64, 128, 256)
     """Channels of the encoder after each halving; the decoder mirrors them."""
     shrink: NonNegative = 1e-3
@@ -92,9 +90,8 @@ def build(config: Config, spec: ImageSpec) -> Family:
 
 
 def first_stage(config: Config, spec: ImageSpec) -> Family:
-    how = {"normalize": config.normalize}
-    encoder = ConvEncoder(config.widths, config.latent, **how)
-    decoder = ConvDecoder(spec.shape, config.widths[::-1], **how)
+    encoder = ConvEncoder(config.widths, config.latent)
+    decoder = ConvDecoder(spec.shape, config.widths[::-1])
     model = WhitenedAutoencoder(encoder, decoder, spec.shape, config.latent)
 
     def objective(code, image, x):

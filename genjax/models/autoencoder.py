@@ -10,7 +10,6 @@ from flax import linen as nn
 
 from genjax.models import conditioning
 from genjax.models.layers import Conv, ConvTranspose, relu
-from genjax.models.normalization import GroupNorm, most_groups
 
 
 class DenseEncoder(nn.Module):
@@ -92,7 +91,6 @@ class ConvEncoder(nn.Module):
     Args:
       widths: channels of each convolution.
       latent: features of the code.
-      normalize: whether GroupNorm comes before each ReLU.
       dtype: of the computation; None for what inputs and parameters have.
       param_dtype: of the parameters.
 
@@ -105,7 +103,6 @@ class ConvEncoder(nn.Module):
 
     widths: tuple[int, ...] = (32, 64)
     latent: int = 16
-    normalize: bool = False
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -114,8 +111,7 @@ class ConvEncoder(nn.Module):
         _divisible(x.shape[1:3], len(self.widths))
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for width in self.widths:
-            x = Conv(width, (4, 4), strides=(2, 2), **kinds)(x)
-            x = relu(_normed(x, kinds) if self.normalize else x)
+            x = relu(Conv(width, (4, 4), strides=(2, 2), **kinds)(x))
         return nn.Dense(self.latent, **kinds)(x.reshape(x.shape[0], -1))
 
 
@@ -128,7 +124,6 @@ class ConvDecoder(nn.Module):
       shape: (H, W, C) of an image, H and W divisible by 2 to the number of widths.
       widths: channels before each doubling of the resolution.
       classes: number of classes K to condition on; None for an unconditional network.
-      normalize: whether GroupNorm comes before each ReLU.
       dtype: of the computation; None for what inputs and parameters have.
       param_dtype: of the parameters.
 
@@ -143,7 +138,6 @@ class ConvDecoder(nn.Module):
     shape: tuple[int, int, int] = (28, 28, 1)
     widths: tuple[int, ...] = (64, 32)
     classes: int | None = None
-    normalize: bool = False
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -154,12 +148,10 @@ class ConvDecoder(nn.Module):
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         h, w = h >> len(self.widths), w >> len(self.widths)
         z = conditioning.beside(z, label, self.classes)
-        z = nn.Dense(h * w * self.widths[0], **kinds)(z)
+        z = relu(nn.Dense(h * w * self.widths[0], **kinds)(z))
         z = z.reshape(z.shape[0], h, w, self.widths[0])
-        z = relu(_normed(z, kinds) if self.normalize else z)
         for width in self.widths[1:]:
-            z = ConvTranspose(width, (4, 4), strides=(2, 2), **kinds)(z)
-            z = relu(_normed(z, kinds) if self.normalize else z)
+            z = relu(ConvTranspose(width, (4, 4), strides=(2, 2), **kinds)(z))
         return ConvTranspose(c, (4, 4), strides=(2, 2), **kinds)(z)
 
 
@@ -188,10 +180,6 @@ class GaussianEncoder(nn.Module):
             raise ValueError(f"mean and log_var need an even last axis, not shape {code.shape}")
         mean, log_var = jnp.split(code, 2, axis=-1)
         return mean, log_var
-
-
-def _normed(x: jax.Array, kinds: dict[str, Any]) -> jax.Array:
-    return GroupNorm(most_groups(x.shape[-1]), **kinds)(x)
 
 
 def _divisible(size: tuple[int, ...], halvings: int) -> None:

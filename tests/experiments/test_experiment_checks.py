@@ -190,13 +190,6 @@ def test_an_earlier_run_means_what_it_meant():
     assert family.latent == FASHION.shape
 
 
-def test_an_earlier_latent_run_keeps_its_plain_autoencoder():
-    values = run_config.as_json(run_config.dataclasses.asdict(latent_shapes.Config()))
-    del values["normalize"]
-    assert not run_config.parse(latent_shapes.Config, values, "x").normalize
-    assert latent_shapes.Config().normalize
-
-
 def difference(old, new):
     before = run_config.parse(ddpm_fashion.Config, old, "x")
     as_json = run_config.as_json

@@ -178,6 +178,7 @@ def test_the_loss_is_error_plus_weighted_kl_and_hears_the_critic_from_its_step(e
     np.testing.assert_allclose(found["critic", 1][0], hinge, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_lpips_is_a_part_of_the_error_by_its_weight():
     settings = AutoencoderSettings(
         channels=4, multipliers=(1, 2), error="l1", perceptual="alexnet", perceptual_weight=0.3
@@ -216,6 +217,7 @@ def test_a_preset_parses_and_has_its_size(preset, spec, autoencoder, prior):
     assert counts["scale"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", ["edm", "dit"])
 def test_the_score_of_an_untrained_prior_is_that_of_no_prediction(prior):
     config = replace(SMALL, prior=prior, width=8, depth=1, heads=2, patch=2, autoencoder=FIRST)
