@@ -83,7 +83,8 @@ def row(name: str, other: str, found: dict[str, spectrum.Frequencies], centres: 
     middle = np.exp(bands[(centres > 1 / 16) & (centres < 1 / 4)].mean())
     high = np.exp(bands[centres > 1 / 4].mean())
     interval = f"{float(sharp.value):.3f} ({float(sharp.low):.3f}..{float(sharp.high):.3f})"
-    return f"{name} / {other:<17} {interval:<23} {middle:<13.3f} {high:.3f}"
+    compared = f"{name} / {other}"
+    return f"{compared:<33} {interval:<23} {middle:<13.3f} {high:.3f}"
 
 
 if __name__ == "__main__":
