@@ -12,8 +12,10 @@ from genjax.diffusion.discrete_schedules import DiscreteLinear
 from genjax.diffusion.sampling_loop import MOST_SIGNAL, signal
 from genjax.errors import ConfigError
 from genjax.limits import check_sides, flag
+from genjax.models.edm_settings import EDMSettings
+from genjax.models.transformer_settings import TransformerSettings
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(f"genjax.{__name__}")  # whose lines are printed
 
 
 def diffusion(config, spec):
@@ -138,9 +140,43 @@ def restore(config, spec):
 
 
 def latent(config, spec):
-    """Of latent diffusion."""
+    """Of diffusion on the codes of an autoencoder."""
     config.check_sampling(config.chosen())
     check_sides(spec.shape, len(config.widths), "--widths")
+
+
+def latent_diffusion(config, spec):
+    """Of diffusion on a spatial autoencoder's latents."""
+    config.autoencoder.check(spec.shape)
+    halvings = len(config.autoencoder.multipliers) - 1
+    latent = (*(side >> halvings for side in spec.shape[:2]), config.autoencoder.latent)
+    ours, theirs = EDMSettings, TransformerSettings
+    if config.prior == "edm":
+        both = "--autoencoder.multipliers with --multipliers"
+        check_sides(spec.shape, halvings + len(config.multipliers) - 1, both)
+        config.check_denoiser(latent)
+    else:
+        ours, theirs = theirs, ours
+        unit = config.patch << halvings
+        if any(side % unit for side in spec.shape[:2]):
+            raise ConfigError(
+                f"--patch {config.patch} does not divide latents of {latent[0]}x{latent[1]}: give "
+                f"another, or --data.size {max(unit, min(spec.shape[:2]) // unit * unit)}"
+            )
+        config.check_transformer(latent, config.classes)
+        for name in ("noise_mean", "noise_std"):
+            changed(config, name, "with --prior dit")
+    own = {field.name for field in fields(ours)}
+    for field in fields(theirs):
+        if field.name not in own:
+            changed(config, field.name, f"with --prior {config.prior}")
+    if config.flip:
+        mirrored("--flip")
+    rise(config)
+    labelled(config, spec)
+    config.check_guidance()
+    of_adam(config, "b2")
+    config.check_sampling(config.chosen())
 
 
 def adversarial(config, spec):

@@ -21,6 +21,7 @@ from experiments import (
     edm,
     flow_cifar10,
     gan_fashion,
+    latent_diffusion,
     latent_shapes,
     made,
     meanflow,
@@ -60,14 +61,39 @@ class Family:
         return self.build(self.config, SPEC)
 
 
+class _First(Family):
+    """The first of an experiment's stages in the place of the last."""
+
+    def build(self, config, spec):
+        stage = super().build(config, spec)
+        while stage.before:
+            stage = stage.before
+        return replace(stage, name="", steps=None)
+
+
 _VAE = Family(vae_fashion, vae_fashion.Config(latent=4, hidden=16), "--latent 4 --hidden 16")
 _GAN = Family(gan_fashion, gan_fashion.Config(hidden=16), "--hidden 16")
 _WIDTHS = (16, 8, 8)
 
+_LATENT = Family(
+    latent_diffusion,
+    latent_diffusion.Config(
+        autoencoder=latent_diffusion.AutoencoderSettings(
+            steps=4, channels=4, multipliers=(1, 2), critic=True, critic_start=1, critic_layers=1,
+            critic_channels=4, measured=64,
+        ),
+        channels=4, multipliers=(1,), attention=(), dropout=0.1, classes=True, warm_up=0,
+    ),
+    "--autoencoder.steps 4 --autoencoder.channels 4 --autoencoder.multipliers 1 2 "
+    "--autoencoder.critic --autoencoder.critic-start 1 --autoencoder.critic-layers 1 "
+    "--autoencoder.critic-channels 4 --autoencoder.measured 64 --channels 4 --multipliers 1 "
+    "--attention --dropout 0.1 --classes --warm-up 0 --sampling-steps 2",
+)  # fmt: skip
+
 # Noise, dropout, synchronised BatchNorm, spectral norm, deviations over the minibatch, statistics
 # of codes, dropped labels, noises paired within the batch, slices of a batch, a codebook averaged
 # over the batch, outputs compared with the batch's average, codes compared with the prior's draws,
-# images augmented with labels.
+# images augmented with labels, losses weighed by gradients over the batch.
 FAMILIES = {
     "autoencoder": Family(autoencoder_fashion, autoencoder_fashion.Config(latent=4), "--latent 4"),
     "vae": _VAE,
@@ -133,6 +159,8 @@ FAMILIES = {
         "--latent 8 --widths 8 8 --width 16 --blocks 1 --autoencoder-steps 4 --sampling-steps 2",
     ),
     "made": Family(made, made.Config(widths=(16,), classes=True), "--widths 16 --classes"),
+    "latent diffusion": _LATENT,
+    "kl autoencoder": _First(_LATENT.experiment, _LATENT.config, _LATENT.flags),
     "vq-vae": Family(coupled, coupled.Config(kind="vq_vae"), "--kind vq_vae"),
     "relativistic gan": Family(
         coupled, coupled.Config(kind="relativistic_gan"), "--kind relativistic_gan"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -398,3 +399,47 @@ def auxiliary_classifier(logits: Array, label: Array) -> Array:
     )
     known = (label >= 0) & (label < logits.shape[-1])  # −1 would count from the end
     return -jnp.where(known, chosen[:, 0], jnp.nan)
+
+
+def adaptive_weight(
+    reconstruction: Callable[[Any], Array],
+    adversarial: Callable[[Any], Array],
+    last: Any,
+    *,
+    epsilon: float = 1e-4,
+    most: float = 1e4,
+    axis_name: str | None = over_batch.DATA_AXIS,
+) -> Array:
+    r"""The weight of an autoencoder's adversarial loss at which both losses pull equally.
+
+    A batch quantity: the gradients are those of means over the batch. No gradient flows through
+    it; the paper multiplies it by a further constant.
+
+    $$
+    \lambda = \min\left( \frac{\| \nabla_{w} \mathcal{L}_{\mathrm{rec}} \|}
+      {\| \nabla_{w} \mathcal{L}_G \| + \varepsilon},\; \mathrm{most} \right)
+    $$
+
+    Args:
+      reconstruction: w -> the reconstruction loss, [B].
+      adversarial: w -> the generator's loss, [...], one value per example or patch.
+      last: w, the parameters of the decoder's last layer.
+      epsilon: ε.
+      most: the greatest weight.
+      axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
+
+    Returns:
+      λ, a scalar, of the global batch.
+
+    References:
+      Esser, Rombach & Ommer, "Taming Transformers for High-Resolution Image Synthesis" (2021),
+      arXiv:2012.09841, eq. 7; ε and the greatest weight are those of the authors' code.
+    """
+
+    def norm(loss: Callable[[Any], Array]) -> Array:
+        slopes = jax.grad(lambda w: loss(w).mean())(jax.lax.stop_gradient(last))
+        slopes = jax.tree.leaves(over_batch.mean(slopes, axis_name))
+        return jnp.sqrt(sum((jnp.square(widen(x)).sum() for x in slopes), jnp.zeros(())))
+
+    weight = norm(reconstruction) / (norm(adversarial) + epsilon)
+    return jax.lax.stop_gradient(jnp.minimum(weight, most))

@@ -11,11 +11,13 @@ from . import gan as gan
 from . import hierarchical as hierarchical
 from . import initializers as initializers
 from . import kernels as kernels
+from . import kl_autoencoder as kl_autoencoder
 from . import layers as layers
 from . import magnitude_preserving as magnitude_preserving
 from . import masked as masked
 from . import mlp as mlp
 from . import normalization as normalization
+from . import patch_critic as patch_critic
 from . import positions as positions
 from . import resampling as resampling
 from . import song_unet as song_unet

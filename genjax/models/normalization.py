@@ -66,6 +66,20 @@ class GroupNorm(nn.Module):
         return y.astype(dtype)
 
 
+def most_groups(channels: int, most: int = 32) -> int:
+    """The most groups, up to some number, of four channels or more.
+
+    Args:
+      channels: of the layer.
+      most: groups.
+
+    Returns:
+      A divisor of `channels`.
+    """
+    limit = max(1, min(most, channels // 4))
+    return next(n for n in range(limit, 0, -1) if channels % n == 0)
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation over the global batch: linen's BatchNorm, with the same variables.
 

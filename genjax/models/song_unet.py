@@ -11,7 +11,7 @@ from jax.scipy.special import ndtri
 from genjax.models import conditioning, convolution, resampling
 from genjax.models.attention import attend
 from genjax.models.layers import Conv, Dropout, Projection, UpsampleConv, time_embedding
-from genjax.models.normalization import GroupNorm
+from genjax.models.normalization import GroupNorm, most_groups
 
 _HALF = math.sqrt(0.5)  # keeps the variance of a sum of two
 
@@ -302,7 +302,4 @@ class SongUNet(nn.Module):
 
 
 def _norm(channels: int, name: str, kinds: dict[str, Any]) -> GroupNorm:
-    """The most groups, up to 32, that have four channels or more."""
-    most = max(1, min(32, channels // 4))
-    groups = next(n for n in range(most, 0, -1) if channels % n == 0)
-    return GroupNorm(groups, name=name, **kinds)
+    return GroupNorm(most_groups(channels), name=name, **kinds)

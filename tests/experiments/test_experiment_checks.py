@@ -15,12 +15,14 @@ from experiments import (
     ddpm_mnist,
     dit,
     flow_cifar10,
+    latent_diffusion,
     latent_shapes,
     meanflow,
     shortcut,
     vae_cifar10,
     vae_fashion,
 )
+from experiments.kl_autoencoder import AutoencoderSettings
 from genjax.data import ImageSpec
 from genjax.errors import ConfigError
 from genjax.run import config as run_config
@@ -87,6 +89,44 @@ UNLABELLED = replace(FASHION, classes=0)
         (dcgan_fashion, FASHION, {"widths": (8, 8, 8, 8)}, "--widths halves images 3 times"),
         (vae_cifar10, COLOUR, {"widths": (8,) * 6}, "--widths halves images 6 times"),
         (latent_shapes, FASHION, {"widths": (8, 8, 8)}, "--widths halves images 3 times"),
+        (latent_diffusion, FASHION, {}, "with --multipliers halves images 3 .*size 24"),
+        (
+            latent_diffusion,
+            ImageSpec((30, 30, 3), 0, 9),
+            {},
+            "--autoencoder.multipliers halves images 2 times",
+        ),
+        (
+            latent_diffusion,
+            FASHION,
+            {"prior": "dit"},
+            "--patch 2 does not divide latents of 7x7: give another, or --data.size 24",
+        ),
+        (latent_diffusion, COLOUR, {"width": 64}, "--width 64 has no effect with --prior edm"),
+        (
+            latent_diffusion,
+            COLOUR,
+            {"prior": "dit", "channels": 8},
+            "--channels 8 has no effect with --prior dit",
+        ),
+        (
+            latent_diffusion,
+            COLOUR,
+            {"prior": "dit", "noise_mean": 0.0},
+            "--noise-mean 0.0 has no effect with --prior dit",
+        ),
+        (
+            latent_diffusion,
+            ImageSpec((16, 16, 3), 0, 9),
+            {"autoencoder": AutoencoderSettings(critic=True), "attention": ()},
+            "--autoencoder.critic-layers 3 halve images of 16 pixels .* or --data.size 24",
+        ),
+        (
+            latent_diffusion,
+            ImageSpec((16, 16, 3), 0, 9),
+            {"autoencoder": AutoencoderSettings(perceptual="alexnet"), "attention": ()},
+            "--autoencoder.perceptual alexnet takes grey or RGB images from 31 pixels",
+        ),
         (vae_fashion, FASHION, {"conv": True, "hidden": 9}, "--hidden 9 has no effect with --conv"),
         (autoencoder_fashion, ImageSpec((6, 6, 1), 0, 9), {"conv": True}, "--conv halves images"),
     ],

@@ -20,6 +20,7 @@ from experiments import (
     flow_cifar10,
     gan_fashion,
     iwae_mnist,
+    latent_diffusion,
     latent_shapes,
     made,
     meanflow,
@@ -62,6 +63,13 @@ EXPERIMENTS = {
     ),
     "made": (made, "--widths 16 --classes"),
     "meanflow": (meanflow, "--width 8 --depth 2 --heads 2 --classes"),
+    "latent_diffusion": (
+        latent_diffusion,
+        "--data.size 16 --autoencoder.steps 2 --autoencoder.channels 8 --autoencoder.multipliers "
+        "1 2 --autoencoder.critic --autoencoder.critic-start 1 --autoencoder.critic-layers 2 "
+        "--autoencoder.measured 16 --channels 8 --multipliers 1 --attention --warm-up 0 --classes "
+        "--sampling-steps 2 --guidance 2",
+    ),
     "latent_shapes": (
         latent_shapes,
         "--autoencoder-steps 2 --widths 8 8 8 --width 16 --blocks 1 --sampling-steps 2",
@@ -75,7 +83,7 @@ EXPERIMENTS = {
         "--channels 8 --multipliers 1 --attention --task denoise --model vae",
     ),
 }
-MEASURED = {"vae_fashion", "ddpm_fashion", "edm", "made"}
+MEASURED = {"vae_fashion", "ddpm_fashion", "edm", "latent_diffusion", "made"}
 # Only training and evaluation of these: the commands that use a run are the same for all.
 BRIEF = {
     "classifier": (classifier, "--widths 4 --features 8 --flip --shift 0.1"),
@@ -163,7 +171,14 @@ def test_an_experiment_trains_resumes_exactly_and_runs_all_commands(
     command(monkeypatch, module, "sample", parts, "--n", "4", "--seed", "1", "--best")
     command(monkeypatch, module, "interpolate", parts, "--pairs", "2", "--steps", "2")
     assert (parts / "interpolate_0.png").exists()
-    diffuses = experiment in ("ddpm_fashion", "dit", "edm", "latent_shapes", "meanflow")
+    diffuses = experiment in (
+        "ddpm_fashion",
+        "dit",
+        "edm",
+        "latent_diffusion",
+        "latent_shapes",
+        "meanflow",
+    )
     if experiment == "latent_shapes":  # the samplers of a U-Net take long to compile
         check_sampling(monkeypatch, capsys, module, parts, drawn)
     if diffuses or (parts / "samples" / "reconstructions_4.png").exists():
@@ -181,7 +196,7 @@ def test_an_experiment_trains_resumes_exactly_and_runs_all_commands(
 def check_edit(monkeypatch, capsys, module, directory, solver):
     """Half of four held-out images is filled in, by a family that knows pixels."""
     words = ["edit", directory, "--hide", "left", "--n", "2", *solver]
-    refusals = {"latent_shapes": "this family denoises codes", "restore": "latents of this family"}
+    refusals = {"latent_": "this family denoises codes", "restore": "latents of this family"}
     refusals["made"] = refusals["restore"]
     name = module.__name__.split(".")[-1]
     said = next((said for part, said in refusals.items() if part in name), None)

@@ -413,6 +413,37 @@ def test_feature_matching_over_devices_equals_one_device():
     np.testing.assert_allclose(mapped(*split), np.full(jax.device_count(), one), rtol=1e-5)
 
 
+# The adaptive weight
+
+
+def pulls(a, b, axis_name="data"):
+    """Two losses of the last layer w, whose gradients are the means of a and of b."""
+    w = {"kernel": jnp.array([0.3, -2.0, 5.0])}
+    losses = [lambda w, x=x: (jnp.asarray(x) * w["kernel"][None]).sum(1) for x in (a, b)]
+    return gan.adaptive_weight(*losses, w, axis_name=axis_name)
+
+
+def test_the_adaptive_weight_is_the_ratio_of_the_gradients_norms():
+    a, b = np.random.default_rng(3).normal(size=(2, 16, 3)).astype(np.float32)
+    norms = [np.linalg.norm(x.mean(0, dtype=float)) for x in (a, b)]
+    np.testing.assert_allclose(pulls(a, b), norms[0] / (norms[1] + 1e-4), rtol=1e-5)
+    assert pulls(a, 0 * b) == pytest.approx(norms[0] / 1e-4, rel=1e-5)
+    assert pulls(1e9 * a, b) == 1e4  # at most
+
+
+def test_no_gradient_flows_through_the_adaptive_weight():
+    a, b = np.random.default_rng(4).normal(size=(2, 16, 3)).astype(np.float32)
+    slope = jax.grad(lambda a: pulls(a, b))(jnp.asarray(a))
+    assert (np.asarray(slope) == 0).all()
+
+
+def test_the_adaptive_weight_over_devices_equals_one_device():
+    a, b = np.random.default_rng(5).normal(size=(2, 16, 3)).astype(np.float32)
+    split = [x.reshape(jax.device_count(), -1, 3) for x in (a, b)]
+    mapped = jax.pmap(lambda a, b: pulls(a, b, "i"), "i")(*split)
+    np.testing.assert_allclose(mapped, np.full(jax.device_count(), pulls(a, b)), rtol=1e-5)
+
+
 # Bad input
 
 

@@ -15,6 +15,7 @@ MEAN_FLOW = "Geng et al., Mean Flows (2025), arXiv:2505.13447, table 4"
 IMPROVED_DDPM = "Nichol & Dhariwal, Improved DDPM (2021), arXiv:2102.09672"
 DDPM = "Ho et al., Denoising Diffusion Probabilistic Models (2020), arXiv:2006.11239"
 CODES = "van den Oord et al., Neural Discrete Representation Learning (2017), arXiv:1711.00937"
+TAMING = "Esser et al., Taming Transformers (2021), arXiv:2012.09841, its code"
 LEAST_SQUARES = "Mao et al., Least Squares GAN (2017), arXiv:1611.04076, eq. 9"
 SIGMA_VAE = "Rybkin et al., Calibrated Decoders (2021), arXiv:2006.13202, its code"
 IWAE = "Burda et al., Importance Weighted Autoencoders (2016), arXiv:1509.00519, section 5"
@@ -61,6 +62,7 @@ PAPERS = {
     "continuous_consistency.continuous_consistency": {"constant": (0.1, SCM)},
     "flow.flow_matching": {"sigma_min": (0.0, RECTIFIED)},
     "flow.brownian": {"scale": (2.0, BRIDGE)},
+    "gan.adaptive_weight": {"epsilon": (1e-4, TAMING), "most": (1e4, TAMING)},
     "gan.least_squares": {k: (v, LEAST_SQUARES) for k, v in {"a": 0.0, "b": 1.0, "c": 1.0}.items()},
     "gan.label_smoothing": {"real": (0.9, SMOOTHED), "fake": (0.0, SMOOTHED)},
     "importance.log_likelihood": {"samples": (5000, IWAE)},
