@@ -11,6 +11,7 @@ import pytest
 
 from experiments import (
     autoencoder_fashion,
+    consistency,
     dcgan_fashion,
     ddpm_cifar10,
     ddpm_fashion,
@@ -45,6 +46,7 @@ DEFAULTS = {
     latent_shapes: ADAM,
     made: ADAM,
     iwae_mnist: ADAM,
+    consistency: ADAM,
     vae_cifar10: ADAM,
     ddpm_fashion: CLIPPED,
     ddpm_mnist: CLIPPED,
