@@ -7,6 +7,8 @@ the settings are checked by `genjax.limits`; what the network makes of them by t
 import logging
 from dataclasses import fields
 
+import jax
+
 from experiments.sampling import PixelSamplerSettings
 from genjax.diffusion.discrete_schedules import DiscreteLinear
 from genjax.diffusion.sampling_loop import MOST_SIGNAL, signal
@@ -54,6 +56,33 @@ def edm(config, spec):
         changed(config, "label_dropout", "without --classes")
     of_adam(config, "b2")
     config.check_sampling(config.chosen())
+    rise_of_images(config)
+
+
+def consistency(config, spec):
+    """Of consistency models."""
+    config.check_denoiser(spec.shape)
+    config.check_training()
+    labelled(config, spec)
+    if not config.classes:
+        changed(config, "label_dropout", "without --classes")
+    of_adam(config, "b2")
+    mine = {
+        "training": {"first_intervals", "intervals", "noise_mean", "noise_std"},
+        "distillation": {"teacher", "teacher_steps", "intervals"},
+        "tuning": {
+            "teacher", "teacher_steps", "first_gap", "halvings", "noise_mean", "noise_std",
+        },
+    }  # fmt: skip
+    for name in sorted(set().union(*mine.values()) - mine[config.method]):
+        changed(config, name, f"with --method {config.method}")
+    config.check_schedule()
+    config.check_teacher()
+    rise_of_images(config)
+
+
+def rise_of_images(config):
+    """A warm-up in images against those of the run."""
     seen = config.run.steps * config.run.batch
     if 0 < seen <= config.warm_up:
         logger.warning(
@@ -93,6 +122,19 @@ def shortcut(config, spec):
             f"--every {config.every} must divide --run.batch {config.run.batch}: one image in so "
             "many learns the steps"
         )
+    if (share := images_at_once(config)) % config.every:
+        raise ConfigError(
+            f"--every {config.every} must divide the {share} images that a device computes at once "
+            f"of --run.batch {config.run.batch}: take another, or fewer --run.devices or "
+            "--optimizer.microbatches"
+        )
+
+
+def images_at_once(config):
+    """The images that a loss is called with, on one of the devices."""
+    run = config.run
+    devices = 1 if run.sharded else (run.devices or jax.local_device_count()) * jax.process_count()
+    return run.batch // (devices * config.optimizer.microbatches)
 
 
 def vae(config, spec):

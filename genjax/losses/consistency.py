@@ -19,6 +19,8 @@ from genjax.numerics import (
     widen,
 )
 
+_APART = 2.0**-20  # between two times, whose noise levels then differ in float32
+
 
 def boundary(
     network: Callable[[Array, Array], Array], *, schedule: Any, data_std: float = 0.5
@@ -165,19 +167,109 @@ def lognormal_pairs(
         arXiv:2310.14189, section 3.5.
     """
 
-    check_has("log_snr time", "schedules.EDM()", schedule=schedule)
+    level = _levels(schedule, mean, std)
 
     def draw(key: Array, shape: tuple[int, ...]) -> Array:
-        ends = -0.5 * schedule.log_snr(jnp.array([0.0, 1.0]))
-        low, high = (ends - mean) / std
-        level = mean + std * jax.random.truncated_normal(key, low, high, shape)
-        return jnp.clip(jnp.ceil(schedule.time(-2 * level) * steps), 1, steps)
+        return jnp.clip(jnp.ceil(schedule.time(-2 * level(key, shape)) * steps), 1, steps)
 
     def pairs(key: Array, n: int) -> tuple[Array, Array]:
         i = keys.draw(draw, key, (n,))
         return (i - 1) / steps, i / steps
 
     return pairs
+
+
+def _levels(schedule: Any, mean: float, std: float) -> Callable[[Array, tuple[int, ...]], Array]:
+    """Draws ln σ/α of a log-normal distribution, truncated to the schedule's ends."""
+    check_has("log_snr time", "schedules.EDM()", schedule=schedule)
+
+    def draw(key: Array, shape: tuple[int, ...]) -> Array:
+        ends = -0.5 * schedule.log_snr(jnp.array([0.0, 1.0]))
+        low, high = (ends - mean) / std
+        return mean + std * jax.random.truncated_normal(key, low, high, shape)
+
+    return draw
+
+
+def gap_pairs(
+    gap: float | Array,
+    *,
+    schedule: Any,
+    mean: float = -1.1,
+    std: float = 2.0,
+    slope: float = 8.0,
+    sharpness: float = 1.0,
+) -> Callable[[Array, int], tuple[Array, Array]]:
+    r"""A sampler of log-normal noise levels, each with a lesser one at a relative distance.
+
+    $$
+    \sigma_s = \max\bigl(\sigma_t \, (1 - \mathrm{gap} \cdot n(\sigma_t)),\,
+    \sigma_{\min}\bigr), \qquad
+    n(\sigma) = 1 + \frac{\mathrm{slope}}{1 + e^{\mathrm{sharpness} \cdot \sigma}}, \qquad
+    \ln \sigma_t \sim N(\mathrm{mean}, \mathrm{std}^2)
+    $$
+
+    with σ/α in place of σ, truncated to the schedule's ends. As `halving` makes the gap small,
+    training goes over from diffusion, whose target is the image, to consistency.
+
+    Args:
+      gap: (σ_t − σ_s)/σ_t at great noise; may be traced, as in a curriculum.
+      schedule: the noise schedule, with log_snr and time.
+      mean: of ln σ/α.
+      std: of ln σ/α.
+      slope: by how much the gap is greater, halved, at small noise.
+      sharpness: how soon that ends as the noise grows.
+
+    Returns:
+      pairs(key, n) -> (s, t), each [n]; key is one key or one per example.
+
+    Raises:
+      TypeError: where `schedule` is a class or a name in place of an object.
+
+    References:
+      Geng et al., "Consistency Models Made Easy" (2024), arXiv:2406.14548, its code.
+    """
+    draw = _levels(schedule, mean, std)
+
+    def pairs(key: Array, n: int) -> tuple[Array, Array]:
+        level = keys.draw(draw, key, (n,))
+        share = gap * (1 + slope * jax.nn.sigmoid(-sharpness * jnp.exp(level)))
+        least = -0.5 * schedule.log_snr(jnp.zeros(()))
+        lesser = jnp.maximum(level + jnp.log1p(-jnp.minimum(share, 1)), least)
+        # Rounded times are kept apart: `inverse_gap` divides by the distance of their levels.
+        t = jnp.clip(schedule.time(-2 * level), _APART, 1)
+        return jnp.clip(schedule.time(-2 * lesser), 0, t - _APART), t
+
+    return pairs
+
+
+def halving(step: int | Array, total: int, first: float = 0.5, halvings: int = 7) -> Array:
+    r"""The relative distance of two noise levels at a training step, halved at equal distances.
+
+    $$
+    \mathrm{gap}(k) = \mathrm{first} \cdot 2^{-\min(\lfloor k / K \rfloor,\,
+    \mathrm{halvings})}, \qquad
+    K = \left\lfloor \frac{\mathrm{total}}{\mathrm{halvings} + 1} \right\rfloor
+    $$
+
+    Args:
+      step: k, may be traced.
+      total: training steps in all.
+      first: the gap at the start.
+      halvings: how often it is halved.
+
+    Returns:
+      For `gap_pairs`, like `step`.
+
+    Raises:
+      TypeError: where another argument than `step` is traced.
+
+    References:
+      Geng et al., "Consistency Models Made Easy" (2024), arXiv:2406.14548, its code.
+    """
+    check_static(total=total, first=first, halvings=halvings)
+    period = max(total // (halvings + 1), 1)
+    return first * 0.5 ** jnp.minimum(step // period, halvings)
 
 
 def doubling(step: int | Array, total: int, first: int = 10, last: int = 1280) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 
 from genjax.errors import ConfigError, GenjaxError
+from genjax.over_batch import DATA_AXIS
 from genjax.run.family import Family, stages, state_shapes
 from genjax.run.sampling import CHUNK
 from genjax.run.settings import Settings
@@ -80,12 +82,26 @@ def _traces(
     def images(n: int) -> Any:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype), batch)
 
-    def losses() -> None:
-        for name, player in family.game.items():
-            value, _ = jax.eval_shape(
-                player.loss, state.params, state, _keys(settings.batch), images(settings.batch)
+    devices = 1
+    if not settings.sharded:
+        devices = (settings.devices or jax.local_device_count()) * jax.process_count()
+
+    def loss(name: str, n: int) -> None:
+        """Traces a loss on the images that a device's step shows it at once."""
+        player, value = family.game[name], None
+
+        def one(keys: Any, batch: Any, params: Any, state: Any) -> Any:
+            return player.loss(params, state, keys, batch)[0]
+
+        if devices == 1:
+            value = jax.eval_shape(one, _keys(n), images(n), state.params, state)
+        else:
+            each = jax.vmap(one, (0, 0, None, None), axis_name=DATA_AXIS)
+            shares = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct((devices, *x.shape), x.dtype), (_keys(n), images(n))
             )
-            _expect(value, (), f"the loss of {name!r}")
+            value = jax.eval_shape(lambda *a: each(*a)[0], *shares, state.params, state)
+        _expect(value, (), f"the loss of {name!r}")
 
     def generate() -> None:
         if family.generate is None:
@@ -124,7 +140,10 @@ def _traces(
             made = jax.eval_shape(family.generate, state, _keys(n), latents, label)
             _expect(made, shown.shape, "reconstruct")
 
-    yield "training", losses
+    for name, player in family.game.items():
+        n = settings.batch // (devices * player.turns * player.microbatches)
+        at_once = f" on {n:,} images at once, of --run.batch {settings.batch:,}"
+        yield f"training{at_once if n < settings.batch else ''}", partial(loss, name, n)
     yield "sampling", generate
     yield "validation", validate
     yield "the profile", profile

@@ -224,6 +224,10 @@ def _to_keep(config: Any) -> dict[str, Any]:
     for section, name in (("data", "dir"), ("data", "folder"), ("run", "init_from")):
         if values[section][name] is not None:
             values[section][name] = str(files.user_path(values[section][name]))
+    start = config.run.init_from
+    for name, value in values.items():
+        if value is not None and value == start:  # the same place, as an experiment names it
+            values[name] = values["run"]["init_from"]
     return values
 
 

@@ -257,6 +257,10 @@ def _weights(state: TrainState) -> dict[str, Tree]:
 def _public(config: dict[str, Any]) -> dict[str, Any]:
     """The settings without the names of this machine's folders and processes."""
     public = copy.deepcopy(config)
+    start = public["run"].get("init_from")
+    for name, value in public.items():
+        if value is not None and value == start:  # whose place an experiment names once more
+            public[name] = Path(value).name
     for section, settings in _MACHINE.items():
         public[section] |= {k: v for k, v in settings.items() if k in public[section]}
     if folder := public["data"].get("folder"):

@@ -58,7 +58,9 @@ class FirstWeights:
             step = f"{self.record['step']:,}"
             logger.info("%s: weights of step %s of %s", ", ".join(taken), step, where)
         if missing := [player for player in family.game if player not in taken]:
-            logger.warning("%s: not in %s, drawn by the seed", ", ".join(missing), where)
+            more = " or made of what was trained before" if family.before else ""
+            names = ", ".join(missing)
+            logger.warning("%s: not in %s, drawn by the seed%s", names, where, more)
 
     def put_into(self, family: Family, state: TrainState) -> TrainState:
         """A state before the first step, with these weights.
@@ -125,11 +127,14 @@ def first_weights(family: Family, directory: Path, settings: Settings) -> FirstW
     if given is None:
         return None
     all_stages = list(stages(family, directory))
-    waiting = [
-        stage
-        for stage, place in all_stages
-        if settings.fresh or not digests.steps(place / "checkpoints")
-    ]
+    waiting: list[Family] = []
+    begun = False
+    for stage, place in reversed(all_stages):
+        begun |= bool(digests.steps(place / "checkpoints"))
+        # A stage of no steps has no checkpoint: what builds upon it keeps what it needs of it.
+        done = begun if stage.steps == 0 else bool(digests.steps(place / "checkpoints"))
+        if settings.fresh or not done:
+            waiting.insert(0, stage)
     if not waiting:
         return None
     found = _read(files.user_path(given))

@@ -74,7 +74,7 @@ class Trainer:
         epoch = max(1, round(len(images) / settings.batch))
         every = settings.every or epoch
         self.plan = Plan(
-            family.steps or settings.steps,
+            settings.steps if family.steps is None else family.steps,
             every,
             settings.log,
             settings.batch,
@@ -181,11 +181,12 @@ class Trainer:
     def _resume(self, state: TrainState) -> TrainState:
         start, steps = int(state.step), self.plan.steps
         if start >= steps:
-            logger.warning(
-                "already at step %s of %s; --run.steps takes it further",
-                f"{start:,}",
-                f"{steps:,}",
-            )
+            if self.family.steps != 0:  # else its weights are those it starts with
+                logger.warning(
+                    "already at step %s of %s; --run.steps takes it further",
+                    f"{start:,}",
+                    f"{steps:,}",
+                )
             return state
         window = Window.from_dict(self.checkpoints.window(start), start)
         writer = MetricsWriter(

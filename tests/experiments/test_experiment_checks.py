@@ -78,6 +78,21 @@ UNLABELLED = replace(FASHION, classes=0)
         (shortcut, FASHION, {"max_steps": 12}, "--max-steps must be .* from 2, not 12"),
         (shortcut, FASHION, {"max_steps": 1}, "--max-steps must be a power of 2"),
         (shortcut, FASHION, {"every": 5}, "--every 5 must divide --run.batch 32"),
+        (
+            shortcut,
+            FASHION,
+            {"every": 16, "run": replace(shortcut.Config().run, devices=4)},
+            "--every 16 must divide the 8 images that a device computes at once of --run.batch 32",
+        ),
+        (
+            shortcut,
+            FASHION,
+            {
+                "optimizer": Optimizer(microbatches=16),
+                "run": replace(shortcut.Config().run, devices=1),
+            },
+            "--every 4 must divide the 2 images",
+        ),
         (meanflow, FASHION, {"guidance": 3.0}, "--guidance 3.0 has no effect without --classes"),
         (meanflow, FASHION, {"patch": 3}, "--patch 3 does not divide images of 28x28"),
         (

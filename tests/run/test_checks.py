@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from genjax import over_batch
 from genjax.errors import ConfigError
 from genjax.evaluate.profiles import Profile
 from genjax.run import Family, Settings
@@ -94,3 +95,25 @@ def test_a_bug_in_a_family_keeps_its_traceback():
 def test_the_family_before_is_checked_too():
     with pytest.raises(ConfigError, match="sampling fails"):
         check(before=replace(FAMILY, generate=fails, name="first"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "player", "found"),
+    [
+        ({"devices": 1}, {}, "training fails: 8 images$"),
+        ({"devices": 2}, {}, "training on 4 images at once, of --run.batch 8 fails: 4 images$"),
+        ({"devices": 4, "sharded": True}, {}, "training fails: 8 images$"),
+        ({"devices": 2}, {"turns": 2, "microbatches": 2}, "training on 1 images at once"),
+    ],
+)
+def test_a_loss_is_traced_on_the_images_that_a_device_shows_it(settings, player, found):
+    """Where their number decides whether it can be computed, that is known before the start."""
+
+    def particular(params, state, keys, batch):
+        if settings == {"devices": 2}:
+            assert over_batch.shards() == 2
+        raise ValueError(f"{len(batch['image'])} images")
+
+    family = replace(FAMILY, game={"p": Player(particular, optax.sgd(0.1), **player)})
+    with pytest.raises(ConfigError, match=found):
+        check_family(family, replace(SETTINGS, **settings), BATCH, held_out=5)
