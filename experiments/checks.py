@@ -68,14 +68,17 @@ def consistency(config, spec):
         changed(config, "label_dropout", "without --classes")
     of_adam(config, "b2")
     mine = {
-        "training": {"first_intervals", "intervals", "noise_mean", "noise_std"},
+        "training": {"first_intervals", "intervals", "curriculum", "noise_mean", "noise_std"},
         "distillation": {"teacher", "teacher_steps", "intervals"},
         "tuning": {
-            "teacher", "teacher_steps", "first_gap", "halvings", "noise_mean", "noise_std",
+            "teacher", "teacher_steps", "first_gap", "halvings", "curriculum", "noise_mean",
+            "noise_std",
         },
     }  # fmt: skip
     for name in sorted(set().union(*mine.values()) - mine[config.method]):
         changed(config, name, f"with --method {config.method}")
+    if config.teacher is not None and config.teacher_steps:
+        changed(config, "teacher_steps", "with --teacher")
     config.check_schedule()
     config.check_teacher()
     rise_of_images(config)

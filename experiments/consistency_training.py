@@ -4,6 +4,7 @@ The teacher is a run of `edm`: one that is there already, whose weights are read
 reads them, or one that is trained first.
 """
 
+import logging
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Annotated, Literal
@@ -19,6 +20,8 @@ from genjax.losses import consistency
 from genjax.models.edm_settings import EDMSettings
 from genjax.run import config
 from genjax.run.model_card import train_flags
+
+logger = logging.getLogger(__name__)
 
 Gap = Annotated[float, Limits(0, 1, above=True)]
 
@@ -39,11 +42,14 @@ class ConsistencySettings(EDMSettings, TrainingSettings):
     """tuning: distance of two noise levels that are made consistent, relative to the greater, at
     the start."""
     halvings: Natural = 5
-    """tuning: how often it is halved, at equal distances of --run.steps."""
+    """tuning: how often it is halved, at equal distances of the --curriculum."""
     first_intervals: Count = 10
-    """training: intervals between the noise levels at the start; they double at equal distances."""
+    """training: intervals between the noise levels at the start; they double at equal distances of
+    the --curriculum."""
     intervals: Count = 40
     """training: intervals at the end. distillation: all along."""
+    curriculum: Count | Literal["steps"] = "steps"
+    """Step by which the last gap or number of intervals has had its turn: steps: the run's last."""
     huber: Positive | None = None
     """Constant of the pseudo-Huber distance. None: 0.00054 times the root of an image's numbers."""
     noise_std: Positive = 2.0
@@ -65,10 +71,18 @@ class ConsistencySettings(EDMSettings, TrainingSettings):
                 f"--first-intervals {self.first_intervals} must be at most --intervals "
                 f"{self.intervals}"
             )
-        if self.method == "tuning" and 0 < steps <= self.halvings:
-            raise ConfigError(
-                f"--halvings {self.halvings} of the gap need more than --run.steps {steps:,}"
+        end = self.end_of_curriculum
+        if self.method == "tuning" and 0 < end <= self.halvings:
+            raise ConfigError(f"--halvings {self.halvings} of the gap need more than {end:,} steps")
+        if 0 < steps < end:
+            logger.warning(
+                "--curriculum %s is not over by --run.steps %s", f"{end:,}", f"{steps:,}"
             )
+
+    @property
+    def end_of_curriculum(self):
+        """The step by which the schedule of noise levels has ended."""
+        return self.run.steps if self.curriculum == "steps" else self.curriculum
 
     def check_teacher(self):
         """Refuses a teacher that is no run of edm, or another network."""
@@ -96,10 +110,10 @@ class ConsistencySettings(EDMSettings, TrainingSettings):
                 f"--teacher {self.teacher} was trained with --augment {theirs.augment}, here it is "
                 f"{self.augment}: both above 0 or neither"
             )
-        if len(theirs.half_life) + len(theirs.lengths) > 1 and "export" not in values:
+        if (theirs.lengths or len(theirs.half_life) > 1) and "export" not in values:
             raise ConfigError(
-                f"--teacher {self.teacher} keeps several averages: give an export of one, which "
-                "the command export makes with --average"
+                f"--teacher {self.teacher} keeps averages by name: give an export of it, which "
+                "holds the first"
             )
 
     def first(self, spec):
@@ -134,13 +148,13 @@ class ConsistencySettings(EDMSettings, TrainingSettings):
             solve = consistency.heun_step(teacher, schedule=schedule, target=self.recipe.target)
             how["times"] = consistency.uniform_pairs(self.intervals)
             return consistency.distillation(student, student, solve, x, key, **how)
+        end = self.end_of_curriculum
         if self.method == "tuning":
-            steps = self.run.steps
-            gap = consistency.halving(step, steps, self.first_gap, self.halvings)
+            gap = consistency.halving(step, end, self.first_gap, self.halvings)
             how["times"] = consistency.gap_pairs(gap, **levels)
         else:
             ends = (self.first_intervals, self.intervals)
-            intervals = consistency.doubling(step, self.run.steps, *ends)
+            intervals = consistency.doubling(step, end, *ends)
             how["times"] = consistency.lognormal_pairs(intervals, **levels)
         return consistency.training(student, student, x, key, **how)
 

@@ -48,6 +48,11 @@ SYSTEMS = {
         "--compute bfloat16 --run.batch 256 --data-std 0.5 --learning-rate 1e-3 --warm-up 50000 "
         "--half-life 50000"
     ),
+    "consistency": System(
+        "consistency --data.name cifar10 --method training --channels 128 --multipliers 2 2 2 "
+        "--blocks 4 --attention 16 --compute bfloat16 --run.batch 256 --data-std 0.5 --noise-mean "
+        "-1.1 --intervals 640 --learning-rate 2e-4 --warm-up 50000 --half-life 50000"
+    ),
     "vae": System("vae_cifar10 --run.batch 256 --learning-rate 1e-3", "--n 0"),
     "dcgan": System("dcgan_fashion --data.name cifar10 --widths 256 128 64 --augment flip"),
 }

@@ -15,6 +15,7 @@ import numpy as np
 
 from experiments import (
     autoencoder_fashion,
+    consistency,
     dcgan_fashion,
     ddpm_fashion,
     dit,
@@ -152,6 +153,14 @@ FAMILIES = {
         shortcut,
         shortcut.Config(width=8, depth=2, heads=2, classes=True, every=2),
         "--width 8 --depth 2 --heads 2 --classes --every 2",
+    ),
+    "consistency": Family(
+        consistency,
+        consistency.Config(
+            channels=8, multipliers=(1,), attention=(), dropout=0.1, classes=True, halvings=1
+        ),
+        "--channels 8 --multipliers 1 --attention --dropout 0.1 --classes --halvings 1 "
+        "--teacher-steps 4",
     ),
     "latent": Family(
         latent_shapes,

@@ -11,6 +11,7 @@ from PIL import Image
 from experiments import (
     autoencoder_fashion,
     classifier,
+    consistency,
     dcgan_fashion,
     ddpm_cifar10,
     ddpm_fashion,
@@ -70,6 +71,11 @@ EXPERIMENTS = {
         "--autoencoder.measured 16 --channels 8 --multipliers 1 --attention --warm-up 0 --classes "
         "--sampling-steps 2 --guidance 2",
     ),
+    "consistency": (
+        consistency,
+        "--channels 8 --multipliers 1 1 --attention --classes --sampling-steps 2 --teacher-steps 2 "
+        "--halvings 0",
+    ),
     "latent_shapes": (
         latent_shapes,
         "--autoencoder-steps 2 --widths 8 8 8 --width 16 --blocks 1 --sampling-steps 2",
@@ -97,6 +103,7 @@ BRIEF = {
     ),
     "made": EXPERIMENTS["made"],
     "meanflow": EXPERIMENTS["meanflow"],
+    "consistency": EXPERIMENTS["consistency"],
     "shortcut": (shortcut, "--width 8 --depth 2 --heads 2 --classes --sampling-steps 2"),
     "iwae_mnist": (iwae_mnist, "--data.name fashion_mnist_6k --dynamic --layers 2 --k 2"),
     "vae_cifar10": (

@@ -9,6 +9,7 @@ import pytest
 
 from experiments import (
     autoencoder_fashion,
+    consistency,
     dcgan_fashion,
     ddpm_fashion,
     dit,
@@ -49,6 +50,7 @@ EXPERIMENTS = {
     "made": (made, {"widths": (8,)}),
     "meanflow": (meanflow, {"width": 8, "depth": 2, "heads": 2}),
     "shortcut": (shortcut, {"width": 8, "depth": 2, "heads": 2, "every": 2}),
+    "consistency": (consistency, {"channels": 8, "multipliers": (1, 1), "attention": ()}),
     "latent": (latent_shapes, {"widths": (8, 8), "width": 8, "blocks": 1, "sampling_steps": 2}),
     "spatial": (latent_diffusion, SPATIAL),
     "iwae": (iwae_mnist, {"layers": 2}),

@@ -378,6 +378,7 @@ STATIC = {
     "samples": lambda n: importance.iwae(*VAE, X, KEY, samples=n, **NLL),
     "chunk": lambda n: importance.log_likelihood(*VAE, X, KEY, chunk=n, **NLL),
     "doubling": lambda n: consistency.doubling(3, n),
+    "halving": lambda n: consistency.halving(3, n),
     "loss_history": lambda n: times.loss_history(n),
     "progressive": lambda n: progressive.progressive_distillation(
         net, net, X, KEY, schedule=VP, target=predictions.velocity, steps=n
@@ -593,6 +594,7 @@ OTHERS = {
     "pairs class": (
         "class EDM", lambda: consistency.lognormal_pairs(9, schedule=schedules.EDM),
     ),
+    "gaps class": ("class EDM", lambda: consistency.gap_pairs(0.5, schedule=schedules.EDM)),
     "boundary class": ("class EDM", lambda: consistency.boundary(net, schedule=schedules.EDM)),
     "grid class": ("class EDM", lambda: steps.karras(9, schedule=schedules.EDM)),
     "clip of the bound": (

@@ -216,6 +216,57 @@ def test_lognormal_pairs_stay_on_the_grid_at_its_ends(end, monkeypatch):
     np.testing.assert_allclose(t, 1.0 if end else 0.1, rtol=1e-6)
 
 
+def gap_levels(keys, n, gap, **more):
+    """σ_s and σ_t, and the exact σ_s of that σ_t by Geng et al.'s code, in float64."""
+    pairs = jax.jit(lambda gap: consistency.gap_pairs(gap, schedule=SCHEDULE, **more)(keys, n))
+    s, t = (np.float64(SCHEDULE.sigma(u)) for u in pairs(gap))
+    share = gap * (1 + more.get("slope", 8) / (1 + np.exp(more.get("sharpness", 1) * t)))
+    return s, t, np.maximum(t * (1 - share), SCHEDULE.sigma_min)
+
+
+@pytest.mark.parametrize("keys", ["one key", "a key per example"])
+def test_gap_pairs_are_those_of_geng_et_al(keys):
+    n, key = 4000, jax.random.key(3)
+    keys = key if keys == "one key" else jax.random.split(key, n)
+    ends = (np.log([SCHEDULE.sigma_min, SCHEDULE.sigma_max]) + 1.1) / 2
+    for gap, more in ((1 / 32, {}), (0.5, {}), (0.25, {"slope": 2.0, "sharpness": 3.0})):
+        s, t, expected = gap_levels(keys, n, gap, **more)
+        np.testing.assert_allclose(s, expected, rtol=2e-4)
+        assert (s < t).all()
+        law = stats.truncnorm(*ends, loc=-1.1, scale=2)
+        assert stats.kstest(np.log(t), law.cdf).pvalue > 1e-3
+    s, t, _ = gap_levels(keys, n, 0.5)
+    # With the first gap the target is the image itself but for great noise.
+    clean = np.isclose(s, SCHEDULE.sigma_min)
+    assert clean[t < 1].all()
+    assert not clean[t > 5].any()
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_gap_pairs_stay_apart_at_the_ends_of_the_schedule(end, monkeypatch):
+    def truncated_normal(key, low, high, shape):
+        return jnp.full(shape, jnp.nextafter(high, jnp.inf) if end else low - 1e-6)
+
+    monkeypatch.setattr(jax.random, "truncated_normal", truncated_normal)
+    for gap in (0.5, 1e-9):
+        s, t = consistency.gap_pairs(gap, schedule=SCHEDULE)(jax.random.key(0), 3)
+        assert (s < t).all()
+        assert ((s >= 0) & (t <= 1)).all()
+        weight = consistency.inverse_gap(SCHEDULE.sigma(s), SCHEDULE.sigma(t))
+        assert jnp.isfinite(weight).all()
+
+
+def test_halving_is_the_curriculum_of_geng_et_al():
+    # Their stage is step // doubling period, the gap 1 / 2 to the power of stage + 1.
+    total, period = 200_000, 25_000
+    for step in (0, period - 1, period, 3 * period, total - 1, total, 10 * total):
+        expected = 0.5 ** (min(step // period, 7) + 1)
+        assert float(jax.jit(lambda k: consistency.halving(k, total))(step)) == expected
+    found = [float(consistency.halving(k, 6, first=0.25, halvings=2)) for k in range(7)]
+    assert found == [0.25, 0.25, 0.125, 0.125, 0.0625, 0.0625, 0.0625]
+    assert float(consistency.halving(9, 10, halvings=0)) == 0.5
+
+
 def test_doubling_is_the_curriculum_of_song_and_dhariwal():
     total, first, last = 400_000, 10, 1280
     period = math.floor(total / (math.log2(last // first) + 1))

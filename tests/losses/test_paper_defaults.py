@@ -11,6 +11,7 @@ IMPROVED = "Song & Dhariwal, Improved Consistency Training (2024), arXiv:2310.14
 AUGMENT = "Zhao et al., Differentiable Augmentation (2020), arXiv:2006.10738, its code"
 SMOOTHED = "Salimans et al., Improved Techniques for Training GANs (2016), arXiv:1606.03498"
 EDM = "Karras et al., Elucidating the Design Space (2022), arXiv:2206.00364, table 1"
+EASY = "Geng et al., Consistency Models Made Easy (2024), arXiv:2406.14548, its code"
 MEAN_FLOW = "Geng et al., Mean Flows (2025), arXiv:2505.13447, table 4"
 IMPROVED_DDPM = "Nichol & Dhariwal, Improved DDPM (2021), arXiv:2102.09672"
 DDPM = "Ho et al., Denoising Diffusion Probabilistic Models (2020), arXiv:2006.11239"
@@ -56,6 +57,13 @@ PAPERS = {
     "beta_tc.BetaTC.loss": {"alpha": (1.0, TC), "gamma": (1.0, TC)},
     "consistency.boundary": {"data_std": (0.5, BOUNDARY)},
     "consistency.lognormal_pairs": {"mean": (-1.1, IMPROVED), "std": (2.0, IMPROVED)},
+    "consistency.gap_pairs": {
+        "mean": (-1.1, EASY),
+        "std": (2.0, EASY),
+        "slope": (8.0, EASY),
+        "sharpness": (1.0, EASY),
+    },
+    "consistency.halving": {"first": (0.5, EASY), "halvings": (7, EASY)},
     "consistency.doubling": {"first": (10, IMPROVED), "last": (1280, IMPROVED)},
     "consistency.square_root": {"first": (2, BOUNDARY), "last": (150, BOUNDARY)},
     "consistency.teacher_decay": {"first": (2, BOUNDARY), "start": (0.9, BOUNDARY)},

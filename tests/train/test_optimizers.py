@@ -11,6 +11,7 @@ import pytest
 
 from experiments import (
     autoencoder_fashion,
+    consistency,
     dcgan_fashion,
     ddpm_cifar10,
     ddpm_fashion,
@@ -47,6 +48,7 @@ DEFAULTS = {
     made: ADAM,
     latent_diffusion: CLIPPED,
     iwae_mnist: ADAM,
+    consistency: ADAM,
     vae_cifar10: ADAM,
     ddpm_fashion: CLIPPED,
     ddpm_mnist: CLIPPED,
