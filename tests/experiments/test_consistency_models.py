@@ -13,7 +13,7 @@ from experiments import consistency, edm
 from experiments.consistency import NAME, PAPER, Config
 from genjax import run
 from genjax.data import ImageSpec, from_arrays
-from genjax.diffusion import few_step, schedules
+from genjax.diffusion import few_step, samplers, schedules
 from genjax.errors import ConfigError
 from genjax.limits import check as check_limits
 from genjax.losses import consistency as losses
@@ -173,19 +173,34 @@ def test_each_method_has_the_noise_levels_of_its_paper_at_each_step(monkeypatch)
     assert pairs(monkeypatch, 0, huber=3.0)[1]["distance"](a, b) == losses.pseudo_huber(a, b, 3.0)
 
 
-def test_an_image_is_the_consistency_function_of_the_noise_and_the_last_of_its_trajectory():
-    config, family, state = made(sampling_steps=2)
+def test_an_image_is_the_consistency_function_of_the_noise():
+    config, family, state = made()
     keys, z = jax.random.split(KEY, 3), jax.random.normal(KEY, (3, 8, 8, 1))
     drawn = once(lambda s: family.generate(s, keys, z, None), state)
-    shown = once(lambda s: family.trajectory(s, keys, z, None), state)
+    f = config.function(config.denoiser(), state.params[NAME])
+    expected = once(lambda: f(80 * z, jnp.ones(3)))
+    np.testing.assert_allclose(2 * drawn - 1, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_trajectory_has_the_teacher_many_steps_and_few_from_the_same_noise():
+    config, family, state = made(sampling_steps=2)
+    keys, z = jax.random.split(KEY, 3), jax.random.normal(KEY, (3, 8, 8, 1))
+    shown = once(lambda s: 2 * family.trajectory(s, keys, z, None) - 1, state)
+    assert shown.shape == (3, 5, 8, 8, 1)  # noise, the teacher's, and of 8, 1 and 2 steps
     f = config.function(config.denoiser(), state.params[NAME])
     how = {"schedule": SCHEDULE, "steps": jnp.array([1, 0.5, 0])}
-    expected = once(lambda: few_step.consistency(f, keys, z.shape, start=80 * z, **how))
-    np.testing.assert_allclose(2 * drawn - 1, expected, rtol=1e-4, atol=1e-4)
-    assert shown.shape == (3, 5, 8, 8, 1)  # noise, the teacher's, and of 8, 1 and 2 steps
-    np.testing.assert_allclose(shown[:, -1], drawn, rtol=1e-5, atol=1e-5)
-    one = once(lambda: f(80 * z, jnp.ones(3)))
-    np.testing.assert_allclose(2 * shown[:, -2] - 1, one, rtol=1e-4, atol=1e-4)
+    two = once(lambda: few_step.consistency(f, keys, z.shape, start=80 * z, **how))
+    np.testing.assert_allclose(shown[:, -1], two, rtol=1e-4, atol=1e-4)
+    drawn = once(lambda s: family.generate(s, keys, z, None), state)
+    np.testing.assert_allclose(2 * drawn - 1, two, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(shown[:, -2], once(lambda: f(80 * z, jnp.ones(3))), atol=1e-4)
+    np.testing.assert_allclose(shown[:, 0], z, rtol=1e-5, atol=1e-5)
+    recipe = config.recipe
+    teacher = config.prediction(config.denoiser(), state.params["teacher"])
+    how = {"schedule": SCHEDULE, "target": recipe.target, "steps": jnp.linspace(1, 0, 19)}
+    many = once(lambda: samplers.heun(teacher, None, z.shape, start=80 * z, **how))
+    np.testing.assert_allclose(shown[:, 1], many, rtol=1e-3, atol=1e-3)
 
 
 IMAGES = from_arrays(np.random.default_rng(0).integers(0, 256, (24, 8, 8, 1), np.uint8))
@@ -263,16 +278,14 @@ def slopes(network, params):
     return jnp.sqrt(jnp.square(change).mean((1, 2, 3)))
 
 
-def test_the_network_is_smooth_in_time():
-    def greatest(network):
-        config = Config(**TINY | {"channels": 16}, network=network)
-        module = config.denoiser()
-        shapes = jax.eval_shape(module.init, KEY, jnp.zeros((1, 8, 8, 1)), jnp.zeros(1))
-        return float(slopes(module, spread(shapes, 0.1)).max())
-
-    smooth, rough = greatest("ddpmpp"), greatest("ncsnpp")
-    assert smooth < 1
-    assert rough > 10 * smooth  # by Fourier features of a scale of 16
+@pytest.mark.parametrize("network", ["ddpmpp", pytest.param("ncsnpp", marks=pytest.mark.slow)])
+def test_the_network_is_smooth_in_time(network):
+    module = Config(**TINY, network=network).denoiser()
+    shapes = jax.eval_shape(module.init, KEY, jnp.zeros((1, 8, 8, 1)), jnp.zeros(1))
+    greatest = float(slopes(module, spread(shapes, 0.3)).max())
+    print(network, greatest)
+    # NCSN++ has Fourier features of a scale of 16.
+    assert greatest < 1 if network == "ddpmpp" else greatest > 10
 
 
 LEARNING = {"channels": 16, "multipliers": (1, 2), "attention": (), "warm_up": 400}
