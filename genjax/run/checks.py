@@ -16,6 +16,7 @@ from genjax.over_batch import DATA_AXIS
 from genjax.run.family import Family, stages, state_shapes
 from genjax.run.sampling import CHUNK
 from genjax.run.settings import Settings
+from genjax.train.game import Player
 from genjax.train.layout import DataParallel, FullySharded, Layout, check
 from genjax.train.state import TrainState
 
@@ -87,20 +88,7 @@ def _traces(
         devices = (settings.devices or jax.local_device_count()) * jax.process_count()
 
     def loss(name: str, n: int) -> None:
-        """Traces a loss on the images that a device's step shows it at once."""
-        player, value = family.game[name], None
-
-        def one(keys: Any, batch: Any, params: Any, state: Any) -> Any:
-            return player.loss(params, state, keys, batch)[0]
-
-        if devices == 1:
-            value = jax.eval_shape(one, _keys(n), images(n), state.params, state)
-        else:
-            each = jax.vmap(one, (0, 0, None, None), axis_name=DATA_AXIS)
-            shares = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct((devices, *x.shape), x.dtype), (_keys(n), images(n))
-            )
-            value = jax.eval_shape(lambda *a: each(*a)[0], *shares, state.params, state)
+        value = _loss(family.game[name], state, _keys(n), images(n), devices)
         _expect(value, (), f"the loss of {name!r}")
 
     def generate() -> None:
@@ -148,6 +136,21 @@ def _traces(
     yield "validation", validate
     yield "the profile", profile
     yield "reconstruction", reconstruct
+
+
+def _loss(player: Player, state: TrainState, keys: Any, batch: Any, devices: int) -> Any:
+    """The shape of a loss on the images that a device's step shows it at once."""
+
+    def loss(keys: Any, batch: Any, params: Any, state: Any) -> Any:
+        return player.loss(params, state, keys, batch)[0]
+
+    if devices == 1:
+        return jax.eval_shape(loss, keys, batch, state.params, state)
+    each = jax.vmap(loss, (0, 0, None, None), axis_name=DATA_AXIS)
+    shares = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((devices, *x.shape), x.dtype), (keys, batch)
+    )
+    return jax.eval_shape(lambda *args: each(*args)[0], *shares, state.params, state)
 
 
 def _keys(n: int) -> Any:
