@@ -41,7 +41,7 @@ class ConsistencySettings(EDMSettings, TrainingSettings):
     first_gap: Gap = 0.5
     """tuning: distance of two noise levels that are made consistent, relative to the greater, at
     the start."""
-    halvings: Natural = 5
+    halvings: Natural = 3
     """tuning: how often it is halved, at equal distances of the --curriculum."""
     first_intervals: Count = 10
     """training: intervals between the noise levels at the start; they double at equal distances of
@@ -54,6 +54,7 @@ class ConsistencySettings(EDMSettings, TrainingSettings):
     """Constant of the pseudo-Huber distance. None: 0.00054 times the root of an image's numbers."""
     noise_std: Positive = 2.0
     """Standard deviation of that logarithm. distillation draws all its levels alike."""
+    learning_rate: Positive = 4e-4
     label_dropout: Share = 0.0
 
     def __post_init__(self):

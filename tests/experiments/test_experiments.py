@@ -197,7 +197,8 @@ def test_an_experiment_trains_resumes_exactly_and_runs_all_commands(
         assert stop.value.code == 2
     if experiment in MEASURED:
         check_evaluation(monkeypatch, capsys, module, parts, 4)
-    check_edit(monkeypatch, capsys, module, parts, [] if diffuses else ["--solver", "maximum"])
+    decoder = ["--solver", "maximum", *(["--label", "1"] if "--classes" in small else [])]
+    check_edit(monkeypatch, capsys, module, parts, [] if diffuses else decoder)
 
 
 def check_edit(monkeypatch, capsys, module, directory, solver):
