@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from experiments import checks
+from experiments import checks, suggestions
 from experiments.consistency_sampling import drawing
 from experiments.consistency_training import ConsistencySettings
 from experiments.sampling import Steps
@@ -46,6 +46,7 @@ class Config(ConsistencySettings):
     sampling_steps: Steps = 1
     """Steps of a sample: after each but the last the image gets noise again."""
     check = checks.consistency
+    suggest = suggestions.consistency
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

@@ -31,6 +31,14 @@ def edm(config, default, facts):
     return found + rules.classes(config, default, facts)
 
 
+def consistency(config, default, facts):
+    """Of consistency models of EDM's network."""
+    run = rules.length(config, default, facts)
+    # Where noise levels lie is the method's, not the images'.
+    found = [each for each in edm(config, default, facts) if not each.setting.startswith("noise_")]
+    return [*found, rules.kept_share(default, "teacher_steps", run.share_of_steps)]
+
+
 def restore(config, default, facts):
     """Of restoration with a U-Net."""
     run = rules.length(config, default, facts)
