@@ -19,7 +19,7 @@ from functools import partial
 
 import jax.numpy as jnp
 
-from experiments import checks, kl_autoencoder, matching
+from experiments import checks, kl_autoencoder, matching, suggestions
 from experiments.kl_autoencoder import AutoencoderSettings
 from experiments.latent_prior import PriorSettings
 from experiments.sampling import Sampler, SamplerSettings, Spacing, Steps
@@ -45,6 +45,7 @@ class Config(PriorSettings, SamplerSettings):
     sampling_steps: Steps = 18
     spacing: Spacing = "karras"
     check = checks.latent_diffusion
+    suggest = suggestions.latent_diffusion
 
 
 def build(config: Config, spec: ImageSpec) -> Family:

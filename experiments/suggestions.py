@@ -171,6 +171,28 @@ def latent(config, default, facts):
     return [*found, rules.rate(config, default, run), *rules.by_steps(run, default)]
 
 
+def latent_diffusion(config, default, facts):
+    """Of diffusion on a spatial autoencoder's latents."""
+    run, (height, width, _) = rules.length(config, default, facts, side=64), facts.spec.shape
+    usual = default.autoencoder.multipliers
+    k = rules.halvings(facts, len(usual) - 1)
+    value = (*usual[: k + 1], *[usual[-1]] * (k + 1 - len(usual)))
+    why = f"latents of {height >> k}x{width >> k}, as near to the default's as the sides allow"
+    found = [*run.found, Suggestion("autoencoder.multipliers", value, why, "arXiv:2112.10752")]
+    steps = rules.proportional(default.autoencoder.steps, run.share_of_steps)
+    found.append(Suggestion("autoencoder.steps", steps, "the default's share of the run"))
+    odd = (height >> k) % 2 or (width >> k) % 2
+    if config.prior == "dit":
+        found.append(Suggestion("patch", 1 if odd else default.patch, "it divides the latents"))
+    else:
+        most = default.multipliers
+        while any((side >> k) % 2 ** (len(most) - 1) for side in (height, width)):
+            most = most[:-1]
+        found.append(Suggestion("multipliers", most, "halvings that the latents allow"))
+    found += [rules.rate(config, default, run), *rules.by_steps(run, default)]
+    return found + rules.classes(config, default, facts)
+
+
 def iwae(config, default, facts):
     """Of the IWAE."""
     batch, n, paper = rules.batch_size(default, facts), facts.spec.count, "arXiv:1509.00519"
