@@ -119,7 +119,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             *(_found(mine, finding) for finding in ("memorization", "collapse")),
             f"{np.mean([row['steps'] for row in mine]):,.0f}",
             f"{mine[0]['parameters']:,}",
-            f"{min(row['seconds_per_1000_samples'] for row in mine):.2g}",
+            _seconds(min(row["seconds_per_1000_samples"] for row in mine)),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     floors = [
@@ -179,3 +179,7 @@ def _ends(scores: Sequence[dict[str, float]]) -> str:
 def _found(rows: Sequence[dict[str, Any]], name: str) -> str:
     found = [f["found"] for row in rows for f in row["findings"] if f["name"] == name]
     return f"{sum(found)} of {len(found)}" if found else "–"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
