@@ -7,7 +7,8 @@ autoencoder's own run is in the folder scale/autoencoder of the run.
     python -m experiments.latent_diffusion
     python -m experiments.latent_diffusion reconstruct    # what the autoencoder keeps of images
 
-Seen at a fifth of its default length alone (docs/notes/latent.md): colours and places, no outlines.
+Not run at its default length yet: by half of it colours and places, no outlines
+(docs/notes/latent.md).
 
 --preset paper: the paper's autoencoder of factor 8 with LPIPS and a critic, and DiT-B/2, for
 ImageNet of 256 pixels; --preset photos: factor 4 and EDM's U-Net, for photos of 64. Both are for a
