@@ -68,8 +68,8 @@ EXPERIMENTS = {
         latent_diffusion,
         "--data.size 16 --autoencoder.steps 2 --autoencoder.channels 8 --autoencoder.multipliers "
         "1 2 --autoencoder.critic --autoencoder.critic-start 1 --autoencoder.critic-layers 2 "
-        "--autoencoder.measured 16 --channels 8 --multipliers 1 --attention --warm-up 0 --classes "
-        "--sampling-steps 2 --guidance 2",
+        "--autoencoder.measured 16 --channels 8 --multipliers 1 --attention --warm-up 0 --decay "
+        "None --classes --sampling-steps 2 --guidance 2",
     ),
     "consistency": (
         consistency,
