@@ -17,7 +17,6 @@ import numpy as np
 from genjax.data.dataset import Dataset, ImageSpec
 from genjax.errors import ConfigError
 from genjax.run import model_card
-from genjax.run.training import log_images
 
 MOST_IMAGES, MOST_NUMBERS = 2000, 20_000_000  # that are looked at: seconds, 80 MB as float32
 
@@ -185,6 +184,8 @@ def measured(images: Dataset) -> Facts:
     Returns:
       What is known of them.
     """
+    from genjax.run.training import log_images  # experiments import this file, for their --help
+
     train, summary = images.train, log_images(images)
     most = min(MOST_IMAGES, max(2, MOST_NUMBERS // math.prod(train.shape[1:])))
     rows = np.unique(np.linspace(0, len(train) - 1, min(most, len(train))).astype(np.int64))
