@@ -19,6 +19,7 @@ W = np.linspace(-1, 1.5, 8, dtype=np.float32).reshape(4, 2)
 nll = partial(likelihoods.gaussian_nll, sigma=0.7)
 
 
+@partial(jax.jit, static_argnames=("bound", "samples", "groups"))
 def of(bound, q=Q, w=W, **options):
     def encode(x):
         mean = x @ q["V"].T
@@ -33,7 +34,7 @@ def log_weights(count):
 
 def slopes(bound, **options):
     """By the encoder's and by the decoder's parameters."""
-    return jax.grad(lambda q, w: of(bound, q, w, **options).sum(), (0, 1))(Q, W)
+    return jax.jit(jax.grad(lambda q, w: of(bound, q, w, **options).sum(), (0, 1)))(Q, W)
 
 
 def test_miwae_is_the_mean_of_bounds_of_groups():

@@ -16,16 +16,17 @@ EVERY = np.array(list(itertools.product([0.0, 1.0], repeat=SIZE)), np.float32).r
 
 def random_params(network, shape, seed=0):
     """Parameters without a zero, so that every connection there is counts."""
-    params = network.init(jax.random.key(0), jnp.zeros((1, *shape)))
-    leaves, tree = jax.tree.flatten(params)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *shape)))
+    leaves, tree = jax.tree.flatten(shapes)
     rng = np.random.default_rng(seed)
     return jax.tree.unflatten(
         tree, [jnp.asarray(rng.normal(size=x.shape), x.dtype) for x in leaves]
     )
 
 
-@pytest.mark.parametrize("widths", [(7,), (30, 11), ()])
-@pytest.mark.parametrize("shape", [(2, 3, 1), (3, 2, 2)])
+@pytest.mark.parametrize(
+    ("widths", "shape"), [((30, 11), (2, 3, 1)), ((7,), (2, 2, 2)), ((), (2, 3, 1))]
+)
 def test_output_i_depends_on_all_inputs_before_i_and_on_no_other(widths, shape):
     network = MADE(widths)
     params = random_params(network, shape)
@@ -35,7 +36,7 @@ def test_output_i_depends_on_all_inputs_before_i_and_on_no_other(widths, shape):
     def flat(x):
         return network.apply(params, x.reshape(1, *shape)).ravel()
 
-    slopes = np.asarray(jax.jacobian(flat)(x.ravel()))
+    slopes = np.asarray(jax.jit(jax.jacobian(flat))(x.ravel()))
     np.testing.assert_array_equal(slopes[np.triu_indices(size)], 0)
     assert np.abs(slopes[np.tril_indices(size, -1)]).min() > 0
 
@@ -46,7 +47,9 @@ def test_without_the_direct_connections_every_pixel_before_still_counts():
     params["params"]["direct"]["kernel"] *= 0
     x = jnp.full((1, 2, 3, 1), 0.5)
     slopes = np.asarray(
-        jax.jacobian(lambda x: network.apply(params, x.reshape(1, 2, 3, 1)).ravel())(x.ravel())
+        jax.jit(jax.jacobian(lambda x: network.apply(params, x.reshape(1, 2, 3, 1)).ravel()))(
+            x.ravel()
+        )
     )
     np.testing.assert_array_equal(slopes[np.triu_indices(6)], 0)
     # ReLUs that are off hide some pairs; a mask too strict would hide all of a row or column.
@@ -54,7 +57,7 @@ def test_without_the_direct_connections_every_pixel_before_still_counts():
     assert (np.abs(slopes).sum(0)[:-1] > 0).all()
 
 
-@pytest.mark.parametrize("label", [None, 0, 1])
+@pytest.mark.parametrize("label", [None, 1])
 def test_the_probabilities_of_all_images_sum_to_one(label):
     network = MADE((9, 5), classes=2)
     params = random_params(network, SHAPE)
