@@ -22,6 +22,7 @@ fills the minutes at the speed that each was measured to train at. Scores are me
 deviations over seeds; in brackets the interval of one seed's score, the mean of the seeds' ends.
 *Real images* is the floor: the score of as many training images. Rank is by the kernel distance;
 a family that cannot be told from the one above (Welch's test over seeds at 5 %) shares its rank.
+A family of one seed has the rank of its value alone, which another seed may change.
 
 Minutes on a CPU are few: this ranks what is reached quickly, and says nothing about what is
 reached in the end. VGG16 was trained on photographs, not on these images. The autoencoder's samples
