@@ -283,7 +283,6 @@ def test_the_network_is_smooth_in_time(network):
     module = Config(**TINY, network=network).denoiser()
     shapes = jax.eval_shape(module.init, KEY, jnp.zeros((1, 8, 8, 1)), jnp.zeros(1))
     greatest = float(slopes(module, spread(shapes, 0.3)).max())
-    print(network, greatest)
     # NCSN++ has Fourier features of a scale of 16.
     assert greatest < 1 if network == "ddpmpp" else greatest > 10
 
@@ -321,11 +320,9 @@ def test_one_step_comes_near_the_many_of_its_teacher_and_stays_smooth_in_time(me
         keys = jax.random.split(KEY, len(teach.held_out))
         return float(scores(of.state, keys, {"image": teach.held_out})["one_step"].mean())
 
-    print(method, gap(short), gap(long))
     assert gap(long) < 0.5 * gap(short)
     config = Config(**LEARNING)
     found = slopes(config.denoiser(), long.state.averaged()[NAME])
-    print(found)
     assert found.max() < 20
 
 
@@ -338,6 +335,5 @@ def test_sixteen_images_are_learned_by_heart(method, teach):
     real = np.asarray(learned.images.train.source[np.arange(16)]["image"], float)
     drawn = learned.sample(32, seed=0).astype(float)
     nearest = np.abs(drawn[:, None] - real[None]).mean((2, 3, 4)).min(1)
-    print(method, row, np.median(nearest))
     assert np.median(nearest) < 12  # of 255
     assert row[f"{NAME}/loss"] < 1
