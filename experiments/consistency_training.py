@@ -21,7 +21,7 @@ from genjax.models.edm_settings import EDMSettings
 from genjax.run import config
 from genjax.run.model_card import train_flags
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(f"genjax.{__name__}")  # whose lines are printed
 
 Gap = Annotated[float, Limits(0, 1, above=True)]
 
