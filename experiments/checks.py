@@ -7,8 +7,6 @@ the settings are checked by `genjax.limits`; what the network makes of them by t
 import logging
 from dataclasses import fields
 
-import jax
-
 from experiments.sampling import PixelSamplerSettings
 from genjax.diffusion.discrete_schedules import DiscreteLinear
 from genjax.diffusion.sampling_loop import MOST_SIGNAL, signal
@@ -16,6 +14,7 @@ from genjax.errors import ConfigError
 from genjax.limits import check_sides, flag
 from genjax.models.edm_settings import EDMSettings
 from genjax.models.transformer_settings import TransformerSettings
+from genjax.train.layout import shares
 
 logger = logging.getLogger(f"genjax.{__name__}")  # whose lines are printed
 
@@ -136,8 +135,7 @@ def shortcut(config, spec):
 def images_at_once(config):
     """The images that a loss is called with, on one of the devices."""
     run = config.run
-    devices = 1 if run.sharded else (run.devices or jax.local_device_count()) * jax.process_count()
-    return run.batch // (devices * config.optimizer.microbatches)
+    return run.batch // (shares(run.devices, run.sharded) * config.optimizer.microbatches)
 
 
 def vae(config, spec):

@@ -131,11 +131,16 @@ def halvings(facts, usual, *, least=0, coarsest=8):
     return max(k, least)
 
 
+def per_level(usual, count):
+    """A default's values for fewer levels, or for more, which repeat the last."""
+    return (*usual[:count], *[usual[-1]] * (count - len(usual)))
+
+
 def levels(default, facts):
     """Levels of a U-Net, and which attend."""
     usual, (height, width, _) = default.multipliers, facts.spec.shape
     k = halvings(facts, len(usual) - 1)
-    value = (*usual[: k + 1], *[usual[-1]] * (k + 1 - len(usual)))
+    value = per_level(usual, k + 1)
     why = f"{k + 1} levels, {height} to {height >> k} pixels high"
     if k < len(usual) - 1 or min(height, width) >> k > 8:
         why += f"; {height}x{width} cannot be halved further"
@@ -156,7 +161,7 @@ def channels(default, facts):
 def widths(default, facts):
     """Channels of an autoencoder after each halving."""
     usual, k = default.widths, halvings(facts, len(default.widths), least=1, coarsest=4)
-    value = (*usual[:k], *[usual[-1]] * (k - len(usual)))
+    value = per_level(usual, k)
     return Suggestion("widths", value, f"{k} halvings, to {facts.spec.shape[0] >> k} pixels high")
 
 

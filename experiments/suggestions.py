@@ -176,7 +176,7 @@ def latent_diffusion(config, default, facts):
     run, (height, width, _) = rules.length(config, default, facts, side=64), facts.spec.shape
     usual = default.autoencoder.multipliers
     k = rules.halvings(facts, len(usual) - 1)
-    value = (*usual[: k + 1], *[usual[-1]] * (k + 1 - len(usual)))
+    value = rules.per_level(usual, k + 1)
     why = f"latents of {height >> k}x{width >> k}, as near to the default's as the sides allow"
     found = [*run.found, Suggestion("autoencoder.multipliers", value, why, "arXiv:2112.10752")]
     steps = rules.proportional(default.autoencoder.steps, run.share_of_steps)

@@ -67,7 +67,7 @@ def iwae(
       eq. 8.
     """
     log_w = log_weights(encode, decode, x, key, nll=nll, samples=samples)
-    return math.log(samples) - jax.nn.logsumexp(log_w, axis=0)
+    return _in_groups(log_w, 1)
 
 
 def dreg(
@@ -130,7 +130,7 @@ def dreg(
     normalized = jax.nn.softmax(sg(weights(sg(moving))), axis=0)
     log_w = weights(_scale_gradient(moving, normalized))
     surrogate = -jnp.sum(normalized * log_w, axis=0)
-    value = math.log(samples) - jax.nn.logsumexp(sg(log_w), axis=0)
+    value = _in_groups(sg(log_w), 1)
     return value + surrogate - sg(surrogate)
 
 

@@ -79,13 +79,7 @@ def elbo(
     """
     mean, log_var = encode(x)
     z = reparameterize(mean, log_var, key)
-    parts = Elbo(nll(decode(z), x), (kl or gaussian_kl)(mean, log_var))
-    if not parts.nll.shape == parts.kl.shape == x.shape[:1]:
-        raise ValueError(
-            f"give a batch x [B, ...], and nll and kl that return [B]: {parts.nll.shape} and "
-            f"{parts.kl.shape} for x {x.shape}"
-        )
-    return parts
+    return _parts(nll(decode(z), x), (kl or gaussian_kl)(mean, log_var), x)
 
 
 def reparameterize(mean: Array, log_var: Array, key: Array) -> Array:
@@ -310,8 +304,8 @@ def factor_vae(
       The parts.
 
     Raises:
-      ValueError: where the shapes of mean and log_var differ, there is another number of keys, or
-        the critic's output is not [B].
+      ValueError: where the shapes of mean and log_var differ, there is another number of keys, or a
+        part or the critic's output is not [B].
 
     References:
       Kim & Mnih, "Disentangling by Factorising" (2018), arXiv:1802.05983, eq. 2 and 3.
@@ -321,7 +315,8 @@ def factor_vae(
     ratio = critic(z)
     if ratio.shape != z.shape[:1]:
         raise ValueError(f"the critic must give one logit per code, got {ratio.shape}")
-    return FactorVAE(nll(decode(z), x), gaussian_kl(mean, log_var), ratio, z)
+    parts = _parts(nll(decode(z), x), gaussian_kl(mean, log_var), x)
+    return FactorVAE(*parts, ratio, z)
 
 
 def permute_dimensions(
@@ -386,7 +381,8 @@ def vamp_elbo(
       The parts, each [B], nats per image.
 
     Raises:
-      ValueError: where the shapes of mean and log_var differ, or there is another number of keys.
+      ValueError: where the shapes of mean and log_var differ, there is another number of keys, or a
+        part is not [B].
 
     References:
       Tomczak & Welling, "VAE with a VampPrior" (2018), arXiv:1705.07120, eq. 9.
@@ -394,7 +390,7 @@ def vamp_elbo(
     mean, log_var = encode(x)
     z = reparameterize(mean, log_var, key)
     density = _log_normal(z[:, None], mean[:, None], log_var[:, None])[:, 0]
-    return Elbo(nll(decode(z), x), density - mixture_log_density(z, *encode(inputs)))
+    return _parts(nll(decode(z), x), density - mixture_log_density(z, *encode(inputs)), x)
 
 
 def mixture_log_density(z: Array, mean: Array, log_var: Array) -> Array:
@@ -452,6 +448,15 @@ def draw_mixture(mean: Array, log_var: Array, key: Array, count: int) -> Array:
     which = (keys.uniform(for_which, (count,)) * len(mean)).astype(jnp.int32)
     which = jnp.minimum(which, len(mean) - 1)  # a product may round up to K
     return reparameterize(mean[which], log_var[which], for_noise)
+
+
+def _parts(nll: Array, kl: Array, x: Array) -> Elbo:
+    if not nll.shape == kl.shape == x.shape[:1]:
+        raise ValueError(
+            f"give a batch x [B, ...], and nll and kl that return [B]: {nll.shape} and "
+            f"{kl.shape} for x {x.shape}"
+        )
+    return Elbo(nll, kl)
 
 
 def _log_normal(z: Array, mean: Array, log_var: Array) -> Array:

@@ -17,7 +17,7 @@ from genjax.run.family import Family, stages, state_shapes
 from genjax.run.sampling import CHUNK
 from genjax.run.settings import Settings
 from genjax.train.game import Player
-from genjax.train.layout import DataParallel, FullySharded, Layout, check
+from genjax.train.layout import DataParallel, FullySharded, Layout, check, shares
 from genjax.train.state import TrainState
 
 _BUGS = (NameError, AttributeError, ImportError)  # of a family: their traceback is of more use
@@ -83,9 +83,7 @@ def _traces(
     def images(n: int) -> Any:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype), batch)
 
-    devices = 1
-    if not settings.sharded:
-        devices = (settings.devices or jax.local_device_count()) * jax.process_count()
+    devices = shares(settings.devices, settings.sharded)
 
     def loss(name: str, n: int) -> None:
         value = _loss(family.game[name], state, _keys(n), images(n), devices)

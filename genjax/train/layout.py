@@ -202,6 +202,19 @@ def _first_copy(state: TrainState) -> TrainState:
     return jax.tree.map(lambda x: jnp.copy(x.addressable_data(0)), state)
 
 
+def shares(devices: int | None, sharded: bool) -> int:
+    """Into how many shares of a batch a step divides a loss: each is a call of its own.
+
+    Args:
+      devices: of this process; None for all there are.
+      sharded: whether one program computes the global batch, in place of one per device.
+
+    Returns:
+      How many.
+    """
+    return 1 if sharded else (devices or jax.local_device_count()) * jax.process_count()
+
+
 def on_one_device(like: TrainState) -> TrainState:
     """Where a state lies that is not trained.
 
