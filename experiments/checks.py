@@ -266,6 +266,16 @@ def dcgan(config, spec):
     check_sides(spec.shape, len(config.widths) - 1, "--widths")
 
 
+def stylegan(config, spec):
+    """Of StyleGAN2."""
+    adversarial(config, spec)
+    check_sides(spec.shape, len(config.widths) - 1, "--widths")
+    if not config.path_length:
+        changed(config, "generator_every", "with --path-length 0")
+    if not config.gamma:
+        changed(config, "critic_every", "with --gamma 0")
+
+
 def of_adam(config, name):
     """A setting that Adam alone has."""
     if config.optimizer.name not in ("adam", "adamw"):

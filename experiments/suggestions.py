@@ -98,13 +98,24 @@ def _of_transformers(config, default, facts, run):
 
 def dcgan(config, default, facts):
     """Of the DCGAN."""
+    widths = _doubling(default, facts, "arXiv:1511.06434, figure 1")
+    run = rules.length(config, default, facts)
+    return [*adversarial(config, default, facts), widths, *rules.by_steps(run, default)]
+
+
+def stylegan(config, default, facts):
+    """Of StyleGAN2."""
+    widths = _doubling(default, facts, "arXiv:1912.04958, released code")
+    return [*adversarial(config, default, facts), widths]
+
+
+def _doubling(default, facts, paper):
+    """Widths of a generator whose resolution doubles."""
     k, most = rules.halvings(facts, len(default.widths) - 1, least=1), len(default.widths)
     usual = default.widths[max(0, most - k - 1) :]
     value = (*(usual[0] << i for i in range(k + 1 - len(usual), 0, -1)), *usual)
     why = f"{k} doublings from {facts.spec.shape[0] >> k} pixels high to the image"
-    found = [Suggestion("widths", value, why, "arXiv:1511.06434, figure 1")]
-    run = rules.length(config, default, facts)
-    return [*adversarial(config, default, facts), *found, *rules.by_steps(run, default)]
+    return Suggestion("widths", value, why, paper)
 
 
 def gan(config, default, facts):

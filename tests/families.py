@@ -27,6 +27,7 @@ from experiments import (
     made,
     meanflow,
     shortcut,
+    stylegan,
     vae_fashion,
 )
 from genjax.cli.main import main
@@ -120,6 +121,21 @@ FAMILIES = {
         dcgan_fashion,
         dcgan_fashion.Config(widths=_WIDTHS, spectral_norm=True, classes=True),
         "--widths 16 8 8 --spectral-norm --classes",
+    ),
+    "stylegan": Family(
+        stylegan,
+        stylegan.Config(
+            latent=4,
+            features=4,
+            mapping_layers=1,
+            widths=(4, 4),
+            critic_every=2,
+            path_length=2.0,
+            generator_every=2,
+            classes=True,
+        ),
+        "--latent 4 --features 4 --mapping-layers 1 --widths 4 4 --critic-every 2 --path-length 2 "
+        "--generator-every 2 --classes",
     ),
     "ddpm": Family(
         ddpm_fashion,

@@ -226,6 +226,12 @@ def test_only_the_layout_uses_pmap():
     assert saying == {"layout.py"}
 
 
+def test_test_files_of_two_folders_have_two_names():
+    # Folders of tests are no packages: pytest cannot collect two files of one name together.
+    names = [path.name for path in (ROOT / "tests").glob("*/**/test_*.py")]
+    assert not {name for name in names if names.count(name) > 1}
+
+
 def test_no_module_is_called_utils():
     names = {path.stem for place in (GENJAX, ROOT / "experiments") for path in place.rglob("*.py")}
     assert not names & {"utils", "util", "helpers", "helper", "common", "misc"}

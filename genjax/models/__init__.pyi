@@ -21,6 +21,7 @@ from . import patch_critic as patch_critic
 from . import positions as positions
 from . import resampling as resampling
 from . import song_unet as song_unet
+from . import stylegan as stylegan
 from . import transformer as transformer
 from . import transformer_settings as transformer_settings
 from . import trilinear as trilinear

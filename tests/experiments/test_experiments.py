@@ -30,6 +30,7 @@ from experiments import (
     meanflow,
     restore_fashion,
     shortcut,
+    stylegan,
     vae_cifar10,
     vae_fashion,
 )
@@ -104,6 +105,11 @@ BRIEF = {
         dit,
         "--data.name shapes64 --data.size 8 --width 8 --depth 2 --heads 2 --bottleneck 4 --classes "
         "--context 2 --sampling-steps 2 --warm-up 2 --compute bfloat16 --remat",
+    ),
+    "stylegan": (
+        stylegan,
+        "--data.name shapes64 --data.size 4 --latent 4 --features 4 --widths 4 --path-length 1 "
+        "--generator-every 2",
     ),
     "made": EXPERIMENTS["made"],
     "meanflow": EXPERIMENTS["meanflow"],

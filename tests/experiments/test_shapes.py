@@ -22,6 +22,7 @@ from experiments import (
     meanflow,
     restore_fashion,
     shortcut,
+    stylegan,
     vae_cifar10,
     vae_fashion,
 )
@@ -44,6 +45,7 @@ EXPERIMENTS = {
     "vae conv": (vae_fashion, {"conv": True}),
     "gan": (gan_fashion, {}),
     "dcgan": (dcgan_fashion, {"widths": (8, 8, 8)}),
+    "stylegan": (stylegan, {"widths": (4, 4)}),
     "ddpm": (ddpm_fashion, {**UNET, "sampling_steps": 2}),
     "flow": (flow_cifar10, {**UNET, "sampling_steps": 2}),
     "dit": (dit, {"width": 8, "depth": 2, "heads": 2, "sampling_steps": 2}),
@@ -57,7 +59,16 @@ EXPERIMENTS = {
     "restore": (restore_fashion, {**UNET, "sampling_steps": 2, "task": "super4"}),
     "logistics": (vae_cifar10, {"widths": (8, 8), "mixture": 2}),
 }
-HALVING = ["autoencoder conv", "vae conv", "dcgan", "ddpm", "flow", "latent", "logistics"]
+HALVING = [
+    "autoencoder conv",
+    "vae conv",
+    "dcgan",
+    "stylegan",
+    "ddpm",
+    "flow",
+    "latent",
+    "logistics",
+]
 HALVING += ["spatial"]
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.models import autoencoder, conditioning, dcgan, gan, mlp
+from genjax.models import autoencoder, conditioning, dcgan, gan, mlp, stylegan
 
 KEY = jax.random.key(0)
 
@@ -50,6 +50,8 @@ NETWORKS = {
     "gan": (lambda classes: gan.Generator((4, 4, 1), (8,), classes), (Z,)),
     "critic": (lambda classes: gan.Discriminator((8,), classes=classes), (X,)),
     "dcgan": (lambda classes: dcgan.Generator((4, 4, 1), (4, 4), classes), (Z,)),
+    "stylegan's mapping": (lambda classes: stylegan.Mapping(6, 1, classes), (Z,)),
+    "stylegan's critic": (lambda classes: stylegan.Critic((4,), classes), (X,)),
     "dcgan's critic": (
         lambda classes: dcgan.Critic((4,), spectral_norm=True, classes=classes),
         (X,),

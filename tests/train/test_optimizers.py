@@ -26,6 +26,7 @@ from experiments import (
     meanflow,
     restore_fashion,
     shortcut,
+    stylegan,
     vae_cifar10,
     vae_fashion,
 )
@@ -46,6 +47,7 @@ DEFAULTS = {
     dcgan_fashion: ADAM,
     latent_shapes: ADAM,
     made: ADAM,
+    stylegan: ADAM,
     latent_diffusion: CLIPPED,
     iwae_mnist: ADAM,
     consistency: ADAM,
