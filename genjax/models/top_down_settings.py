@@ -8,28 +8,29 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from genjax.errors import ConfigError
-from genjax.limits import Count, Counts, Limits
+from genjax.limits import Count, Counts, Limits, Natural
 from genjax.models import logistic_mixture
 from genjax.models.top_down import TopDownVAE, VeryDeepVAE
 
 Factors = Annotated[tuple[Annotated[int, Limits(2)], ...], Limits(1)]
+Naturals = Annotated[tuple[Natural, ...], Limits(1)]
 
 
 @dataclass(frozen=True)
 class TopDownSettings:
     """A base class for the settings of an experiment with a very deep VAE."""
 
-    channels: Count = 48
+    channels: Count = 32
     """Channels at every resolution."""
-    bottleneck: Count = 24
+    bottleneck: Count = 16
     """Channels within the blocks."""
     latent: Count = 8
     """Channels of each block's latents."""
     pooling: Factors = (2, 2, 7)
     """Factors by which the encoder shrinks images, one after the other."""
-    encoder_blocks: Counts = (1, 2, 2, 1)
+    encoder_blocks: Naturals = (0, 1, 1, 1)
     """Residual blocks at each resolution, the images' first; each pooling has one more."""
-    decoder_blocks: Counts = (1, 3, 4, 2)
+    decoder_blocks: Counts = (1, 2, 3, 2)
     """Blocks of latents at each resolution, the images' first."""
 
     mixture: Count = 5

@@ -21,6 +21,7 @@ from experiments import (
     shortcut,
     vae_cifar10,
     vae_fashion,
+    vdvae,
 )
 from experiments.kl_autoencoder import AutoencoderSettings
 from genjax.data import ImageSpec
@@ -103,6 +104,18 @@ UNLABELLED = replace(FASHION, classes=0)
         ),
         (dcgan_fashion, FASHION, {"widths": (8, 8, 8, 8)}, "--widths halves images 3 times"),
         (vae_cifar10, COLOUR, {"widths": (8,) * 6}, "--widths halves images 6 times"),
+        (
+            vdvae,
+            FASHION,
+            {"pooling": (2, 2)},
+            "--pooling leads to 3 resolutions: give as many --encoder-blocks, not 4",
+        ),
+        (
+            vdvae,
+            ImageSpec((30, 56, 3), 0, 9),
+            {},
+            "28 times smaller, by which 30x56 are not .*, or --data.size 28",
+        ),
         (latent_shapes, FASHION, {"widths": (8, 8, 8)}, "--widths halves images 3 times"),
         (latent_diffusion, FASHION, {}, "with --multipliers halves images 3 .*size 24"),
         (
