@@ -37,7 +37,7 @@ from genjax.train.rates import warm_up
 
 @dataclass(frozen=True)
 class Config(TopDownSettings):
-    run: Settings = Settings(steps=2000, batch=32, every=500)
+    run: Settings = Settings(steps=1200, batch=32, every=300)
     data: DataSettings = DataSettings()
     temperature: Annotated[NonNegative, SAMPLING] = 1.0
     """By which the deviations of the priors are multiplied."""
