@@ -2,7 +2,7 @@
 
 Child, "Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images" (2021):
 top-down blocks whose prior and posterior see the latents above, a residual encoder that pools, a
-mixture of logistics per pixel, and steps of too long a gradient left out. --classes makes it
+mixture of logistics per pixel; steps of too long a gradient are skipped. --classes makes it
 p(x | y). `sample --temperature 0.8` draws nearer to the priors' means, 0 these alone.
 
     python -m experiments.vdvae
@@ -48,7 +48,7 @@ class Config(TopDownSettings):
     """Steps over which the learning rate rises from 0."""
     b2: Share = 0.9
     skip: Positive = 400.0
-    """Norm of a gradient, of nats per dimension, above which its step is left out."""
+    """Norm of a gradient, of nats per dimension, above which its step is skipped."""
     ema: Share = 0.995
     """Decay of the moving average that samples and scores come from."""
     optimizer: Optimizer = Optimizer(clip=200.0)

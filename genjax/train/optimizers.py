@@ -129,7 +129,7 @@ def skipping(rule: optax.GradientTransformation, norm: float) -> optax.GradientT
     """A rule that leaves parameters and its own state as they were where a gradient is too long.
 
     Rare gradients of a very deep network are orders of magnitude longer than the others: scaled
-    down they would still point anywhere. Those that are not finite are left out as well.
+    down they would still point anywhere. Those that are not finite are skipped as well.
 
     Args:
       rule: the rule.
