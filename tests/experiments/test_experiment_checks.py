@@ -104,18 +104,6 @@ UNLABELLED = replace(FASHION, classes=0)
         ),
         (dcgan_fashion, FASHION, {"widths": (8, 8, 8, 8)}, "--widths halves images 3 times"),
         (vae_cifar10, COLOUR, {"widths": (8,) * 6}, "--widths halves images 6 times"),
-        (
-            vdvae,
-            FASHION,
-            {"pooling": (2, 2)},
-            "--pooling leads to 3 resolutions: give as many --encoder-blocks, not 4",
-        ),
-        (
-            vdvae,
-            ImageSpec((30, 56, 3), 0, 9),
-            {},
-            "28 times smaller, by which 30x56 are not .*, or --data.size 28",
-        ),
         (latent_shapes, FASHION, {"widths": (8, 8, 8)}, "--widths halves images 3 times"),
         (latent_diffusion, FASHION, {}, "with --multipliers halves images 3 .*size 24"),
         (
@@ -163,6 +151,17 @@ def test_settings_that_do_not_fit_are_refused_by_their_flags(module, spec, chang
     module.Config().check(FASHION if spec is UNLABELLED else COLOUR)
     with pytest.raises(ConfigError, match=message):
         replace(module.Config(), **changes).check(spec)
+
+
+def test_blocks_and_poolings_of_the_very_deep_vae_fit_each_other_and_the_images():
+    vdvae.Config().check(FASHION)
+    vdvae.PAPER.check(COLOUR)
+    with pytest.raises(ConfigError, match=r"to 3 resolutions: give as many --encoder-blocks, not 4"):
+        vdvae.Config(pooling=(2, 2)).check(FASHION)
+    with pytest.raises(ConfigError, match=r"28 times smaller, .* 32x32 .*, or --data.size 28"):
+        vdvae.Config().check(COLOUR)
+    with pytest.raises(ConfigError, match="--classes: these images have none"):
+        vdvae.Config(classes=True).check(UNLABELLED)
 
 
 def test_defaults_that_do_not_fit_the_images_are_logged(caplog):
