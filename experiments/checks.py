@@ -159,6 +159,14 @@ def convolutional_vae(config, spec):
     check_sides(spec.shape, len(config.widths), "--widths")
 
 
+def vdvae(config, spec):
+    """Of the very deep VAE."""
+    rise(config)
+    labelled(config, spec)
+    of_adam(config, "b2")
+    config.check_top_down(spec.shape)
+
+
 def restore(config, spec):
     """Of restoration."""
     config.check_unet(spec.shape)

@@ -174,6 +174,23 @@ def convolutional_vae(config, default, facts):
     return [*found, rules.rate(config, default, run), warm_up]
 
 
+def vdvae(config, default, facts):
+    """Of the very deep VAE."""
+    run, (height, width, _) = rules.length(config, default, facts), facts.spec.shape
+    k = rules.halvings(facts, len(default.pooling) - 1)
+    rest = math.gcd(height >> k, width >> k)
+    factors = (2,) * k + ((rest,) if rest > 1 else ())
+    paper = "arXiv:2011.10650"
+    whole = math.prod(factors)
+    why = f"{k} halvings, then to a coarsest grid of {height // whole}x{width // whole}"
+    found = [*run.found, Suggestion("pooling", factors, why, paper)]
+    for name in ("encoder_blocks", "decoder_blocks"):
+        value = rules.per_level(getattr(default, name), len(factors) + 1)
+        found.append(Suggestion(name, value, "the default's, for each of these resolutions", paper))
+    found += [rules.rate(config, default, run), *rules.by_steps(run, default)]
+    return found + rules.classes(config, default, facts)
+
+
 def latent(config, default, facts):
     """Of diffusion over the codes of an autoencoder."""
     run = rules.length(config, default, facts, side=64)

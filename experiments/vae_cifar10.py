@@ -23,7 +23,7 @@ from genjax.limits import Count, Counts, Natural, Positive
 from genjax.losses import vae
 from genjax.losses.likelihoods import discretized_logistic_mixture_nll
 from genjax.losses.vlb import bits_per_dim
-from genjax.models import autoencoder
+from genjax.models import autoencoder, logistic_mixture
 from genjax.run import Family, Measure, Settings
 from genjax.train import rates
 from genjax.train.game import Aux
@@ -50,7 +50,7 @@ class Config:
 
 def build(config: Config, spec: ImageSpec) -> Family:
     channels, k = spec.shape[-1], config.mixture
-    outputs = k * (1 + 2 * channels + channels * (channels - 1) // 2)
+    outputs = logistic_mixture.outputs(channels, k)
     encoder = autoencoder.GaussianEncoder(autoencoder.ConvEncoder(config.widths, 2 * config.latent))
     decoder = autoencoder.ConvDecoder((*spec.shape[:2], outputs), config.widths[::-1])
 
@@ -61,10 +61,8 @@ def build(config: Config, spec: ImageSpec) -> Family:
         return {"vae": params}, {}
 
     def decode(params, z):
-        logits, mean, log_scale, coupling = split(decoder.apply(params["decoder"], z), channels, k)
-        log_scale = jnp.maximum(log_scale - 2, -7)  # narrower ones tell no grey levels apart
-        parts = jnp.concatenate([logits, mean, log_scale, coupling], -2)
-        return parts.reshape(*z.shape[:1], *spec.shape[:2], outputs)
+        found = decoder.apply(params["decoder"], z)
+        return logistic_mixture.floored(found, channels, k, shift=-2.0)
 
     def apply(score, params, keys, batch, **options):  # score: of the arguments of vae.elbo
         encode, x = partial(encoder.apply, params["encoder"]), batch["image"] / 127.5 - 1
@@ -79,12 +77,15 @@ def build(config: Config, spec: ImageSpec) -> Family:
     def scores(score, state, keys, batch, **options):
         return apply(score, state.params["vae"], keys, batch, bits_per_dim=True, **options)
 
+    def generate(state, keys, z, label):
+        return logistic_mixture.likeliest(decode(state.params["vae"], z), channels, k)
+
     measure = partial(scores, partial(vae_scores, samples=500, chunk=5))
     units, alarms = vae_units(500, "bits/dim"), {"effective_samples": 5}
     return Family(
         {"vae": config.optimizer.player(loss, config.learning_rate)},
         init,
-        lambda state, keys, z, label: likeliest(decode(state.params["vae"], z), channels, k),
+        generate,
         latent=(config.latent,),
         encode=lambda state, x: encoder.apply(state.params["vae"]["encoder"], x / 127.5 - 1)[0],
         validate=partial(scores, elbo_scores),
@@ -93,27 +94,6 @@ def build(config: Config, spec: ImageSpec) -> Family:
 
 
 NLL = partial(discretized_logistic_mixture_nll, low=-1.0)
-
-
-def split(parameters, channels, k):
-    """[B, H, W, outputs] -> logits [..., 1, k], means, log scales [..., C, k], couplings."""
-    parts = parameters.reshape(*parameters.shape[:-1], -1, k)
-    return jnp.split(parts, (1, 1 + channels, 1 + 2 * channels), axis=-2)
-
-
-def likeliest(parameters, channels, k):
-    """The mean of each pixel's likeliest logistic: a draw would add the noise of every pixel."""
-    logits, mean, _, coupling = split(parameters, channels, k)
-    best = jnp.argmax(logits, axis=-1, keepdims=True)  # [B, H, W, 1, 1]
-    mean = jnp.take_along_axis(mean, best, -1)[..., 0]  # [B, H, W, C]
-    coupling = jnp.tanh(jnp.take_along_axis(coupling, best, -1)[..., 0])
-    image, pair = [], 0
-    for c in range(channels):
-        value = mean[..., c]
-        for d in range(c):
-            value, pair = value + coupling[..., pair] * image[d], pair + 1
-        image.append(jnp.clip(value, -1, 1))
-    return (jnp.stack(image, -1) + 1) / 2
 
 
 if __name__ == "__main__":

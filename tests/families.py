@@ -29,6 +29,7 @@ from experiments import (
     shortcut,
     stylegan,
     vae_fashion,
+    vdvae,
 )
 from genjax.cli.main import main
 from genjax.data import ImageSpec
@@ -184,6 +185,21 @@ FAMILIES = {
         "--latent 8 --widths 8 8 --width 16 --blocks 1 --autoencoder-steps 4 --sampling-steps 2",
     ),
     "made": Family(made, made.Config(widths=(16,), classes=True), "--widths 16 --classes"),
+    "vdvae": Family(
+        vdvae,
+        vdvae.Config(
+            channels=8,
+            bottleneck=4,
+            latent=2,
+            pooling=(2, 4),
+            encoder_blocks=(0, 1, 1),
+            decoder_blocks=(1, 1, 1),
+            mixture=2,
+            classes=True,
+        ),
+        "--channels 8 --bottleneck 4 --latent 2 --pooling 2 4 --encoder-blocks 0 1 1 "
+        "--decoder-blocks 1 1 1 --mixture 2 --classes",
+    ),
     "latent diffusion": _LATENT,
     "kl autoencoder": _First(_LATENT.experiment, _LATENT.config, _LATENT.flags),
     "vq-vae": Family(coupled, coupled.Config(kind="vq_vae"), "--kind vq_vae"),

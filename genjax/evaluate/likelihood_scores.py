@@ -89,6 +89,8 @@ def hierarchy_scores(
     *,
     size: int,
     samples: int,
+    chunk: int = 50,
+    bits_per_dim: bool = False,
 ) -> dict[str, Array]:
     """`vae_scores` of a model whose latents are functions of standard normal noise.
 
@@ -99,21 +101,25 @@ def hierarchy_scores(
       key: keys of the importance samples, [B].
       size: numbers of noise per image.
       samples: importance samples per image.
+      chunk: samples that are in memory at a time.
+      bits_per_dim: whether to return bits per dimension in place of nats per image.
 
     Returns:
       {name: [B]}, see `vae_units`.
     """
     nll, kl = parts(keys.normal(draw, (len(x), size)), x)
     estimate = importance.over_noise(
-        importance.log_likelihood, parts, x, key, size=size, samples=samples
+        importance.log_likelihood, parts, x, key, size=size, samples=samples, chunk=chunk
     )
-    return {
+    nats = {
         "negative_log_likelihood": -estimate.log_likelihood,
         "negative_elbo": nll + kl,
         "nll": nll,
         "kl": kl,
-        "effective_samples": estimate.effective_samples,
     }
+    if bits_per_dim:
+        nats = {name: vlb.bits_per_dim(each, x.shape) for name, each in nats.items()}
+    return {**nats, "effective_samples": estimate.effective_samples}
 
 
 def elbo_scores(

@@ -98,6 +98,29 @@ def kl_per_dimension(encode: Callable[[Any, Any], tuple[Array, Array]]) -> Profi
     )
 
 
+def kl_per_block(kl: Callable[[Any, Any, Any], Array]) -> Profile:
+    """The KL term of each block of latents of a hierarchy, in the order in which they are drawn.
+
+    Args:
+      kl: (state, keys [B], batch) -> nats per image and block, [B, n].
+
+    Returns:
+      The profile.
+    """
+
+    def values(state: Any, keys: Array, batch: Any) -> tuple[Array, Array]:
+        each = kl(state, keys, batch).mean(0)
+        return jnp.arange(1, each.size + 1), each
+
+    return Profile(
+        "KL per block of latents",
+        "block",
+        values,
+        "In nats per image on held-out images, from the coarsest grid on. Blocks near 0 are not "
+        "used.",
+    )
+
+
 def projection(codes: np.ndarray) -> tuple[np.ndarray, float]:
     """Codes on their two axes of largest variance (PCA).
 

@@ -13,6 +13,7 @@ from . import initializers as initializers
 from . import kernels as kernels
 from . import kl_autoencoder as kl_autoencoder
 from . import layers as layers
+from . import logistic_mixture as logistic_mixture
 from . import magnitude_preserving as magnitude_preserving
 from . import masked as masked
 from . import mlp as mlp
@@ -22,6 +23,8 @@ from . import positions as positions
 from . import resampling as resampling
 from . import song_unet as song_unet
 from . import stylegan as stylegan
+from . import top_down as top_down
+from . import top_down_settings as top_down_settings
 from . import transformer as transformer
 from . import transformer_settings as transformer_settings
 from . import trilinear as trilinear

@@ -123,3 +123,30 @@ def projected(
         return jax.tree.map(jnp.subtract, ends, params), state
 
     return optax.GradientTransformation(rule.init, update)
+
+
+def skipping(rule: optax.GradientTransformation, norm: float) -> optax.GradientTransformation:
+    """A rule that leaves parameters and its own state as they were where a gradient is too long.
+
+    Rare gradients of a very deep network are orders of magnitude longer than the others: scaled
+    down they would still point anywhere. Those that are not finite are skipped as well.
+
+    Args:
+      rule: the rule.
+      norm: the greatest global norm of a gradient to follow.
+
+    Returns:
+      The rule, with the same state.
+
+    References:
+      Child, "Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images"
+      (2021), arXiv:2011.10650, section 3.2.
+    """
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        follow = optax.tree.norm(grads) <= norm  # False for NaN too
+        updates, after = rule.update(grads, state, params)
+        updates = jax.tree.map(lambda u: jnp.where(follow, u, 0), updates)
+        return updates, jax.tree.map(lambda a, b: jnp.where(follow, a, b), after, state)
+
+    return optax.GradientTransformation(rule.init, update)

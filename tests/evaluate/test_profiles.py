@@ -18,6 +18,13 @@ def test_the_kl_term_of_each_dimension():
     np.testing.assert_array_equal(x, [1, 2, 3])
 
 
+def test_the_kl_term_of_each_block():
+    profile = profiles.kl_per_block(lambda state, keys, batch: jnp.array([[1.0, 4.0], [3.0, 0.0]]))
+    x, y = profile.values(None, None, None)
+    np.testing.assert_array_equal(x, [1, 2])
+    np.testing.assert_array_equal(y, [2, 2])
+
+
 def test_the_loss_at_each_time():
     def validate(state, keys, batch, t):
         return {"mse": state * t**2 + batch, "other": jnp.full(3, jnp.nan)}

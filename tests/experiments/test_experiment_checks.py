@@ -21,6 +21,7 @@ from experiments import (
     shortcut,
     vae_cifar10,
     vae_fashion,
+    vdvae,
 )
 from experiments.kl_autoencoder import AutoencoderSettings
 from genjax.data import ImageSpec
@@ -150,6 +151,17 @@ def test_settings_that_do_not_fit_are_refused_by_their_flags(module, spec, chang
     module.Config().check(FASHION if spec is UNLABELLED else COLOUR)
     with pytest.raises(ConfigError, match=message):
         replace(module.Config(), **changes).check(spec)
+
+
+def test_blocks_and_poolings_of_the_very_deep_vae_fit_each_other_and_the_images():
+    vdvae.Config().check(FASHION)
+    vdvae.PAPER.check(COLOUR)
+    with pytest.raises(ConfigError, match=r"to 3 resolutions: give as many --encoder-blocks, not 4"):
+        vdvae.Config(pooling=(2, 2)).check(FASHION)
+    with pytest.raises(ConfigError, match=r"28 times smaller, .* 32x32 .*, or --data.size 28"):
+        vdvae.Config().check(COLOUR)
+    with pytest.raises(ConfigError, match="--classes: these images have none"):
+        vdvae.Config(classes=True).check(UNLABELLED)
 
 
 def test_defaults_that_do_not_fit_the_images_are_logged(caplog):

@@ -33,6 +33,7 @@ from experiments import (
     stylegan,
     vae_cifar10,
     vae_fashion,
+    vdvae,
 )
 from genjax.cli.main import main
 from genjax.data import ImageSpec
@@ -68,6 +69,11 @@ EXPERIMENTS = {
         "--sampler euler --sampling-steps 2",
     ),
     "made": (made, "--widths 16 --classes"),
+    "vdvae": (
+        vdvae,
+        "--channels 8 --bottleneck 4 --latent 2 --encoder-blocks 0 1 1 1 --decoder-blocks 1 1 1 1 "
+        "--mixture 2 --classes --temperature 0.8",
+    ),
     "meanflow": (meanflow, "--width 8 --depth 2 --heads 2 --classes"),
     "latent_diffusion": (
         latent_diffusion,
@@ -116,6 +122,11 @@ BRIEF = {
     "consistency": EXPERIMENTS["consistency"],
     "shortcut": (shortcut, "--width 8 --depth 2 --heads 2 --classes --sampling-steps 2"),
     "iwae_mnist": (iwae_mnist, "--data.name fashion_mnist_6k --dynamic --layers 2 --k 2"),
+    "vdvae": (
+        vdvae,
+        "--data.name shapes64 --data.size 8 --channels 8 --bottleneck 4 --latent 2 --pooling 2 "
+        "--encoder-blocks 0 1 --decoder-blocks 1 1 --mixture 2",
+    ),
     "vae_cifar10": (
         vae_cifar10,
         "--data.name shapes64 --data.size 8 --widths 8 8 --latent 4 --mixture 2",
@@ -198,7 +209,8 @@ def test_an_experiment_trains_resumes_exactly_and_runs_all_commands(
     )
     if experiment == "latent_shapes":  # the samplers of a U-Net take long to compile
         check_sampling(monkeypatch, capsys, module, parts, drawn)
-    if diffuses or (parts / "samples" / "reconstructions_4.png").exists():
+    reconstructs = diffuses or experiment == "vdvae"
+    if reconstructs or (parts / "samples" / "reconstructions_4.png").exists():
         command(monkeypatch, module, "reconstruct", parts, "--n", "4")
         assert "mean squared error" in capsys.readouterr().out
     else:

@@ -25,6 +25,7 @@ from experiments import (
     stylegan,
     vae_cifar10,
     vae_fashion,
+    vdvae,
 )
 from genjax.data import Dataset, DataSettings, ImageSpec
 from genjax.errors import ConfigError
@@ -57,6 +58,18 @@ EXPERIMENTS = {
     "spatial": (latent_diffusion, SPATIAL),
     "iwae": (iwae_mnist, {"layers": 2}),
     "restore": (restore_fashion, {**UNET, "sampling_steps": 2, "task": "super4"}),
+    "top down": (
+        vdvae,
+        {
+            "channels": 8,
+            "bottleneck": 4,
+            "latent": 2,
+            "pooling": (2, 4),
+            "mixture": 2,
+            "encoder_blocks": (0, 1, 1),
+            "decoder_blocks": (1, 1, 1),
+        },
+    ),
     "logistics": (vae_cifar10, {"widths": (8, 8), "mixture": 2}),
 }
 HALVING = [

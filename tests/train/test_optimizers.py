@@ -29,12 +29,13 @@ from experiments import (
     stylegan,
     vae_cifar10,
     vae_fashion,
+    vdvae,
 )
 from genjax.data import ImageSpec
 from genjax.errors import ConfigError
 from genjax.run.config import as_json, parse
 from genjax.train import layout
-from genjax.train.optimizers import Optimizer
+from genjax.train.optimizers import Optimizer, skipping
 from genjax.train.rates import warm_up
 from tests.families import FAMILIES
 
@@ -60,6 +61,7 @@ DEFAULTS = {
     ddpm_cifar10: CLIPPED,
     flow_cifar10: CLIPPED,
     restore_fashion: CLIPPED,
+    vdvae: Optimizer(clip=200.0),
 }
 
 
@@ -104,6 +106,25 @@ def test_the_options_of_adam_reach_adam_and_adamw():
         assert_same(updated(ours), updated(rule(0.1, b1=0.5, eps=1e-3)))
     other = updated(Optimizer("sgd").transformation(0.1, b1=0.5))
     assert_same(other, updated(optax.sgd(0.1)))
+
+
+def test_a_step_of_too_long_a_gradient_leaves_everything_as_it_was():
+    rule = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1))
+    ours = skipping(rule, 5.0)
+    params, state = updated(rule)
+    assert_same(ours.init(PARAMS), rule.init(PARAMS))
+    zeros = jax.tree.map(jnp.zeros_like, params)
+
+    def step(rule, length):
+        grads = {**zeros, "bias": jnp.array([0.6, 0.8]) * length}
+        updates, after = jax.jit(rule.update)(grads, state, params)
+        return optax.apply_updates(params, updates), after
+
+    for length in (0.1, 4.99):
+        assert_same(step(ours, length), step(rule, length))
+        assert not np.array_equal(step(ours, length)[0]["kernel"], params["kernel"])
+    for length in (5.01, 1e9, jnp.inf, jnp.nan):
+        assert_same(step(ours, length), (params, state))
 
 
 def test_a_long_gradient_is_scaled_to_the_norm():

@@ -1,0 +1,79 @@
+"""The numbers of a mixture of logistics per pixel, as a network returns them."""
+
+import jax
+import jax.numpy as jnp
+
+
+def outputs(channels: int, k: int) -> int:
+    """Numbers per pixel.
+
+    Args:
+      channels: C of an image.
+      k: logistics per mixture.
+
+    Returns:
+      k·(1 + 2C + C(C−1)/2).
+    """
+    return k * (1 + 2 * channels + channels * (channels - 1) // 2)
+
+
+def split(parameters: jax.Array, channels: int, k: int) -> list[jax.Array]:
+    """The parts that `losses.likelihoods.discretized_logistic_mixture_nll` takes as one array.
+
+    Args:
+      parameters: [B, H, W, outputs].
+      channels: C of an image.
+      k: logistics per mixture.
+
+    Returns:
+      Logits [B, H, W, 1, k], means [B, H, W, C, k], log scales like these, and couplings of the
+      channels [B, H, W, C(C−1)/2, k].
+    """
+    parts = parameters.reshape(*parameters.shape[:-1], -1, k)
+    return jnp.split(parts, (1, 1 + channels, 1 + 2 * channels), axis=-2)
+
+
+def floored(parameters: jax.Array, channels: int, k: int, *, shift: float = 0.0) -> jax.Array:
+    """Log scales of at least −7: narrower logistics of images in −1..1 tell no grey levels apart.
+
+    Args:
+      parameters: [B, H, W, outputs].
+      channels: C of an image.
+      k: logistics per mixture.
+      shift: added to the log scales before.
+
+    Returns:
+      Like `parameters`.
+
+    References:
+      Salimans et al., "PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture
+      Likelihood and Other Modifications" (2017), arXiv:1701.05517, whose code has this floor.
+    """
+    logits, mean, log_scale, coupling = split(parameters, channels, k)
+    log_scale = jnp.maximum(log_scale + shift, -7)
+    return jnp.concatenate([logits, mean, log_scale, coupling], -2).reshape(parameters.shape)
+
+
+def likeliest(parameters: jax.Array, channels: int, k: int) -> jax.Array:
+    """The mean of each pixel's likeliest logistic: a draw would add the noise of every pixel.
+
+    Args:
+      parameters: [B, H, W, outputs], of images in −1..1.
+      channels: C of an image.
+      k: logistics per mixture.
+
+    Returns:
+      Images [B, H, W, C] in 0..1.
+    """
+    logits, mean, _, coupling = split(parameters, channels, k)
+    best = jnp.argmax(logits, axis=-1, keepdims=True)  # [B, H, W, 1, 1]
+    mean = jnp.take_along_axis(mean, best, -1)[..., 0]  # [B, H, W, C]
+    coupling = jnp.tanh(jnp.take_along_axis(coupling, best, -1)[..., 0])
+    image: list[jax.Array] = []
+    pair = 0
+    for c in range(channels):
+        value = mean[..., c]
+        for d in range(c):
+            value, pair = value + coupling[..., pair] * image[d], pair + 1
+        image.append(jnp.clip(value, -1, 1))
+    return (jnp.stack(image, -1) + 1) / 2
