@@ -17,7 +17,7 @@ from genjax.train.rates import warm_up_and_fall
 class CodePriorSettings:
     """A base class for the settings of an experiment with such a prior."""
 
-    width: Count = 128
+    width: Count = 96
     """Features of a token."""
     depth: Count = 4
     """Number of blocks."""

@@ -7,7 +7,6 @@ van den Oord et al., "Neural Discrete Representation Learning" (2017). The `Conf
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Literal, NamedTuple
 
 import jax
@@ -29,7 +28,7 @@ Quantizer = Literal["vq", "fsq", "residual"]
 
 @dataclass(frozen=True)
 class AutoencoderSettings:
-    steps: Natural = 1500
+    steps: Natural = 3000
     """Train steps of the autoencoder; --run.steps are the prior's."""
     channels: Count = 64
     """Channels at the resolution of the codes; half as many next to the image."""
@@ -168,7 +167,7 @@ class Codec:
 
 
 class FirstStage:
-    """The autoencoder alone. Its samples are what codes drawn at random decode to: no images."""
+    """The autoencoder alone, which makes no images: codes drawn at random show none."""
 
     def __init__(self, config, codec: Codec):
         self.config, self.settings, self.codec = config, config.autoencoder, codec
@@ -177,24 +176,13 @@ class FirstStage:
         config, settings, codec = self.config, self.settings, self.codec
         decay = "steps" if config.decay == "steps" else None
         rate = warm_up_and_fall(settings.learning_rate, config.warm_up, decay, settings.steps)
-        how = {"draw": self.draw, "reconstruct": codec.reconstruct, "validate": self.validate}
-        return Family(
-            {NAME: config.optimizer.player(self.loss, rate)},
-            self.init,
-            lambda state, key, z, label: codec.decode(state, z),
-            name=NAME,
-            steps=settings.steps,
-            **how,
-        )
+        game = {NAME: config.optimizer.player(self.loss, rate)}
+        how = {"reconstruct": codec.reconstruct, "validate": self.validate}
+        return Family(game, self.init, None, name=NAME, steps=settings.steps, **how)
 
     def init(self, key, before):
         params, variables = self.codec.init(key)
         return {NAME: params}, {NAME: variables} if variables else {}
-
-    def draw(self, key, n):
-        count = self.codec.count
-        sample = partial(jax.random.randint, minval=0, maxval=count)
-        return keys.draw(sample, keys.per_example(key, n), (n, *self.codec.grid))
 
     def loss(self, params, state, key, batch):
         codec, settings = self.codec, self.settings

@@ -33,7 +33,7 @@ PRIOR = "prior"  # the player of the last stage
 
 @dataclass(frozen=True)
 class Config(CodePriorSettings):
-    run: Settings = Settings(steps=2000, batch=64, every=500)
+    run: Settings = Settings(steps=2500, batch=32, every=500)
     data: DataSettings = DataSettings()
     quantizer: Quantizer = "vq"
     """One codebook, finite scalars without a codebook, or several codebooks."""

@@ -158,7 +158,7 @@ class CausalTransformer(nn.Module):
 
         Args:
           params: of the network.
-          uniform: numbers in 0..1, [B, T], which decide.
+          uniform: numbers from 0 to below 1, [B, T], which decide.
           label: [B], or None for no class.
           temperature: as in `pick`.
           top_k: as in `pick`.
@@ -189,7 +189,7 @@ def draw_codes(
     Args:
       logits: (the code before [B], place, cache) -> logits of the code [B, K], cache.
       cache: before the first code.
-      uniform: numbers in 0..1, [B, T].
+      uniform: numbers from 0 to below 1, [B, T].
       temperature: as in `pick`.
       top_k: as in `pick`.
 
@@ -219,8 +219,8 @@ def pick(
 
     Args:
       logits: l, [B, K].
-      uniform: numbers in 0..1, [B]: they pick by the cumulated probabilities of the codes in the
-        order of their logits.
+      uniform: numbers from 0 to below 1, [B]: they pick by the cumulated probabilities of the codes
+        in the order of their logits.
       temperature: τ; below 1 likely codes are drawn more often, 0 draws the likeliest.
       top_k: how many codes may be drawn; None, and numbers from K on, for all.
 
@@ -237,6 +237,7 @@ def pick(
         return order[:, 0]
     # The greatest is taken away before it is divided, so that no temperature overflows.
     p = jax.nn.softmax((values - values[:, :1]) / temperature)
-    place = (jnp.cumsum(p, -1) <= uniform[:, None]).sum(-1)
-    place = jnp.minimum(place, most - 1)  # of cumulated probabilities that end below 1
+    below = jnp.cumsum(p, -1)
+    # In units of the last, as rounding may end below 1.
+    place = (below <= uniform[:, None] * below[:, -1:]).sum(-1)
     return jnp.take_along_axis(order, place[:, None], 1)[:, 0]
