@@ -11,7 +11,7 @@ the run, and its metrics say how many codes are in use (perplexity).
     python -m experiments.vqvae reconstruct              # what the codes keep of images
 
 --preset paper: the autoencoder of the authors' example for CIFAR-10, 8x8 codes of 512, and a prior
-of 19 million parameters; for a GPU.
+of 29 million parameters; for a GPU.
 """
 
 from dataclasses import dataclass

@@ -24,6 +24,7 @@ from experiments import (
     shortcut,
     vae_cifar10,
     vae_fashion,
+    vqvae,
 )
 from genjax.data import Dataset, DataSettings, ImageSpec
 from genjax.errors import ConfigError
@@ -37,6 +38,7 @@ SPATIAL = {
     "attention": (),
     "sampling_steps": 2,
 }
+CODED = vqvae.AutoencoderSettings(channels=8, blocks=1, codes=8, latent=4)
 EXPERIMENTS = {
     "autoencoder": (autoencoder_fashion, {}),
     "autoencoder conv": (autoencoder_fashion, {"conv": True}),
@@ -54,11 +56,12 @@ EXPERIMENTS = {
     "latent": (latent_shapes, {"widths": (8, 8), "width": 8, "blocks": 1, "sampling_steps": 2}),
     "spatial": (latent_diffusion, SPATIAL),
     "iwae": (iwae_mnist, {"layers": 2}),
+    "codes": (vqvae, {"autoencoder": CODED, "quantizer": "residual", "width": 8, "heads": 2}),
     "restore": (restore_fashion, {**UNET, "sampling_steps": 2, "task": "super4"}),
     "logistics": (vae_cifar10, {"widths": (8, 8), "mixture": 2}),
 }
 HALVING = ["autoencoder conv", "vae conv", "dcgan", "ddpm", "flow", "latent", "logistics"]
-HALVING += ["spatial"]
+HALVING += ["spatial", "codes"]
 
 
 def families(experiment, shape, own_sets):

@@ -40,6 +40,7 @@ def test_a_logit_changes_with_every_code_before_it_and_with_no_other():
         assert (changed[j + 1 :] > 1e-3).all()
 
 
+@pytest.mark.slow
 def test_a_logit_has_a_gradient_by_the_code_before_it_and_by_no_other():
     network = CausalTransformer(4, 2, 2, width=8, depth=2, heads=2)
     params = variables(network)
@@ -95,6 +96,7 @@ def test_class_and_place_count():
     np.testing.assert_allclose(logits(same, None), found[[2, 2, 2]], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_untrained_network_gives_every_code_the_same_probability():
     def untrained(key):
         return NETWORK.apply(NETWORK.init(key, CODES), CODES)
@@ -130,7 +132,7 @@ GRID = (np.arange(20_000) + 0.5) / 20_000
 
 
 @pytest.mark.parametrize(
-    ("temperature", "top_k"), [(1.0, None), (0.7, None), (1.0, 2), (1.5, 3), (1.0, 9)]
+    ("temperature", "top_k"), [(0.7, None), (1.5, 3), (1.0, 9)]
 )
 def test_codes_have_the_probabilities_of_the_softmax_among_the_greatest(temperature, top_k):
     tiled = jnp.tile(L, (len(GRID), 1))

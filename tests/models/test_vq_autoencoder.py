@@ -50,7 +50,7 @@ def twin(network, params, x, halvings):
     return x.permute(0, 2, 3, 1).numpy()
 
 
-@pytest.mark.parametrize("halvings", [1, 2, 3])
+@pytest.mark.parametrize("halvings", [1, 3])
 @pytest.mark.parametrize("kind", [Encoder, Decoder])
 def test_values_are_those_of_pytorch_at_the_same_weights(kind, halvings):
     shape = (16, 8, 3) if kind is Encoder else (16 >> halvings, 8 >> halvings, 5)

@@ -24,7 +24,7 @@ from tools.measure_devices import (
 # The others, in the long test, add no further way to depend on the devices.
 SHORT = ["gan turns 2", "ddpm", "latent"]
 # Statistics that only the step averages over devices, and losses that couple the batch.
-UNSYNCHRONISED = ["autoencoder", "vq-vae", "relativistic gan", "mmd autoencoder"]
+UNSYNCHRONISED = ["autoencoder", "vq autoencoder", "relativistic gan", "mmd autoencoder"]
 
 
 @lru_cache

@@ -28,6 +28,7 @@ from experiments import (
     shortcut,
     vae_cifar10,
     vae_fashion,
+    vqvae,
 )
 from genjax.data import ImageSpec
 from genjax.errors import ConfigError
@@ -55,6 +56,7 @@ DEFAULTS = {
     dit: CLIPPED,
     meanflow: CLIPPED,
     shortcut: CLIPPED,
+    vqvae: CLIPPED,
     ddpm_cifar10: CLIPPED,
     flow_cifar10: CLIPPED,
     restore_fashion: CLIPPED,
