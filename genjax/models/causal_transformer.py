@@ -168,9 +168,9 @@ class CausalTransformer(nn.Module):
         """
 
         def logits(before: jax.Array, place: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
-            given, how = {**params, "cache": cache}, {"place": place, "mutable": ["cache"]}
-            found, kept = self.apply(given, before, label, **how)
-            return found, kept["cache"]
+            given = {**params, "cache": cache}
+            found: Any = self.apply(given, before, label, place=place, mutable=["cache"])
+            return found[0], found[1]["cache"]
 
         cache = self.empty_cache(len(uniform))
         return draw_codes(logits, cache, uniform, temperature=temperature, top_k=top_k)

@@ -131,9 +131,7 @@ L = np.array([0.3, -1.0, 2.0, 0.0, 1.2], np.float32)
 GRID = (np.arange(20_000) + 0.5) / 20_000
 
 
-@pytest.mark.parametrize(
-    ("temperature", "top_k"), [(0.7, None), (1.5, 3), (1.0, 9)]
-)
+@pytest.mark.parametrize(("temperature", "top_k"), [(0.7, None), (1.5, 3), (1.0, 9)])
 def test_codes_have_the_probabilities_of_the_softmax_among_the_greatest(temperature, top_k):
     tiled = jnp.tile(L, (len(GRID), 1))
     found = pick(tiled, jnp.float32(GRID), temperature=temperature, top_k=top_k)
