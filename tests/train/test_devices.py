@@ -24,7 +24,7 @@ from tools.measure_devices import (
 # The others, in the long test, add no further way to depend on the devices.
 SHORT = ["gan turns 2", "ddpm", "latent"]
 # Statistics that only the step averages over devices, and losses that couple the batch.
-UNSYNCHRONISED = ["autoencoder", "vq autoencoder", "relativistic gan", "mmd autoencoder"]
+UNSYNCHRONISED = ["autoencoder", "vq-vae", "relativistic gan", "mmd autoencoder"]
 
 
 @lru_cache
@@ -43,7 +43,9 @@ def test_the_losses_do_not_depend_on_the_devices_or_the_layout(family):
         assert difference(losses, one) < TARGET, layout
 
 
-@pytest.mark.parametrize("family", UNSYNCHRONISED)
+@pytest.mark.parametrize(
+    "family", [*UNSYNCHRONISED, pytest.param("vq autoencoder", marks=pytest.mark.slow)]
+)
 def test_the_state_does_not_depend_on_the_devices_or_the_layout(family):
     """In float64, without rounding as an explanation; statistics and averages neither."""
     exact = Trial(FAMILIES[family], 10, float64=True)
