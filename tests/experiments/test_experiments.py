@@ -72,7 +72,7 @@ EXPERIMENTS = {
     "vqvae": (
         vqvae,
         "--data.size 8 --autoencoder.steps 2 --autoencoder.channels 8 --autoencoder.blocks 1 "
-        "--width 16 --depth 1 --heads 2 --warm-up 0 --classes --top-k 5",
+        "--width 16 --depth 1 --heads 2 --warm-up 0 --decay None --classes --top-k 5",
     ),
     "latent_diffusion": (
         latent_diffusion,
