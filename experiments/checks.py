@@ -8,6 +8,7 @@ import logging
 from dataclasses import fields
 
 from experiments.sampling import PixelSamplerSettings
+from experiments.vq_autoencoder import Codec
 from genjax.diffusion.discrete_schedules import DiscreteLinear
 from genjax.diffusion.sampling_loop import MOST_SIGNAL, signal
 from genjax.errors import ConfigError
@@ -228,6 +229,17 @@ def latent_diffusion(config, spec):
     config.check_guidance()
     of_adam(config, "b2")
     config.check_sampling(config.chosen())
+
+
+def vqvae(config, spec):
+    """Of an autoencoder with codes and a prior over them."""
+    config.autoencoder.check(spec.shape, config.quantizer)
+    config.check_prior(Codec(config, spec.shape).count)
+    if config.flip:
+        mirrored("--flip")
+    rise(config)
+    labelled(config, spec)
+    of_adam(config, "b2")
 
 
 def adversarial(config, spec):

@@ -221,6 +221,24 @@ def latent_diffusion(config, default, facts):
     return found + rules.classes(config, default, facts)
 
 
+def vqvae(config, default, facts):
+    """Of an autoencoder with codes and a prior over them."""
+    run, (height, width, _) = rules.length(config, default, facts), facts.spec.shape
+    mine = "autoencoder."
+    k = rules.halvings(facts, default.autoencoder.halvings, least=1)
+    why = f"{height >> k}x{width >> k} codes, as near to the default's as the sides allow"
+    found = [*run.found, Suggestion(f"{mine}halvings", k, why, "arXiv:1711.00937")]
+    steps = rules.proportional(default.autoencoder.steps, run.share_of_steps)
+    found.append(Suggestion(f"{mine}steps", steps, "the default's share of the run"))
+    usual, value = default.autoencoder.data_std, max(0.01, round(facts.deviation, 2))
+    near = abs(value - usual) <= 0.05 * usual
+    why = f"the deviation of the numbers in −1..1 is {facts.deviation:.3f}"
+    found.append(Suggestion(f"{mine}data_std", usual if near else value, why))
+    found += [rules.rate(config, default, run), *rules.by_steps(run, default)]
+    found.append(rules.flip(facts, run.seen))
+    return found + rules.classes(config, default, facts)
+
+
 def iwae(config, default, facts):
     """Of the IWAE."""
     batch, n, paper = rules.batch_size(default, facts), facts.spec.count, "arXiv:1509.00519"

@@ -30,6 +30,7 @@ from experiments import (
     stylegan,
     vae_fashion,
     vdvae,
+    vqvae,
 )
 from genjax.cli.main import main
 from genjax.data import ImageSpec
@@ -93,10 +94,26 @@ _LATENT = Family(
     "--attention --dropout 0.1 --classes --warm-up 0 --sampling-steps 2",
 )  # fmt: skip
 
+_CODES = Family(
+    vqvae,
+    vqvae.Config(
+        quantizer="residual",
+        autoencoder=vqvae.AutoencoderSettings(
+            steps=4, channels=4, blocks=1, block_channels=4, codes=16, latent=4, average=0.9,
+            restart=0.5,
+        ),
+        width=8, depth=1, heads=2, classes=True, warm_up=0,
+    ),
+    "--quantizer residual --autoencoder.steps 4 --autoencoder.channels 4 --autoencoder.blocks 1 "
+    "--autoencoder.block-channels 4 --autoencoder.codes 16 --autoencoder.latent 4 "
+    "--autoencoder.average 0.9 --autoencoder.restart 0.5 --width 8 --depth 1 --heads 2 --classes "
+    "--warm-up 0",
+)  # fmt: skip
+
 # Noise, dropout, synchronised BatchNorm, spectral norm, deviations over the minibatch, statistics
-# of codes, dropped labels, noises paired within the batch, slices of a batch, a codebook averaged
-# over the batch, outputs compared with the batch's average, codes compared with the prior's draws,
-# images augmented with labels, losses weighed by gradients over the batch.
+# of codes, dropped labels, noises paired within the batch, slices of a batch, codebooks averaged
+# over the batch and moved to codes of it, outputs compared with the batch's average, codes compared
+# with the prior's draws, images augmented with labels, losses weighed by gradients over the batch.
 FAMILIES = {
     "autoencoder": Family(autoencoder_fashion, autoencoder_fashion.Config(latent=4), "--latent 4"),
     "vae": _VAE,
@@ -202,6 +219,8 @@ FAMILIES = {
     ),
     "latent diffusion": _LATENT,
     "kl autoencoder": _First(_LATENT.experiment, _LATENT.config, _LATENT.flags),
+    "vqvae": _CODES,
+    "vq autoencoder": _First(_CODES.experiment, _CODES.config, _CODES.flags),
     "vq-vae": Family(coupled, coupled.Config(kind="vq_vae"), "--kind vq_vae"),
     "relativistic gan": Family(
         coupled, coupled.Config(kind="relativistic_gan"), "--kind relativistic_gan"

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from genjax import numerics, over_batch
+from genjax import keys, numerics, over_batch
 
 
 class Quantized(NamedTuple):
@@ -240,6 +240,66 @@ def update_codebook(
         codebook.vectors.dtype
     )
     return Codebook(vectors, counts, sums)
+
+
+def restart_codes(
+    codebook: Codebook,
+    z: Array,
+    key: Array,
+    *,
+    share: float = 0.03,
+    axis_name: str | None = over_batch.DATA_AXIS,
+) -> Codebook:
+    r"""Vectors that hardly anything chooses any more move to codes of the batch, drawn at random.
+
+    $$
+    N_k < s \, \bar N, \quad \bar N = \frac{1}{K} \sum_k N_k \quad \Longrightarrow \quad
+    e_k = z_i, \quad N_k = \bar N, \quad m_k = \bar N z_i
+    $$
+
+    with i drawn without replacement, as far as the batch has codes enough.
+
+    Args:
+      codebook: after `update_codebook`.
+      z: the encoder's output, [B, ..., D].
+      key: one PRNG key per example, [B].
+      share: s, of even use; 0 for no restarts.
+      axis_name: the axis that splits the batch over devices, wherever one of that name is mapped.
+
+    Returns:
+      The codebook, the same on every device.
+
+    Raises:
+      TypeError: where there is one key alone, by which devices would draw the same numbers.
+      ValueError: where the shapes do not fit.
+
+    References:
+      Dhariwal et al., "Jukebox: A Generative Model for Music" (2020), arXiv:2005.00341, section
+      3.1, where the least use is absolute.
+    """
+    if keys.is_single(key):
+        raise TypeError("give one PRNG key per example")
+    keys.check_batch(key, z.shape[0])
+    if z.shape[-1] != codebook.vectors.shape[-1]:
+        raise ValueError(
+            f"give z [B, ..., D] and vectors [K, D]: z has {z.shape}, vectors have "
+            f"{codebook.vectors.shape}"
+        )
+    z, codebook = jax.lax.stop_gradient((numerics.widen(z), codebook))
+    size, width = codebook.vectors.shape
+    lots = keys.uniform(key, z.shape[:-1])
+    lots, z = over_batch.gather(lots, axis_name).ravel(), over_batch.gather(z, axis_name)
+    z = z.reshape(-1, width)
+    _, order = jax.lax.top_k(lots, min(size, len(z)))
+    drawn = z[order[jnp.arange(size) % len(order)]]
+    even = codebook.counts.mean()
+    dead = codebook.counts < share * even
+    row = dead[:, None]
+    return Codebook(
+        jnp.where(row, drawn, codebook.vectors).astype(codebook.vectors.dtype),
+        jnp.where(dead, even, codebook.counts),
+        jnp.where(row, even * drawn, codebook.sums),
+    )
 
 
 def perplexity(indices: Array, size: int, *, axis_name: str | None = over_batch.DATA_AXIS) -> Array:

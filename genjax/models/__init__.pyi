@@ -1,5 +1,6 @@
 from . import attention as attention
 from . import autoencoder as autoencoder
+from . import causal_transformer as causal_transformer
 from . import classifier as classifier
 from . import codes as codes
 from . import conditioning as conditioning
@@ -30,4 +31,5 @@ from . import transformer_settings as transformer_settings
 from . import trilinear as trilinear
 from . import unet as unet
 from . import unet_settings as unet_settings
+from . import vq_autoencoder as vq_autoencoder
 from . import whitened as whitened

@@ -12,7 +12,7 @@ from genjax.models import kernels
 CUDNN_FEATURES = 128  # of a head: with more cuDNN is no faster than XLA
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     r"""Scaled dot-product attention, for each head; the softmax in float32 at least.
 
     $$
@@ -23,6 +23,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
       q: queries, [B, T, N, d] for N heads.
       k: keys, [B, S, N, d].
       v: values, [B, S, N, d].
+      mask: [T, S], which keys each query sees, at least one; None for all of them.
 
     Returns:
       [B, T, N, d].
@@ -30,9 +31,15 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     References:
       Vaswani et al., "Attention Is All You Need" (2017), arXiv:1706.03762, eq. 1.
     """
+    if mask is not None:
+        return lax.platform_dependent(q, k, v, mask, cpu=_late, default=_masked)
     if _cudnn_takes(q, k) and kernels.on_nvidia():
         return _flash(q, k, v, settings=None)
     return lax.platform_dependent(q, k, v, cpu=_late, default=jax.nn.dot_product_attention)
+
+
+def _masked(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
+    return jax.nn.dot_product_attention(q, k, v, mask=mask[None, None])
 
 
 def _cudnn_takes(q: jax.Array, k: jax.Array) -> bool:
@@ -64,7 +71,7 @@ def _cudnn_gradient(
 _flash = kernels.with_kernels("attention", _xla, _cudnn, _cudnn_gradient)
 
 
-def _late(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+def _late(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Divides by the softmax's denominator after the weighted sum: d divisions per query, not S.
 
     The gradient then reduces over d as well, instead of over the [T, S] of each head.
@@ -72,6 +79,8 @@ def _late(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     wide = jnp.promote_types(q.dtype, jnp.float32)
     logits = jnp.einsum("btnd,bsnd->bnts", q, k, preferred_element_type=wide)
     logits = logits * q.shape[-1] ** -0.5
+    if mask is not None:
+        logits = jnp.where(mask[None, None], logits, -jnp.inf)
     # Neither the result nor its gradient depends on what is subtracted.
     weights = jnp.exp(logits - lax.stop_gradient(logits.max(-1, keepdims=True)))
     total = weights.sum(-1).swapaxes(1, 2)[..., None]  # [B, T, N, 1]

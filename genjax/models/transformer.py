@@ -24,6 +24,9 @@ class SelfAttention(nn.Module):
       heads: number of heads, which divides C.
       normalize: whether queries and keys are normalised by an RMSNorm per head (qk-norm), so that
         logits cannot grow with them.
+      causal: whether a token sees itself and those before it alone. With a collection "cache" of
+        "keys" and "values" [B, S, heads, C / heads] and a "place", the tokens are those from that
+        place on in a sequence of S, whose earlier keys and values are there.
       dtype: of the computation; None for what inputs and parameters have.
       param_dtype: of the parameters.
 
@@ -38,6 +41,7 @@ class SelfAttention(nn.Module):
 
     heads: int
     normalize: bool = False
+    causal: bool = False
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -51,8 +55,23 @@ class SelfAttention(nn.Module):
             q, k = (nn.RMSNorm(name=n, **kinds)(a) for n, a in (("q_norm", q), ("k_norm", k)))
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
-        y = attend(q, k, v).reshape(x.shape)
+        mask = jnp.tril(jnp.ones((t, t), bool)) if self.causal else None
+        if self.causal and self.has_variable("cache", "place"):
+            k, v, mask = self._remembered(k, v)
+        y = attend(q, k, v, mask).reshape(x.shape)
         return nn.Dense(c, kernel_init=_xavier, name="out", **kinds)(y)
+
+    def _remembered(self, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Keys and values of the sequence so far, and which of them each token sees."""
+        place: Any = self.variable("cache", "place")
+        for name, new in (("keys", k), ("values", v)):
+            kept: Any = self.variable("cache", name)
+            new = new.astype(kept.value.dtype)
+            kept.value = jax.lax.dynamic_update_slice_in_dim(kept.value, new, place.value, 1)
+        k, v = (self.get_variable("cache", name) for name in ("keys", "values"))
+        own = place.value + jnp.arange(new.shape[1])
+        place.value = place.value + new.shape[1]
+        return k, v, jnp.arange(k.shape[1])[None] <= own[:, None]
 
 
 class Block(nn.Module):
@@ -73,6 +92,7 @@ class Block(nn.Module):
       jit: the parts of JiT: RMSNorm, SwiGLU, queries and keys normalised. Those of DiT else:
         LayerNorm without scale and bias, and an MLP with GELU.
       dropout: probability, of the outputs of attention and within the MLP.
+      causal: as in `SelfAttention`.
       dtype: of the computation; None for what inputs and parameters have.
       param_dtype: of the parameters.
 
@@ -90,6 +110,7 @@ class Block(nn.Module):
     heads: int
     jit: bool = False
     dropout: float = 0.0
+    causal: bool = False
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -106,7 +127,8 @@ class Block(nn.Module):
         parts = _modulation(condition, 6 * c, **kinds)
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = jnp.split(parts, 6, axis=-1)
         h = _norm("norm_0", self.jit, **kinds)(x) * (1 + scale) + shift
-        h = SelfAttention(self.heads, self.jit, name="attention", **kinds)(h, angles)
+        attention = SelfAttention(self.heads, self.jit, self.causal, name="attention", **kinds)
+        h = attention(h, angles)
         x = x + gate * Dropout(self.dropout)(h, keys)
         h = _norm("norm_1", self.jit, **kinds)(x) * (1 + mlp_scale) + mlp_shift
         if self.jit:

@@ -22,6 +22,7 @@ from experiments import (
     vae_cifar10,
     vae_fashion,
     vdvae,
+    vqvae,
 )
 from experiments.kl_autoencoder import AutoencoderSettings
 from genjax.data import ImageSpec
@@ -143,6 +144,33 @@ UNLABELLED = replace(FASHION, classes=0)
             {"autoencoder": AutoencoderSettings(perceptual="alexnet"), "attention": ()},
             "--autoencoder.perceptual alexnet takes grey or RGB images from 31 pixels",
         ),
+        (vqvae, ImageSpec((30, 30, 3), 0, 9), {}, "--autoencoder.halvings halves images 2 times"),
+        (vqvae, FASHION, {"width": 20}, "--width 20 over --heads 4 must be a multiple of 4"),
+        (vqvae, FASHION, {"top_k": 129}, "--top-k 129: a codebook has 128 codes"),
+        (
+            vqvae,
+            FASHION,
+            {"top_k": 2, "temperature": 0.0},
+            "--top-k has no effect with --temperature 0",
+        ),
+        (
+            vqvae,
+            FASHION,
+            {"autoencoder": vqvae.AutoencoderSettings(depth=3)},
+            "--autoencoder.depth 3 has no effect with --quantizer vq",
+        ),
+        (
+            vqvae,
+            FASHION,
+            {"quantizer": "residual", "autoencoder": vqvae.AutoencoderSettings(levels=(5, 5))},
+            "--autoencoder.levels 5 5 has no effect with --quantizer residual",
+        ),
+        (
+            vqvae,
+            FASHION,
+            {"quantizer": "fsq", "autoencoder": vqvae.AutoencoderSettings(levels=(8, 2))},
+            "--autoencoder.levels 8 2 must be 3 or more each",
+        ),
         (vae_fashion, FASHION, {"conv": True, "hidden": 9}, "--hidden 9 has no effect with --conv"),
         (autoencoder_fashion, ImageSpec((6, 6, 1), 0, 9), {"conv": True}, "--conv halves images"),
     ],
@@ -156,7 +184,9 @@ def test_settings_that_do_not_fit_are_refused_by_their_flags(module, spec, chang
 def test_blocks_and_poolings_of_the_very_deep_vae_fit_each_other_and_the_images():
     vdvae.Config().check(FASHION)
     vdvae.PAPER.check(COLOUR)
-    with pytest.raises(ConfigError, match=r"to 3 resolutions: give as many --encoder-blocks, not 4"):
+    with pytest.raises(
+        ConfigError, match=r"to 3 resolutions: give as many --encoder-blocks, not 4"
+    ):
         vdvae.Config(pooling=(2, 2)).check(FASHION)
     with pytest.raises(ConfigError, match=r"28 times smaller, .* 32x32 .*, or --data.size 28"):
         vdvae.Config().check(COLOUR)

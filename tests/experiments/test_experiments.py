@@ -34,6 +34,7 @@ from experiments import (
     vae_cifar10,
     vae_fashion,
     vdvae,
+    vqvae,
 )
 from genjax.cli.main import main
 from genjax.data import ImageSpec
@@ -75,6 +76,11 @@ EXPERIMENTS = {
         "--mixture 2 --classes --temperature 0.8",
     ),
     "meanflow": (meanflow, "--width 8 --depth 2 --heads 2 --classes"),
+    "vqvae": (
+        vqvae,
+        "--data.size 8 --autoencoder.steps 2 --autoencoder.channels 8 --autoencoder.blocks 1 "
+        "--width 16 --depth 1 --heads 2 --warm-up 0 --decay None --classes --top-k 5",
+    ),
     "latent_diffusion": (
         latent_diffusion,
         "--data.size 16 --autoencoder.steps 2 --autoencoder.channels 8 --autoencoder.multipliers "
@@ -100,7 +106,7 @@ EXPERIMENTS = {
         "--channels 8 --multipliers 1 --attention --task denoise --model vae",
     ),
 }
-MEASURED = {"vae_fashion", "ddpm_fashion", "edm", "latent_diffusion", "made"}
+MEASURED = {"vae_fashion", "ddpm_fashion", "edm", "latent_diffusion", "made", "vqvae"}
 # Only training and evaluation of these: the commands that use a run are the same for all.
 BRIEF = {
     "classifier": (classifier, "--widths 4 --features 8 --flip --shift 0.1"),
@@ -121,6 +127,7 @@ BRIEF = {
     "meanflow": EXPERIMENTS["meanflow"],
     "consistency": EXPERIMENTS["consistency"],
     "shortcut": (shortcut, "--width 8 --depth 2 --heads 2 --classes --sampling-steps 2"),
+    "vqvae": EXPERIMENTS["vqvae"],
     "iwae_mnist": (iwae_mnist, "--data.name fashion_mnist_6k --dynamic --layers 2 --k 2"),
     "vdvae": (
         vdvae,
@@ -227,7 +234,7 @@ def check_edit(monkeypatch, capsys, module, directory, solver):
     """Half of four held-out images is filled in, by a family that knows pixels."""
     words = ["edit", directory, "--hide", "left", "--n", "2", *solver]
     refusals = {"latent_": "this family denoises codes", "restore": "latents of this family"}
-    refusals["made"] = refusals["restore"]
+    refusals["made"] = refusals["vqvae"] = refusals["restore"]
     name = module.__name__.split(".")[-1]
     said = next((said for part, said in refusals.items() if part in name), None)
     if said is not None:

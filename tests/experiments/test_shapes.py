@@ -26,6 +26,7 @@ from experiments import (
     vae_cifar10,
     vae_fashion,
     vdvae,
+    vqvae,
 )
 from genjax.data import Dataset, DataSettings, ImageSpec
 from genjax.errors import ConfigError
@@ -39,6 +40,7 @@ SPATIAL = {
     "attention": (),
     "sampling_steps": 2,
 }
+CODED = vqvae.AutoencoderSettings(channels=8, blocks=1, codes=8, latent=4)
 EXPERIMENTS = {
     "autoencoder": (autoencoder_fashion, {}),
     "autoencoder conv": (autoencoder_fashion, {"conv": True}),
@@ -57,6 +59,7 @@ EXPERIMENTS = {
     "latent": (latent_shapes, {"widths": (8, 8), "width": 8, "blocks": 1, "sampling_steps": 2}),
     "spatial": (latent_diffusion, SPATIAL),
     "iwae": (iwae_mnist, {"layers": 2}),
+    "codes": (vqvae, {"autoencoder": CODED, "quantizer": "residual", "width": 8, "heads": 2}),
     "restore": (restore_fashion, {**UNET, "sampling_steps": 2, "task": "super4"}),
     "top down": (
         vdvae,
@@ -83,6 +86,8 @@ HALVING = [
     "logistics",
 ]
 HALVING += ["spatial"]
+HALVING = ["autoencoder conv", "vae conv", "dcgan", "ddpm", "flow", "latent", "logistics"]
+HALVING += ["spatial", "codes"]
 
 
 def families(experiment, shape, own_sets):

@@ -137,6 +137,7 @@ OURS = {
         "diversity": (1.0, "both entropies alike"),
     },
     "lookup_free.lookup_free_quantize": {"temperature": (1.0, "z in units of the codes")},
+    "quantized.restart_codes": {"share": (0.03, "as relative to the batch as the average")},
     **{
         f"structural_similarity.{name}": {"low": (-1.0, IMAGES), "high": (1.0, IMAGES)}
         for name in ("ssim", "ms_ssim")

@@ -149,6 +149,53 @@ def test_the_average_has_no_gradient():
     np.testing.assert_array_equal(slope, 0)
 
 
+LOTS = jax.random.split(jax.random.key(1), 8)
+USED = np.array([40.0, 0.5, 3.0, 1.0, 0.0, 100.0], np.float32)
+WORN = quantized.Codebook(jnp.asarray(BOOK), jnp.asarray(USED), USED[:, None] * jnp.asarray(BOOK))
+restart = jax.jit(quantized.restart_codes, static_argnames="share")
+
+
+def test_unused_vectors_move_to_different_codes_of_the_batch_and_count_as_even_use():
+    again = restart(WORN, Z, LOTS, share=0.05)  # of a mean count of 24.08: below 1.204
+    dead, even = np.array([1, 3, 4]), USED.mean()
+    alive = np.array([0, 2, 5])
+    for ours, theirs in zip(again, WORN, strict=True):
+        np.testing.assert_array_equal(ours[alive], theirs[alive])
+    rows, lots = Z.reshape(-1, 4), jax.vmap(lambda key: jax.random.uniform(key, (3, 2)))(LOTS)
+    drawn = rows[np.argsort(-np.asarray(lots).ravel())[dead]]  # vector k takes the k-th of the lots
+    np.testing.assert_array_equal(again.vectors[dead], drawn)
+    assert len(np.unique(drawn, axis=0)) == 3
+    np.testing.assert_allclose(again.counts[dead], even, rtol=1e-6)
+    np.testing.assert_allclose(again.sums[dead], even * drawn, rtol=1e-6)
+    # So that the next average starts where the vector was put.
+    moved = update(again, Z, jnp.zeros(Z.shape[:-1], int), decay=0.9)
+    np.testing.assert_allclose(moved.vectors[dead], drawn, rtol=1e-5)
+
+
+def test_without_a_share_nothing_restarts_and_of_few_codes_each_is_taken_alike_often():
+    again = restart(WORN, Z, LOTS, share=0.0)
+    jax.tree.map(np.testing.assert_array_equal, again, WORN)
+    none = WORN._replace(counts=jnp.array([1.0, 0, 0, 0, 0, 0]))
+    few = restart(none, Z[:2, 0, :1], LOTS[:2], share=0.5)
+    found, often = np.unique(few.vectors[1:], axis=0, return_counts=True)
+    np.testing.assert_array_equal(found, np.unique(Z[:2, 0, 0], axis=0))
+    assert sorted(often) == [2, 3]
+
+
+def test_restarts_on_eight_devices_are_those_of_the_global_batch():
+    share = partial(quantized.restart_codes, share=0.05, axis_name="data")
+    shards = jax.pmap(share, "data", in_axes=(None, 0, 0))(WORN, Z[:, None], LOTS[:, None])
+    for ours, theirs in zip(shards, restart(WORN, Z, LOTS, share=0.05), strict=True):
+        np.testing.assert_array_equal(ours, np.broadcast_to(theirs, ours.shape))
+
+
+def test_restarts_need_a_key_per_example_and_vectors_like_the_codes():
+    with pytest.raises(TypeError, match="one PRNG key per example"):
+        quantized.restart_codes(WORN, Z, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"z has \(8, 3, 2, 3\), vectors have \(6, 4\)"):
+        quantized.restart_codes(WORN, Z[..., :3], LOTS)
+
+
 @pytest.mark.heavy
 def test_perplexity_counts_the_codes_in_use():
     np.testing.assert_allclose(quantized.perplexity(jnp.array([[0, 1], [2, 3]]), 9), 4, rtol=1e-6)

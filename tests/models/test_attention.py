@@ -19,12 +19,13 @@ def drawn(t=7, s=11, scale=1.0, dtype=jnp.float32):
     ]
 
 
-def reference(q, k, v):
+def reference(q, k, v, mask=None):
     """In float64 with NumPy, one head of one example at a time."""
     q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
     y = np.zeros(q.shape)
     for b, n in np.ndindex(q.shape[0], q.shape[2]):
         logits = q[b, :, n] @ k[b, :, n].T / np.sqrt(q.shape[-1])
+        logits = logits if mask is None else np.where(mask, logits, -np.inf)
         weights = np.exp(logits - logits.max(1, keepdims=True))
         y[b, :, n] = weights / weights.sum(1, keepdims=True) @ v[b, :, n]
     return y
@@ -35,6 +36,26 @@ def reference(q, k, v):
 def test_attention_is_the_softmax_weighted_sum(scale):
     given = drawn(scale=scale)
     np.testing.assert_allclose(attend(*given), reference(*given), rtol=2e-5, atol=2e-6 * scale)
+
+
+@pytest.mark.heavy
+def test_a_mask_leaves_the_other_keys_out_of_values_and_gradients():
+    given, mask = drawn(t=5, s=7), np.tril(np.ones((5, 7), bool), 1)
+
+    @jax.jit
+    def both(*given):
+        ours, theirs = attend, jax.nn.dot_product_attention
+        ours, theirs = partial(ours, mask=mask), partial(theirs, mask=mask[None, None])
+        slopes = [
+            jax.grad(lambda *a, f=f: jnp.sin(f(*a)).sum(), (0, 1, 2))(*given)
+            for f in (ours, theirs)
+        ]
+        return ours(*given), *slopes
+
+    found, ours, theirs = both(*given)
+    np.testing.assert_allclose(found, reference(*given, mask), rtol=2e-5, atol=2e-6)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-5), ours, theirs)
+    np.testing.assert_array_equal(ours[1][:, 6], 0)
 
 
 @pytest.mark.heavy

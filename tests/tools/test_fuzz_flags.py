@@ -20,7 +20,7 @@ def different():
 
 
 LONG = {"ddpm_cifar10", "dit", "edm", "flow_cifar10", "gan_fashion", "latent_shapes"}
-LONG |= {"consistency", "latent_diffusion", "meanflow", "restore_fashion", "shortcut"}
+LONG |= {"consistency", "latent_diffusion", "meanflow", "restore_fashion", "shortcut", "vqvae"}
 
 
 @pytest.mark.parametrize(

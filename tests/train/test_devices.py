@@ -43,7 +43,9 @@ def test_the_losses_do_not_depend_on_the_devices_or_the_layout(family):
         assert difference(losses, one) < TARGET, layout
 
 
-@pytest.mark.parametrize("family", UNSYNCHRONISED)
+@pytest.mark.parametrize(
+    "family", [*UNSYNCHRONISED, pytest.param("vq autoencoder", marks=pytest.mark.slow)]
+)
 def test_the_state_does_not_depend_on_the_devices_or_the_layout(family):
     """In float64, without rounding as an explanation; statistics and averages neither."""
     exact = Trial(FAMILIES[family], 10, float64=True)

@@ -30,6 +30,7 @@ from experiments import (
     vae_cifar10,
     vae_fashion,
     vdvae,
+    vqvae,
 )
 from genjax.data import ImageSpec
 from genjax.errors import ConfigError
@@ -58,6 +59,7 @@ DEFAULTS = {
     dit: CLIPPED,
     meanflow: CLIPPED,
     shortcut: CLIPPED,
+    vqvae: CLIPPED,
     ddpm_cifar10: CLIPPED,
     flow_cifar10: CLIPPED,
     restore_fashion: CLIPPED,
