@@ -79,6 +79,7 @@ def test_numbers_decode_to_the_codes_of_the_encoder_and_the_loss_is_theirs(quant
     np.testing.assert_allclose(metrics[name], perplexity, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_step_moves_the_codebooks_by_their_averages_and_restarts_what_is_not_used():
     settings = config("residual")
     codec = Codec(settings, SPEC.shape)

@@ -74,7 +74,8 @@ def test_the_cache_gives_the_logits_of_the_whole_sequence():
         cache, before = kept["cache"], jnp.asarray(CODES[:, i])
 
 
-@pytest.mark.parametrize("label", [pytest.param(None, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("label", [None, 1])
 def test_the_probabilities_of_all_sequences_sum_to_one(label):
     network = CausalTransformer(3, 2, 2, width=8, depth=1, heads=2, classes=2)
     params = variables(network, 0.5)
