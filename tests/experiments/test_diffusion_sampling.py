@@ -75,7 +75,9 @@ def test_every_sampler_draws_the_data(sampler, kind):
     assert data.std() == pytest.approx(STD, rel=0.05)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [k if k == "flow" else pytest.param(k, marks=pytest.mark.slow) for k in KINDS]
+)
 @pytest.mark.parametrize("spacing", ["quadratic", "karras", "log_snr"])
 def test_every_spacing_leads_from_noise_to_data(kind, spacing):
     config, schedule, _ = KINDS[kind]

@@ -103,7 +103,9 @@ def families(experiment, shape, own_sets):
     return [(family, state_shapes(family)) for family, _ in stages(last, Path())]
 
 
-@pytest.mark.parametrize("shape", [(8, 24, 1), (24, 8, 4)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [pytest.param((8, 24, 1), marks=pytest.mark.slow), (24, 8, 4)], ids=str
+)
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_takes_images_of_any_shape(experiment, shape, own_sets):
     if experiment == "iwae":  # whose data set cannot have four channels
