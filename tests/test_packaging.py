@@ -4,8 +4,9 @@ import fnmatch
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import find_packages
+import pytest
 
+find_packages = pytest.importorskip("setuptools").find_packages
 ROOT = Path(__file__).parent.parent
 SETUP = ConfigParser()
 SETUP.read(ROOT / "setup.cfg")

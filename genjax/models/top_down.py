@@ -176,7 +176,8 @@ class TopDownVAE(nn.Module):
         self, noise: jax.Array, x: jax.Array | None = None, label: jax.Array | None = None
     ) -> tuple[jax.Array, tuple[Layer, ...]]:
         conditioning.check(label, self.classes)
-        grids, layers, batch = self.grids, [], len(noise)
+        grids, batch = self.grids, len(noise)
+        layers: list[Layer] = []
         seen = {} if x is None else self._encoded(x)
         start, h = 0, None
         for i, grid in enumerate(grids):

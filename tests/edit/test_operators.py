@@ -1,6 +1,7 @@
 """Each operator against its matrix, and against scikit-image, SciPy and PIL."""
 
 import io
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -18,25 +19,42 @@ SHAPE = (8, 16, 2)
 RNG = np.random.default_rng(0)
 KEEP = RNG.random(SHAPE) < 0.6
 KERNEL = RNG.normal(size=(3, 5)).astype(np.float32)
+# Made when they are first used, not while tests are collected.
 LINEAR = {
-    "mask": operators.mask(SHAPE, KEEP),
-    "box": operators.box(SHAPE, 2, 3, 4, 9),
-    "random_box": operators.random_box(SHAPE, jax.random.key(1)),
-    "random_mask": operators.random_mask(SHAPE, jax.random.key(2), 0.7),
-    "outpainting": operators.outpainting(SHAPE, right=8, top=1),
-    "area2": operators.downsample_area(SHAPE, 2),
-    "area8": operators.downsample_area(SHAPE, 8),
-    "bicubic4": operators.downsample_bicubic(SHAPE, 4),
-    "blur": operators.blur(SHAPE, KERNEL),
-    "gaussian_blur": operators.gaussian_blur(SHAPE, 0.8),
-    "motion_blur": operators.motion_blur(SHAPE, 4.5, 30.0, boundary="edge"),
-    "grey": operators.grey(SHAPE, (0.25, 0.75)),
-    "linear": operators.linear(lambda x: jnp.diff(x, axis=1) * 2, SHAPE),
+    "mask": lambda: operators.mask(SHAPE, KEEP),
+    "box": lambda: operators.box(SHAPE, 2, 3, 4, 9),
+    "random_box": lambda: operators.random_box(SHAPE, jax.random.key(1)),
+    "random_mask": lambda: operators.random_mask(SHAPE, jax.random.key(2), 0.7),
+    "outpainting": lambda: operators.outpainting(SHAPE, right=8, top=1),
+    "area2": lambda: operators.downsample_area(SHAPE, 2),
+    "area8": lambda: operators.downsample_area(SHAPE, 8),
+    "bicubic4": lambda: operators.downsample_bicubic(SHAPE, 4),
+    "blur": lambda: operators.blur(SHAPE, KERNEL),
+    "gaussian_blur": lambda: operators.gaussian_blur(SHAPE, 0.8),
+    "motion_blur": lambda: operators.motion_blur(SHAPE, 4.5, 30.0, boundary="edge"),
+    "grey": lambda: operators.grey(SHAPE, (0.25, 0.75)),
+    "linear": lambda: operators.linear(lambda x: jnp.diff(x, axis=1) * 2, SHAPE),
 }
 OTHERS = {
-    "clipping": operators.clipping(SHAPE),
-    "jpeg": operators.jpeg((8, 16, 3), 75),
+    "clipping": lambda: operators.clipping(SHAPE),
+    "jpeg": lambda: operators.jpeg((8, 16, 3), 75),
 }
+
+
+@cache
+def linear():
+    """{name: operator}."""
+    with jax.ensure_compile_time_eval():  # also where the first use is traced
+        return {name: make() for name, make in LINEAR.items()}
+
+
+@cache
+def every():
+    """All of them."""
+    with jax.ensure_compile_time_eval():
+        return linear() | {name: make() for name, make in OTHERS.items()}
+
+
 X = jax.random.normal(jax.random.key(0), (8, *SHAPE))
 RGB = jax.random.normal(jax.random.key(1), (8, 8, 16, 3)) / 2
 
@@ -48,16 +66,15 @@ def image_of(operator):
 @pytest.fixture(scope="module")
 def observed():
     """{name: y} of all operators, by one program."""
-    every = {**LINEAR, **OTHERS}
-    observe = jax.jit(lambda images: {name: op(images[name]) for name, op in every.items()})
-    return observe({name: image_of(op) for name, op in every.items()})
+    observe = jax.jit(lambda images: {name: op(images[name]) for name, op in every().items()})
+    return observe({name: image_of(op) for name, op in every().items()})
 
 
 @pytest.fixture(scope="module")
 def matrices():
     """{name: A}, [length of y, length of x]."""
     basis = jnp.eye(256).reshape(256, *SHAPE)
-    columns = jax.jit(lambda x: {name: op(x) for name, op in LINEAR.items()})(basis)
+    columns = jax.jit(lambda x: {name: op(x) for name, op in linear().items()})(basis)
     return {name: np.asarray(y, np.float64).reshape(256, -1).T for name, y in columns.items()}
 
 
@@ -74,7 +91,7 @@ def solved(observed):
                 op.solve(y[name], jnp.full(8, 0.7), 0.1),
                 op.pseudo_inverse(y[name]),
             )
-            for name, op in LINEAR.items()
+            for name, op in linear().items()
         }
 
     return jax.tree.map(lambda x: np.asarray(x, np.float64), jax.jit(found)(observed))
@@ -109,12 +126,10 @@ def test_the_pseudo_inverse_explains_the_observation_with_the_smallest_image(
 
 
 def test_examples_are_observed_each_on_its_own(observed):
-    every = {**LINEAR, **OTHERS}
-
     def one_by_one(x, rgb):
         return {
             name: jax.vmap(lambda one, op=op: op(one[None])[0])(rgb if name == "jpeg" else x)
-            for name, op in every.items()
+            for name, op in every().items()
         }
 
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -127,7 +142,7 @@ def test_examples_are_observed_each_on_its_own(observed):
 def test_half_precision_and_gradients_pass():
     def found(x, rgb):
         halves, slopes = {}, {}
-        for name, op in {**LINEAR, **OTHERS}.items():
+        for name, op in every().items():
             image = rgb if name == "jpeg" else x
             halves[name] = op(image.astype(jnp.bfloat16))
             slopes[name] = jax.grad(lambda x, op=op: (op(x) ** 2).sum())(image)
@@ -308,7 +323,7 @@ def test_jpeg_passes_the_gradient_of_the_identity():
         (lambda: operators.jpeg(SHAPE, 75), "not 2 channels"),
         (lambda: operators.jpeg((8, 8, 1), 0), "1 to 100, not 0"),
         (lambda: operators.grey((8, 8, 3))(X), r"images of shape \(8, 8, 3\), not \(8, 16, 2\)"),
-        (lambda: OTHERS["clipping"].adjoint(X), "not linear"),
+        (lambda: every()["clipping"].adjoint(X), "not linear"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(make, message):

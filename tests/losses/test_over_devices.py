@@ -1,5 +1,7 @@
 """Losses that couple a batch: values and gradients on any number of devices are those of one."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,7 +103,7 @@ def on_devices(count, axis):
     split = [a.reshape(count, B // count, *a.shape[1:]) for a in (X, Y, KEYS)]
     mapped = jax.pmap(averaged, axis, in_axes=(None, 0, 0, 0), devices=jax.devices()[:count])
     values, slopes = mapped(W, *split)
-    for name, expected in ONE[0].items():
+    for name, expected in one()[0].items():
         if expected.shape == (B,):
             values[name] = values[name].ravel()
     return values, slopes
@@ -114,7 +116,12 @@ def sharded(count):
     return jax.jit(measure)(jax.device_put(W, NamedSharding(mesh, PartitionSpec())), *batch)
 
 
-ONE = jax.tree.map(np.asarray, jax.jit(measure)(W, X, Y, KEYS))
+@cache
+def one():
+    """Values and gradients on one device."""
+    return jax.tree.map(np.asarray, jax.jit(measure)(W, X, Y, KEYS))
+
+
 NO_GRADIENT = {"anchors", "path length's mean", "codebook", "counts", "perplexity"}
 # Means of means, whose gradients would be right without the axis.
 LINEAR = {"optimal variance", "permuted"}
@@ -129,22 +136,22 @@ def worst(ours, theirs):
 @pytest.mark.parametrize("layout", ["pmap", "sharded"])
 def test_values_and_gradients_do_not_depend_on_the_number_of_devices(layout, count):
     values, slopes = sharded(count) if layout == "sharded" else on_devices(count, "data")
-    assert values.keys() == ONE[0].keys()
-    errors = {name: worst(values[name], ONE[0][name]) for name in values}
+    assert values.keys() == one()[0].keys()
+    errors = {name: worst(values[name], one()[0][name]) for name in values}
     assert max(errors.values()) < 1e-6, errors
-    errors = {name: worst(slopes[name], ONE[1][name]) for name in values}
+    errors = {name: worst(slopes[name], one()[1][name]) for name in values}
     assert max(errors.values()) < 1e-6, errors
 
 
 def test_every_loss_in_this_file_couples_the_batch():
     # Where the mapped axis has another name, each device treats its share as the global batch.
     values, slopes = on_devices(8, "other")
-    for name, theirs in ONE[0].items():
+    for name, theirs in one()[0].items():
         assert worst(values[name], theirs) > 1e-3, name
         if name not in NO_GRADIENT | LINEAR:
-            assert worst(slopes[name], ONE[1][name]) > 1e-3, name
+            assert worst(slopes[name], one()[1][name]) > 1e-3, name
     for name in NO_GRADIENT:
-        np.testing.assert_array_equal(ONE[1][name], 0)
+        np.testing.assert_array_equal(one()[1][name], 0)
 
 
 def test_a_function_compiled_outside_a_mapped_axis_is_recompiled_inside():
