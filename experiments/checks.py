@@ -14,6 +14,7 @@ from genjax.diffusion.sampling_loop import MOST_SIGNAL, signal
 from genjax.errors import ConfigError
 from genjax.limits import check_sides, flag
 from genjax.models.edm_settings import EDMSettings
+from genjax.models.r3gan import EXPANSION
 from genjax.models.transformer_settings import TransformerSettings
 from genjax.train.layout import shares
 
@@ -294,6 +295,18 @@ def stylegan(config, spec):
         changed(config, "generator_every", "with --path-length 0")
     if not config.gamma:
         changed(config, "critic_every", "with --gamma 0")
+
+
+def r3gan(config, spec):
+    """Of R3GAN."""
+    adversarial(config, spec)
+    check_sides(spec.shape, len(config.widths) - 1, "--widths")
+    for width in config.widths:
+        if EXPANSION * width % config.group:
+            raise ConfigError(
+                f"--group {config.group} must divide {EXPANSION * width}, the channels inside a "
+                f"block of --widths {width}"
+            )
 
 
 def of_adam(config, name):

@@ -118,6 +118,20 @@ def _doubling(default, facts, paper):
     return Suggestion("widths", value, why, paper)
 
 
+def r3gan(config, default, facts):
+    """Of R3GAN."""
+    run = rules.length(config, default, facts)
+    k = rules.halvings(facts, len(default.widths) - 1)
+    # The lowest resolution has the most channels: a smaller image goes without the highest.
+    value = rules.per_level(default.widths, k + 1)
+    why = f"{k} doublings from {facts.spec.shape[0] >> k} pixels high to the image"
+    found = [*adversarial(config, default, facts), Suggestion("widths", value, why)]
+    why = "0.05 to 150 in the paper, found by trial: more for larger images, fewer and alike"
+    found.append(Suggestion("gamma", default.gamma, why, "arXiv:2501.05441"))
+    names = ("burn_in", "half_life")
+    return found + [rules.kept_share(default, name, run.share_of_images) for name in names]
+
+
 def gan(config, default, facts):
     """Of the GAN of dense layers."""
     numbers = math.prod(facts.spec.shape)

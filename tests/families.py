@@ -26,6 +26,7 @@ from experiments import (
     latent_shapes,
     made,
     meanflow,
+    r3gan,
     shortcut,
     stylegan,
     vae_fashion,
@@ -139,6 +140,11 @@ FAMILIES = {
         dcgan_fashion,
         dcgan_fashion.Config(widths=_WIDTHS, spectral_norm=True, classes=True),
         "--widths 16 8 8 --spectral-norm --classes",
+    ),
+    "r3gan": Family(
+        r3gan,
+        r3gan.Config(latent=4, widths=(4, 4), group=4, burn_in=64, half_life=32, classes=True),
+        "--latent 4 --widths 4 4 --group 4 --burn-in 64 --half-life 32 --classes",
     ),
     "stylegan": Family(
         stylegan,

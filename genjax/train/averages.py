@@ -46,7 +46,7 @@ def constant(decay: float) -> Decay:
     return lambda step: jnp.minimum(decay, (1 + step) / (10 + step))
 
 
-def half_life(length: float, *, batch: int = 1, ramp_up: float | None = 0.05) -> Decay:
+def half_life(length: float | Decay, *, batch: int = 1, ramp_up: float | None = 0.05) -> Decay:
     r"""A decay that halves the weight of a step every so many images, fewer at the start.
 
     With the half-life h, the batch size B and the ramp-up ratio r,
@@ -56,7 +56,7 @@ def half_life(length: float, *, batch: int = 1, ramp_up: float | None = 0.05) ->
     $$
 
     Args:
-      length: h, in images; in steps where `batch` is 1.
+      length: h, in images; in steps where `batch` is 1. A number, or a function of the step.
       batch: B, images per step.
       ramp_up: r, the longest half-life as a share of the images seen so far; None for h from the
         start.
@@ -71,13 +71,14 @@ def half_life(length: float, *, batch: int = 1, ramp_up: float | None = 0.05) ->
       Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models" (2022),
       arXiv:2206.00364, released code (500,000 images, 0.05).
     """
-    if length <= 0 or batch < 1 or (ramp_up is not None and ramp_up <= 0):
+    no_length = not callable(length) and length <= 0
+    if no_length or batch < 1 or (ramp_up is not None and ramp_up <= 0):
         raise ValueError(
             f"length, batch and ramp_up must be positive, not {length}, {batch} and {ramp_up}"
         )
 
     def decay(step: Array) -> Array:
-        images = jnp.asarray(length, jnp.float32)
+        images = jnp.asarray(length(step) if callable(length) else length, jnp.float32)
         if ramp_up is not None:
             images = jnp.minimum(images, ramp_up * batch * step)
         return jnp.exp2(-batch / jnp.maximum(images, 1e-8))

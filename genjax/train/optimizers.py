@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,13 +51,13 @@ class Optimizer:
                 )
 
     def transformation(
-        self, rate: optax.ScalarOrSchedule, **adam: float
+        self, rate: optax.ScalarOrSchedule, **adam: optax.ScalarOrSchedule
     ) -> optax.GradientTransformation:
         """The transformation of optax.
 
         Args:
           rate: the learning rate, a number or a function of the step.
-          adam: further arguments of adam and adamw, such as b1.
+          adam: further arguments of adam and adamw, such as b1, numbers or functions of the step.
 
         Returns:
           The transformation; with the default settings it is optax.adam(rate, **adam).
@@ -64,8 +65,8 @@ class Optimizer:
         decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
         momentum = self.momentum or None
         rules: dict[str, Callable[[], optax.GradientTransformation]] = {
-            "adam": lambda: optax.adam(rate, **adam),
-            "adamw": lambda: optax.adamw(rate, **adam, **decay),
+            "adam": lambda: _moving(optax.adam, rate, adam),
+            "adamw": lambda: _moving(optax.adamw, rate, {**adam, **decay}),
             "sgd": lambda: optax.sgd(rate, momentum),
             "rmsprop": lambda: optax.rmsprop(rate, momentum=momentum),
             "lion": lambda: optax.lion(rate, **decay),
@@ -83,7 +84,7 @@ class Optimizer:
         turns: int = 1,
         ema: averages.Averages | None = None,
         project: Callable[[Any], Any] | None = None,
-        **adam: float,
+        **adam: optax.ScalarOrSchedule,
     ) -> Player:
         """A player that is trained so.
 
@@ -93,7 +94,7 @@ class Optimizer:
           turns: as in `Player`.
           ema: as in `Player`.
           project: as in `projected`; None for no projection.
-          adam: further arguments of adam and adamw, such as b1.
+          adam: as in `transformation`.
 
         Returns:
           The player.
@@ -102,6 +103,19 @@ class Optimizer:
         rule = rule if project is None else projected(rule, project)
         cuts = {"turns": turns, "microbatches": self.microbatches}
         return Player(loss, rule, **cuts, ema=ema, learning_rate=rate)
+
+
+def _moving(
+    rule: Callable[..., optax.GradientTransformation],
+    rate: optax.ScalarOrSchedule,
+    options: Mapping[str, optax.ScalarOrSchedule],
+) -> optax.GradientTransformation:
+    """The rule; its state holds those options that are functions of the step, and no others."""
+    moving = {name for name, value in options.items() if callable(value)}
+    if not moving:
+        return rule(rate, **options)
+    still = set(inspect.signature(rule).parameters) - moving
+    return optax.inject_hyperparams(rule, static_args=still)(rate, **options)
 
 
 def projected(

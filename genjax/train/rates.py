@@ -29,6 +29,26 @@ def warm_up(rate: float, steps: int, decay: int | None = None, end: float = 0.0)
     return optax.schedules.warmup_cosine_decay_schedule(0, rate, steps, decay, end)
 
 
+def cosine(start: float, end: float, steps: int) -> optax.Schedule:
+    r"""A value that goes from one number to another along half a cosine, and stays there.
+
+    $$
+    v(n) = \mathrm{end} + (\mathrm{start} - \mathrm{end})\,
+      \tfrac{1}{2} \Bigl(1 + \cos \bigl(\pi \min(n / N,\, 1)\bigr)\Bigr)
+    $$
+
+    Args:
+      start: at step 0.
+      end: from step N on.
+      steps: N, at least 1.
+
+    Returns:
+      step -> value.
+    """
+    share = optax.schedules.cosine_decay_schedule(1.0, steps)
+    return lambda step: end + (start - end) * share(step)
+
+
 def inverse_square_root(rate: float, reference: int, warm_up: int = 0) -> optax.Schedule:
     r"""A learning rate that rises linearly from 0, stays, and falls as the root of the step.
 

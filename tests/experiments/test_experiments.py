@@ -28,6 +28,7 @@ from experiments import (
     latent_shapes,
     made,
     meanflow,
+    r3gan,
     restore_fashion,
     shortcut,
     stylegan,
@@ -117,6 +118,10 @@ BRIEF = {
         dit,
         "--data.name shapes64 --data.size 8 --width 8 --depth 2 --heads 2 --bottleneck 4 --classes "
         "--context 2 --sampling-steps 2 --warm-up 2 --compute bfloat16 --remat",
+    ),
+    "r3gan": (
+        r3gan,
+        "--data.name shapes64 --data.size 4 --latent 4 --widths 4 --group 4 --augment ada",
     ),
     "stylegan": (
         stylegan,

@@ -50,6 +50,14 @@ def test_a_half_life_halves_the_weight_of_a_step():
     assert decays(decay, [0, 10**6]) == [float(decay(jnp.int32(5)))] * 2
 
 
+def test_a_half_life_may_be_a_function_of_the_step():
+    moving = averages.half_life(lambda step: 40.0 * step, batch=4, ramp_up=None)
+    assert float(moving(jnp.int32(0))) == 0  # the average is then the parameters
+    for step in (1, 3):
+        same = averages.half_life(40 * step, batch=4, ramp_up=None)(jnp.int32(9))
+        assert float(moving(jnp.int32(step))) == float(same)
+
+
 def test_a_half_life_ramps_up_as_in_edm():
     batch, length, ramp_up = 64, 500_000, 0.05
     for step in (1, 10, 1000, 156_249, 156_250, 156_251, 10**6):

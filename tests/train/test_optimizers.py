@@ -24,6 +24,7 @@ from experiments import (
     latent_shapes,
     made,
     meanflow,
+    r3gan,
     restore_fashion,
     shortcut,
     stylegan,
@@ -49,6 +50,7 @@ DEFAULTS = {
     dcgan_fashion: ADAM,
     latent_shapes: ADAM,
     made: ADAM,
+    r3gan: ADAM,
     stylegan: ADAM,
     latent_diffusion: CLIPPED,
     iwae_mnist: ADAM,
@@ -127,6 +129,27 @@ def test_a_step_of_too_long_a_gradient_leaves_everything_as_it_was():
         assert not np.array_equal(step(ours, length)[0]["kernel"], params["kernel"])
     for length in (5.01, 1e9, jnp.inf, jnp.nan):
         assert_same(step(ours, length), (params, state))
+
+
+def test_a_moving_decay_of_adam_is_that_of_the_step():
+    decays = [0.9, 0.95, 0.97]
+    rule = Optimizer().transformation(warm_up(0.1, 2), b1=0.0, b2=lambda n: jnp.array(decays)[n])
+    params, state = updated(rule)
+    # By hand: torch's Adam, whose groups get another second decay before each step.
+    expected, second = PARAMS, jax.tree.map(jnp.zeros_like, PARAMS)
+    for i, b2 in enumerate(decays):
+        grads = jax.tree.map(lambda x, i=i: (i + 1) * jnp.sin(3 * x), expected)
+        second = jax.tree.map(lambda v, g, b2=b2: b2 * v + (1 - b2) * g**2, second, grads)
+        expected = jax.tree.map(
+            lambda x, g, v, i=i, b2=b2: (
+                x - 0.1 * min(i / 2, 1) * g / (jnp.sqrt(v / (1 - b2 ** (i + 1))) + 1e-8)
+            ),
+            expected,
+            grads,
+            second,
+        )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), params, expected)
+    assert list(state.hyperparams) == ["b2"]
 
 
 def test_a_long_gradient_is_scaled_to_the_norm():

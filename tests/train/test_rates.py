@@ -17,6 +17,14 @@ def test_the_learning_rate_warms_up_stays_or_decays():
     np.testing.assert_allclose(rates.warm_up(2.0, 10, 30)(30), 0, atol=1e-7)
 
 
+def test_a_value_goes_along_half_a_cosine_and_stays():
+    value = rates.cosine(0.05, 0.005, 40)
+    found = [value(s) for s in (0, 10, 20, 40, 99)]
+    quarter = 0.005 + 0.045 * (1 + np.cos(np.pi / 4)) / 2
+    np.testing.assert_allclose(found, [0.05, quarter, 0.0275, 0.005, 0.005], rtol=1e-6)
+    np.testing.assert_allclose([rates.cosine(0, 2, 4)(s) for s in (0, 2, 4)], [0, 1, 2], atol=1e-7)
+
+
 def test_the_ramp_reaches_one_at_its_last_step():
     steps = jnp.arange(6)
     np.testing.assert_allclose(rates.linear_ramp(steps, 4), [0.25, 0.5, 0.75, 1, 1, 1])
