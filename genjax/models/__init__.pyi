@@ -21,6 +21,7 @@ from . import mlp as mlp
 from . import normalization as normalization
 from . import patch_critic as patch_critic
 from . import positions as positions
+from . import r3gan as r3gan
 from . import resampling as resampling
 from . import song_unet as song_unet
 from . import stylegan as stylegan
