@@ -70,7 +70,7 @@ class StyleSettings:
         adam = {"b1": 0.0, "b2": 0.99**share} if self.optimizer.name in ("adam", "adamw") else {}
         return self.optimizer.player(loss, self.learning_rate * share, **adam, **more)
 
-    def average(self):
+    def moving_average(self):
         """The decay of the generator's moving average."""
         return averages.half_life(self.half_life, batch=self.run.batch)
 

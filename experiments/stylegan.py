@@ -63,7 +63,7 @@ def build(config: Config, spec: ImageSpec) -> Family:
         "generator": config.player(
             play.generator_loss,
             config.generator_every if config.path_length else None,
-            ema=config.average(),
+            ema=config.moving_average(),
         ),
     }
     return sampling_family(game, play.init, play.generate, config.latent, classes)
