@@ -118,6 +118,7 @@ def test_the_running_mean_is_that_of_the_latents(played, expected):
     np.testing.assert_allclose(aux.variables["generator"]["w"], mean, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_truncation_draws_latents_towards_the_running_mean(state):
     w = jnp.arange(6.0)
     kept = {**state.variables["generator"], "w": w}

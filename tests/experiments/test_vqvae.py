@@ -109,6 +109,7 @@ def test_a_step_moves_the_codebooks_by_their_averages_and_restarts_what_is_not_u
     assert restarted == moved
 
 
+@pytest.mark.slow
 def test_the_prior_is_trained_on_the_codes_and_the_first_stage_stays():
     settings = config("vq", classes=True, dropout=0.0)
     family = vqvae.build(settings, SPEC)

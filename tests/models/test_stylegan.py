@@ -108,6 +108,7 @@ def test_the_latent_of_each_layer_moves_the_image_and_one_is_one_for_all(drawn):
     np.testing.assert_allclose(draw(w[:, 0], None), draw(repeated, None), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_noise_is_each_examples_own_and_has_no_strength_at_first(drawn):
     generator, _, w, draw = drawn
     keys = jax.random.split(KEY, 3)

@@ -23,6 +23,7 @@ def found(tmp_path_factory):
     return resume.compare(uninterrupted, parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["params", "opt_state", "ema", "variables"])
 def test_a_run_stopped_inside_a_dispatch_resumes_bit_for_bit(found, part):
     assert not found[part]
