@@ -99,6 +99,7 @@ def drawn():
     return generator, params, w, draw
 
 
+@pytest.mark.slow
 def test_the_latent_of_each_layer_moves_the_image_and_one_is_one_for_all(drawn):
     generator, _, w, draw = drawn
     slopes = jax.jit(jax.grad(lambda w: jnp.square(draw(w, None)).sum()))(w)
