@@ -9,6 +9,7 @@ from flax import linen as nn
 from genjax.models import conditioning
 from genjax.models.layers import Conv, ConvTranspose, Dropout
 from genjax.models.normalization import BatchNorm, MinibatchStddev
+from genjax.models.resampling import lowest
 
 
 class Generator(nn.Module):
@@ -48,13 +49,7 @@ class Generator(nn.Module):
     def __call__(
         self, z: jax.Array, label: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
-        h, w, c = self.shape
-        doublings = len(self.widths) - 1
-        if h % 2**doublings or w % 2**doublings:
-            raise ValueError(
-                f"{doublings} doublings need sides divisible by {2**doublings}, not {(h, w)}"
-            )
-        h, w = h >> doublings, w >> doublings
+        (h, w), c = lowest(self.shape, len(self.widths) - 1), self.shape[2]
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         z = conditioning.beside(z, label, self.classes)
         # BatchNorm would subtract a bias again.

@@ -10,7 +10,7 @@ from flax import linen as nn
 from genjax.models import conditioning
 from genjax.models.convolution import conv_grouped
 from genjax.models.layers import Conv
-from genjax.models.resampling import SMOOTH, doubled, halved
+from genjax.models.resampling import SMOOTH, doubled, halved, lowest
 
 EXPANSION = 2  # channels inside a block, per channel outside
 _SLOPE = 0.2
@@ -103,14 +103,6 @@ def _linear(features: int, **options: Any) -> nn.Dense:
     return nn.Dense(features, use_bias=False, kernel_init=_normal(), **options)
 
 
-def _lowest(shape: tuple[int, ...], widths: tuple[int, ...]) -> tuple[int, int]:
-    """Sides of the lowest resolution."""
-    (h, w), k = shape[:2], len(widths) - 1
-    if h % 2**k or w % 2**k:
-        raise ValueError(f"{k} doublings need sides divisible by {2**k}, not {(h, w)}")
-    return h >> k, w >> k
-
-
 def _one_hot(label: jax.Array | None, classes: int, batch: int) -> jax.Array:
     # The label K, as no label, is zero throughout.
     return jax.nn.one_hot(jnp.full(batch, classes) if label is None else label, classes)
@@ -160,7 +152,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array | None = None) -> jax.Array:
         conditioning.check(label, self.classes)
-        sides, wide = _lowest(self.shape, self.widths), z.dtype
+        sides, wide = lowest(self.shape, len(self.widths) - 1), z.dtype
         if self.classes is not None:
             embed = _linear(z.shape[-1], param_dtype=self.param_dtype, name="embedding")
             z = jnp.concatenate([z, embed(_one_hot(label, self.classes, len(z)))], axis=-1)
@@ -229,7 +221,7 @@ class Critic(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
         conditioning.check(label, self.classes)
-        sides, wide = _lowest(x.shape[1:], self.widths), x.dtype
+        sides, wide = lowest(x.shape[1:], len(self.widths) - 1), x.dtype
         depth, own = self.blocks * len(self.widths), {"param_dtype": self.param_dtype}
         kinds: dict[str, Any] = {"dtype": self.dtype if len(self.widths) > 1 else None, **own}
         x = _channels(self.widths[-1], name="image", **kinds)(x)

@@ -10,6 +10,27 @@ BOX = (1, 1)  # the mean of 2x2 pixels, and nearest neighbours
 SMOOTH = (1, 3, 3, 1)  # bilinear
 
 
+def lowest(shape: tuple[int, ...], doublings: int) -> tuple[int, int]:
+    """The sides of what becomes an image by doubling the resolution so often.
+
+    Args:
+      shape: (H, W, C) of the image.
+      doublings: how often.
+
+    Returns:
+      (H, W) divided by 2 to the number of doublings.
+
+    Raises:
+      ValueError: where H or W is not divisible.
+    """
+    h, w = shape[:2]
+    if h % 2**doublings or w % 2**doublings:
+        raise ValueError(
+            f"{doublings} doublings need sides divisible by {2**doublings}, not {(h, w)}"
+        )
+    return h >> doublings, w >> doublings
+
+
 def halved(x: jax.Array, taps: tuple[float, ...] = BOX) -> jax.Array:
     r"""Half the resolution.
 

@@ -16,7 +16,7 @@ from genjax.keys import normal, split
 from genjax.models import conditioning, convolution
 from genjax.models.magnitude_preserving import normalized
 from genjax.models.normalization import MinibatchStddev
-from genjax.models.resampling import SMOOTH, doubled, halved
+from genjax.models.resampling import SMOOTH, doubled, halved, lowest
 
 GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU
 
@@ -163,14 +163,49 @@ class EqualizedConv(nn.Module):
         return y if bias is None else y + bias[None, None, None]
 
 
-class StyledConv(nn.Module):
+class _Modulated(nn.Module):
+    """What the modulated layers share.
+
+    Args:
+      features: output channels D.
+      dtype: of the computation; None for what inputs and parameters have.
+      param_dtype: of the parameters.
+    """
+
+    features: int
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def _modulated(
+        self,
+        x: jax.Array,
+        w: jax.Array,
+        size: int,
+        *,
+        double: bool = False,
+        demodulate: bool = True,
+    ) -> jax.Array:
+        """The convolution whose kernel w styles, and its bias, both parameters of this layer."""
+        shape = (size, size, x.shape[-1], self.features)
+        style = Equalized(x.shape[-1], bias=1.0, dtype=self.dtype, param_dtype=self.param_dtype)(w)
+        kernel = self.param("kernel", nn.initializers.normal(1.0), shape, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        if double:
+            x = doubled(x, SMOOTH)
+        # Demodulation divides by any factor of the kernel; this one keeps ε small beside the sum.
+        kernel = kernel / math.sqrt(math.prod(shape[:3]))
+        return modulated_conv(x, kernel, style, demodulate=demodulate) + bias[None, None, None]
+
+
+class StyledConv(_Modulated):
     """A modulated convolution, noise, a bias and a leaky ReLU.
 
     Args:
       features: output channels D.
-      double: whether to double the resolution before, by a bilinear filter.
       dtype: of the computation; None for what inputs and parameters have.
       param_dtype: of the parameters.
+      double: whether to double the resolution before, by a bilinear filter.
 
     Returns:
       From x [B, H, W, C], latents w [B, n], and one PRNG key per example [B] or None for no noise:
@@ -180,55 +215,32 @@ class StyledConv(nn.Module):
       Karras et al. (2020), arXiv:1912.04958, figure 2.
     """
 
-    features: int
     double: bool = False
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, w: jax.Array, keys: jax.Array | None) -> jax.Array:
-        kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        shape = (3, 3, x.shape[-1], self.features)
-        style = Equalized(x.shape[-1], bias=1.0, **kinds)(w)
-        kernel = self.param("kernel", nn.initializers.normal(1.0), shape, self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
+        y = self._modulated(x, w, 3, double=self.double)
         strength = self.param("noise", nn.initializers.zeros, (), self.param_dtype)
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        if self.double:
-            x = doubled(x, SMOOTH)
-        # Demodulation divides by any factor of the kernel; this one keeps ε small beside the sum.
-        y = modulated_conv(x, kernel / math.sqrt(math.prod(shape[:3])), style)
         if keys is not None:
             y += (strength * normal(keys, (*y.shape[:3], 1))).astype(y.dtype)
-        return activated(y + bias[None, None, None])
+        return activated(y)
 
 
-class ToImage(nn.Module):
+class ToImage(_Modulated):
     """What a resolution adds to the image: a modulated convolution of one pixel.
 
     Args:
-      channels: of an image.
+      features: channels of an image.
       dtype: of the computation; None for what inputs and parameters have.
       param_dtype: of the parameters.
 
     Returns:
-      From x [B, H, W, C] and latents w [B, n]: [B, H, W, channels].
+      From x [B, H, W, C] and latents w [B, n]: [B, H, W, features].
     """
-
-    channels: int
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
-        kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        shape = (1, 1, x.shape[-1], self.channels)
-        style = Equalized(x.shape[-1], bias=1.0, **kinds)(w)
-        kernel = self.param("kernel", nn.initializers.normal(1.0), shape, self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.channels,), self.param_dtype)
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        kernel = kernel / math.sqrt(x.shape[-1])
-        return modulated_conv(x, kernel, style, demodulate=False) + bias[None, None, None]
+        return self._modulated(x, w, 1, demodulate=False)
 
 
 class Mapping(nn.Module):
@@ -301,16 +313,10 @@ class Synthesis(nn.Module):
 
     @nn.compact
     def __call__(self, w: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        height, width, channels = self.shape
-        doublings = len(self.widths) - 1
-        if height % 2**doublings or width % 2**doublings:
-            raise ValueError(
-                f"{doublings} doublings need sides divisible by {2**doublings}, not "
-                f"{(height, width)}"
-            )
+        doublings, channels = len(self.widths) - 1, self.shape[2]
+        start = (*lowest(self.shape, doublings), self.widths[0])
         kinds = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         noise = iter(split(keys, 2 * doublings + 1)) if keys is not None else repeat(None)
-        start = (height >> doublings, width >> doublings, self.widths[0])
         x = self.param("constant", nn.initializers.normal(1.0), start, self.param_dtype)
         x = jnp.broadcast_to(x[None].astype(self.dtype or x.dtype), (len(w), *start))
         x = StyledConv(self.widths[0], **kinds)(x, w[:, 0], next(noise))
