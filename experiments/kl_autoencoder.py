@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.matching import inputs
+from experiments.matching import inputs, psnr
 from genjax.errors import ConfigError
 from genjax.evaluate.features import imagenet
 from genjax.evaluate.lpips import lpips
@@ -247,5 +247,4 @@ class Codec:
         return self.decode(state, key, self.encode(state, image))
 
     def psnr(self, state, key, image):
-        gap = jnp.clip(self.reconstruct(state, key, image), 0, 1) - image / 255
-        return -10 * jnp.log10(jnp.square(gap).mean((1, 2, 3)))
+        return psnr(self.reconstruct(state, key, image), image)

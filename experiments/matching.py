@@ -34,6 +34,12 @@ def inputs(config, batch, key, classes, train):
     return x, label
 
 
+def psnr(again, image):
+    """Peak signal-to-noise ratio, dB [B], of images in 0..1 to uint8 ones."""
+    gap = jnp.clip(again, 0, 1) - image / 255
+    return -10 * jnp.log10(jnp.square(gap).mean((1, 2, 3)))
+
+
 def family(
     config, spec, name, network, loss, rate, n, *, target=predictions.flow, classes=None,
     times=keys.uniform_times, sampling=None, **adam,

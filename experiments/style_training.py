@@ -67,8 +67,8 @@ class StyleSettings:
         so that it steps as far as without the penalty (arXiv:1912.04958, appendix B).
         """
         share = every / (every + 1) if every else 1.0
-        adam = {"b1": 0.0, "b2": 0.99**share} if self.optimizer.name in ("adam", "adamw") else {}
-        return self.optimizer.player(loss, self.learning_rate * share, **adam, **more)
+        rate = self.learning_rate * share
+        return self.optimizer.player(loss, rate, b1=0.0, b2=0.99**share, **more)
 
     def moving_average(self):
         """The decay of the generator's moving average."""

@@ -165,12 +165,17 @@ def widths(default, facts):
     return Suggestion("widths", value, f"{k} halvings, to {facts.spec.shape[0] >> k} pixels high")
 
 
-def noise_levels(default, facts):
-    """EDM's scale of the data, and the distribution of ln σ."""
+def data_std(default, facts):
+    """The deviation of the data, the default's where it is near, and why."""
     deviation = round(facts.deviation, 2) or 0.01
     if abs(deviation - default.data_std) <= 0.05 * default.data_std:
         deviation = default.data_std
-    why = f"the deviation of the numbers in −1..1 is {facts.deviation:.3f}"
+    return deviation, f"the deviation of the numbers in −1..1 is {facts.deviation:.3f}"
+
+
+def noise_levels(default, facts):
+    """EDM's scale of the data, and the distribution of ln σ."""
+    deviation, why = data_std(default, facts)
     found = [Suggestion("data_std", deviation, why, f"{EDM}, table 1")]
     large, more = facts.side >= 64, max(0.0, math.log(facts.side / 64))
     centre, spread, paper = (-0.8, 1.6, EDM2) if large else (-1.2, 1.2, EDM)

@@ -244,10 +244,8 @@ def vqvae(config, default, facts):
     found = [*run.found, Suggestion(f"{mine}halvings", k, why, "arXiv:1711.00937")]
     steps = rules.proportional(default.autoencoder.steps, run.share_of_steps)
     found.append(Suggestion(f"{mine}steps", steps, "the default's share of the run"))
-    usual, value = default.autoencoder.data_std, max(0.01, round(facts.deviation, 2))
-    near = abs(value - usual) <= 0.05 * usual
-    why = f"the deviation of the numbers in −1..1 is {facts.deviation:.3f}"
-    found.append(Suggestion(f"{mine}data_std", usual if near else value, why))
+    value, why = rules.data_std(default.autoencoder, facts)
+    found.append(Suggestion(f"{mine}data_std", value, why))
     found += [rules.rate(config, default, run), *rules.by_steps(run, default)]
     found.append(rules.flip(facts, run.seen))
     return found + rules.classes(config, default, facts)

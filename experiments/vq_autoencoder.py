@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.matching import inputs
+from experiments.matching import inputs, psnr
 from genjax import keys
 from genjax.errors import ConfigError
 from genjax.limits import Count, Counts, Limits, Natural, NonNegative, Positive, Share, check_sides
@@ -162,8 +162,7 @@ class Codec:
         return self.decode(state, self.encode(state, image / 127.5 - 1))
 
     def psnr(self, state, key, image):
-        gap = jnp.clip(self.reconstruct(state, key, image), 0, 1) - image / 255
-        return -10 * jnp.log10(jnp.square(gap).mean((1, 2, 3)))
+        return psnr(self.reconstruct(state, key, image), image)
 
 
 class FirstStage:
