@@ -6,7 +6,10 @@ import sys
 import textwrap
 from pathlib import Path
 
-STUDY = "augment_fashion"  # of several families and a classifier, with settings of its own
+STUDIES = {  # of several families and a classifier, with settings of their own
+    "augment_fashion": "do synthetic images help a classifier?",
+    "stacked_mnist": "how many of 1,000 modes do GANs find?",
+}
 
 
 def main() -> None:
@@ -18,7 +21,7 @@ def main() -> None:
             found[path.stem] = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
     if sys.argv[1:] and sys.argv[1] not in ("-h", "--help"):
         name = sys.argv[1].removeprefix("experiments.")
-        near = difflib.get_close_matches(name, [*found, STUDY], 1) or ["NAME"]
+        near = difflib.get_close_matches(name, [*found, *STUDIES], 1) or ["NAME"]
         print(f"error: start one by `python -m experiments.{near[0]}`", file=sys.stderr)
         sys.exit(2)
     print("python -m experiments.NAME, with --help for its settings:\n")
@@ -28,7 +31,9 @@ def main() -> None:
             *textwrap.wrap(what, 72, initial_indent=" " * 6, subsequent_indent=" " * 6),
             sep="\n",
         )
-    print(f"\npython -m experiments.{STUDY}: do synthetic images help a classifier?")
+    print()
+    for name, what in STUDIES.items():
+        print(f"python -m experiments.{name}: {what}")
 
 
 if __name__ == "__main__":

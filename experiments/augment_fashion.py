@@ -26,12 +26,12 @@ from tqdm.auto import tqdm
 from experiments import augment_report, checks
 from experiments.augment_pieces import GENERATORS, Cell
 from experiments.augment_report import ORDINARY, REAL
+from experiments.study import Rows
 from genjax import files
 from genjax.cli import startup
 from genjax.cli.main import guarded
 from genjax.cli.parsing import parse
 from genjax.data import Dataset, DataSettings
-from genjax.errors import ConfigError
 from genjax.limits import Count, Counts, Limits, Positive, Seed, Share
 from genjax.run.config import as_json
 from genjax.train.progress import hidden
@@ -104,34 +104,11 @@ class Study:
 SYNTHETIC = "synthetic"  # the piece that draws the images
 
 
-class Results:
-    """The rows of a directory, a file that is complete after each piece."""
+class Results(Rows):
+    """The rows of the study's directory."""
 
     def __init__(self, study: Study, fingerprint: str):
-        self.path = files.user_path(study.dir) / "augment.json"
-        about = {"settings": study.identity, "images": fingerprint}
-        try:
-            self.values = files.read_json(self.path)
-        except FileNotFoundError:
-            self.values = {**about, "rows": []}
-        except ValueError as error:
-            raise ConfigError(f"{self.path} cannot be read: {error}; move it away") from None
-        for name, value in about.items():
-            if (theirs := self.values.get(name)) != value:
-                other = [k for k in value if theirs.get(k) != value[k]] if name != "images" else []
-                raise ConfigError(
-                    f"{study.dir} holds a study of other {', '.join(other) or 'images'}: give "
-                    "another --dir"
-                )
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        return self.values["rows"]
-
-    def find(self, **key: Any) -> dict[str, Any] | None:
-        """The row of a piece."""
-        found = [row for row in self.rows if all(row.get(k) == v for k, v in key.items())]
-        return found[-1] if found else None
+        super().__init__(study.dir, "augment.json", study.identity, fingerprint)
 
     def todo(self, cell: Cell) -> list[str]:
         """What a cell has to do: to draw its images, and the arms without a row."""
@@ -139,11 +116,6 @@ class Results:
         enough = row and row["wanted"] >= cell.wanted and (cell.place / "synthetic").exists()
         arms = [arm for arm in cell.study.arms if not self.find(**cell.key, arm=arm)]
         return ([] if enough else [SYNTHETIC]) + arms
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Writes a row."""
-        self.rows.append(row)
-        files.write_json(self.path, self.values)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from . import kernel_distance as kernel_distance
 from . import likelihood_scores as likelihood_scores
 from . import lpips as lpips
 from . import memorization as memorization
+from . import modes as modes
 from . import nearest as nearest
 from . import neighbours as neighbours
 from . import overfitting as overfitting

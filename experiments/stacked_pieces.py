@@ -1,0 +1,165 @@
+"""The pieces of the study of modes: stacked digits, their classifier, GANs and their samples."""
+
+import tempfile
+import time
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import classifier, dcgan_fashion, r3gan, stylegan
+from genjax import run
+from genjax.data import Dataset, from_arrays
+from genjax.data.dataset import ImageSpec
+from genjax.evaluate.modes import modes
+from genjax.report import grids
+from genjax.run import minutes
+from genjax.run.family import Family
+
+MODELS = {"dcgan": dcgan_fashion, "r3gan": r3gan, "stylegan": stylegan}
+DIGITS = 10  # classes of each channel
+CHUNK = 500  # images that are classified at once
+SHOWN, COLUMNS = 64, 16
+
+
+def stacked(
+    images: np.ndarray, labels: np.ndarray, modes: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Images of given modes: each channel is an image of that class, at random.
+
+    Args:
+      images: uint8 [N, H, W, 1].
+      labels: their classes, 0 to 9, [N].
+      modes: the wanted ones, 100 times the first channel's class, and so on, [n].
+      rng: draws the images.
+
+    Returns:
+      uint8 [n, H, W, 3].
+    """
+    found = np.empty((len(modes), *images.shape[1:3], 3), np.uint8)
+    for channel, wanted in enumerate(digits(modes).T):
+        for k in range(DIGITS):
+            mine = np.flatnonzero(wanted == k)
+            found[mine, ..., channel] = images[rng.choice(np.flatnonzero(labels == k), len(mine))][
+                ..., 0
+            ]
+    return found
+
+
+def digits(modes: np.ndarray) -> np.ndarray:
+    """The classes of the three channels of each mode, [n, 3]."""
+    return np.stack([modes // DIGITS**2, modes // DIGITS % DIGITS, modes % DIGITS], 1)
+
+
+class Pieces:
+    """What a study computes, each a row."""
+
+    def __init__(self, study: Any, single: Dataset, place: Path):
+        self.study, self.single, self.place = study, single, place
+        labels = single.train.source[np.arange(len(single.train))]["label"]
+        share = np.bincount(labels, minlength=DIGITS) / len(labels)
+        self.probabilities = np.einsum("i,j,k->ijk", share, share, share).ravel()
+        # The modes of real images: of the data, and of data of which nine tenths collapsed.
+        rng = np.random.default_rng(0)
+        few = np.isin(np.arange(DIGITS**3), rng.choice(DIGITS**3, DIGITS**2, replace=False))
+        self.references = {
+            "held-out images": self.probabilities,
+            "held-out images of 100 modes": few
+            * self.probabilities
+            / (few * self.probabilities).sum(),
+        }
+
+    def drawn(self, split: str, p: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """n stacked images of a split, and their modes, of probabilities p."""
+        rng, images = np.random.default_rng(seed), self.single.split(split)
+        batch, chosen = images.source[np.arange(len(images))], rng.choice(DIGITS**3, n, p=p)
+        return stacked(batch["image"], batch["label"], chosen, rng), chosen
+
+    @cached_property
+    def images(self) -> Dataset:
+        """The stacked images that all GANs are trained on; a tenth as many are held out."""
+        n = self.study.images
+        train, _ = self.drawn("train", self.probabilities, n, 1)
+        return from_arrays(train, test=self.drawn("test", self.probabilities, -(-n // 10), 2)[0])
+
+    @cached_property
+    def judge(self) -> run.RestoredRun:
+        """The classifier of single images, trained, or resumed where it was stopped."""
+        steps, usual = self.study.classifier_steps, classifier.Config().run
+        where = str(self.place / "classifier")
+        settings = replace(usual, steps=steps, every=steps, dir=where, score=None)
+        family = classifier.build(classifier.Config(settings), self.single.spec)
+        return run.train(family, self.single, settings, name="classifier")
+
+    def read(self, images: np.ndarray) -> np.ndarray:
+        """The mode that the classifier sees in each image, [n]."""
+        state = self.judge.usable_state
+        classify = jax.jit(lambda x: self.judge.family.classify(state, x)[1].argmax(-1))
+        found = []
+        for start in range(0, len(images), CHUNK):
+            part = images[start : start + CHUNK]
+            singles = np.moveaxis(part, -1, 0).reshape(-1, *part.shape[1:3], 1)
+            found.append(np.asarray(classify(singles)).reshape(3, len(part)))
+        return np.array([DIGITS**2, DIGITS, 1]) @ np.concatenate(found, 1)
+
+    def reference(self, piece: str) -> dict[str, Any]:
+        """What is counted of real images that no model was trained on."""
+        images, true = self.drawn("test", self.references[piece], self.study.samples, 3)
+        seen, error = self.read(images), self.judge.evaluate(0).scores["error"]
+        return {
+            "piece": piece,
+            **self.counted(seen),
+            "drawn": len(np.unique(true)),
+            "misread": float((seen != true).mean()),
+            "classifier_error": float(error.mean),
+            "classifier_images": len(self.single.test),
+        }
+
+    def counted(self, seen: np.ndarray) -> dict[str, Any]:
+        """The modes of a row, and where and when they were counted."""
+        device = f"{jax.device_count()} {jax.devices()[0].device_kind}"
+        found = asdict(modes(seen, self.probabilities))
+        return {**found, "device": device, "date": time.strftime("%Y-%m-%d")}
+
+    def settings(self, model: str, **changes: Any) -> run.Settings:
+        """Of a run of a GAN."""
+        return replace(MODELS[model].Config().run, score=None, keep=1, **changes)
+
+    def family(self, model: str, settings: run.Settings) -> Family:
+        """A GAN, whose schedules end with the run."""
+        config = replace(MODELS[model].Config(), run=settings)
+        if model == "r3gan":
+            config = replace(config, burn_in=settings.steps * settings.batch)
+        spec: ImageSpec = self.images.spec
+        return MODELS[model].build(config, spec)
+
+    def timed(self, model: str) -> dict[str, Any]:
+        """How many steps of a GAN fill the minutes; every seed takes as many."""
+        wanted = self.settings(model, minutes=self.study.minutes)
+        with tempfile.TemporaryDirectory() as folder:
+            where = Path(folder) / "run"
+            steps = minutes.settled(wanted, self.family(model, wanted), self.images, where).steps
+        return {"piece": model, "steps": steps, "images": steps * wanted.batch}
+
+    def sheet(self, model: str, seed: int) -> Path:
+        """The picture of a run's samples."""
+        return self.place / f"{model}_{seed}.png"
+
+    @property
+    def sheets(self) -> dict[str, Path]:
+        """{model: the picture of its first seed's samples}."""
+        return {model: self.sheet(model, self.study.first_seed) for model in self.study.models}
+
+    def sampled(self, piece: str, model: str, seed: int, steps: int) -> dict[str, Any]:
+        """Trains a GAN, and counts the modes of its samples."""
+        began, where = time.perf_counter(), str(self.place / f"{model}_{seed}")
+        settings = self.settings(model, steps=steps, every=steps, seed=seed, dir=where)
+        trained = run.train(self.family(model, settings), self.images, settings, name=model)
+        seconds = time.perf_counter() - began
+        samples = trained.sample(self.study.samples, seed)
+        grids.save(self.sheet(model, seed), grids.grid(samples[:SHOWN], COLUMNS))
+        key = {"piece": piece, "model": model, "seed": seed, "steps": steps, "seconds": seconds}
+        return {**key, **self.counted(self.read(samples))}
