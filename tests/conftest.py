@@ -4,6 +4,7 @@ import gc
 import os
 import socket
 import tempfile
+from importlib.metadata import version
 
 # Before jax starts its backend; un-awaited steps on N simulated devices need 2N threads.
 os.environ["PJRT_NPROC"] = "16"
@@ -11,6 +12,9 @@ os.environ["JAX_PLATFORMS"] = os.environ.get("GENJAX_TEST_PLATFORM", "cpu")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
+# Two thirds of the time of compilation, which is most of the tests'; later versions lack it.
+if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 # Shared by the workers of one test run: a program that occurs twice is compiled once.
 _run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{tempfile.gettempdir()}/genjax-tests-{_run}")
@@ -30,16 +34,16 @@ def own_sets(tmp_path_factory):
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sets"
 
 
-# Rooms that compile many small programs. Experiments compute for longer than they compile.
-QUICKLY_COMPILED = {"cli", "data", "diffusion", "edit", "losses", "run", "train"}
-OPTIMIZED = {"test_earlier_run"}  # its bits are those of a run as users start it
+# Experiments compute for longer than they compile; a GPU is tested as users have it.
+OPTIMIZED = {"experiments", "gpu"}
+OPTIMIZED |= {"test_earlier_run", "test_resume"}  # their bits are those of runs as users start them
 
 
 @pytest.fixture(autouse=True, scope="module")
 def quick_compilation(request):
     """Turns LLVM's optimizer off, half of the time; JAX_DISABLE_MOST_OPTIMIZATIONS=0 keeps it."""
     quick = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
-    quick &= request.path.parent.name in QUICKLY_COMPILED and request.path.stem not in OPTIMIZED
+    quick &= not OPTIMIZED & {request.path.parent.name, request.path.stem}
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", quick)
     yield

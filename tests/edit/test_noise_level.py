@@ -57,6 +57,7 @@ def test_real_strokes_raise_the_estimate_by_what_the_page_says():
 
 
 def test_the_estimate_is_near_scikit_images():
+    pytest.importorskip("pywt")
     restoration = pytest.importorskip("skimage.restoration")
     y = np.asarray(SCENE + 0.2 * NOISE)
     right = [restoration.estimate_sigma(each, channel_axis=-1, average_sigmas=True) for each in y]
