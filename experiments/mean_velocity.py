@@ -4,8 +4,9 @@ Its mean over a step is what one step needs, so that one is a sample; over no ti
 velocity, by which the family scores, inverts and edits as flow matching does.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,10 @@ class MeanVelocitySettings(TransformerTraining):
     data: DataSettings = DataSettings()
     sampling_steps: Steps = 1
     """Steps of a sample. Edits and likelihoods take many of the velocity's."""
+    output: Literal["velocity", "data"] = field(
+        default="data", metadata={"absent": lambda values: "velocity"}
+    )
+    """What the network's output stands for; the loss is that of the mean velocity either way."""
     guidance: Positive = 2.0
     """Scale of classifier-free guidance, where there are classes: learned in training, so that a
     step still costs one evaluation."""
@@ -44,6 +49,21 @@ class _Velocity(PixelSamplerSettings):
     sampler: Sampler = "heun"
     sampling_steps: Steps = 25
     guidance: float = 1.0
+
+
+class _OfData:
+    """A network of data x, whose mean velocity is (z - x) / t: pixels lie near few dimensions,
+    which patches of velocities, noise among them, do not.
+
+    The least t is that of JiT's velocity (arXiv:2511.13720).
+    """
+
+    def __init__(self, network):
+        self.init, self.network = network.init, network
+
+    def apply(self, params, z, t, label=None, *, span, keys=None):
+        x = self.network.apply(params, z, t, label, span=span, keys=keys)
+        return (z - x) / jnp.maximum(t, 0.05)[:, None, None, None]
 
 
 class _Now:
@@ -66,6 +86,7 @@ def family(config, spec, loss):
     """
     classes = spec.classes_for("--classes") if config.classes else None
     network = config.transformer(classes, spans=True)
+    network = _OfData(network) if config.output == "data" else network
 
     def mean(params, label, keys=None):
         return lambda z, t, d: network.apply(params, z, t, label, span=d, keys=keys)

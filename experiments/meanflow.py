@@ -1,7 +1,9 @@
 """MeanFlow: a transformer that learns mean velocities, and draws images in one step.
 
 Geng et al., "Mean Flows for One-step Generative Modeling" (2025): the mean velocity u(z, r, t)
-satisfies u = v − (t − r) du/dt, whose right side is the target; --guidance is learned with it.
+satisfies u = v − (t − r) du/dt, whose right side is the target; --guidance is learned with it. The
+network returns an image x in place of u = (z − x)/t, as in pixel mean flows (Lu et al., 2026),
+unless --output velocity.
 
     python -m experiments.meanflow
     python -m experiments.meanflow sample --sampling-steps 2 --trajectory     # 32, 8, 1 and 2 steps
@@ -62,8 +64,9 @@ def build(config: Config, spec: ImageSpec) -> Family:
 
 
 PAPER = Config(
-    **sizes.BASE, patch=2, dropout=0.2, times_mean=-2.0, times_std=2.0, distinct=0.75, flip=True,
-    learning_rate=6e-4, warm_up=10_000, decay=None, ema=0.9999, b2=0.999, optimizer=Optimizer(),
+    **sizes.BASE, patch=2, output="velocity", dropout=0.2, flip=True,
+    times_mean=-2.0, times_std=2.0, distinct=0.75, learning_rate=6e-4,
+    warm_up=10_000, decay=None, ema=0.9999, b2=0.999, optimizer=Optimizer(),
     data=DataSettings("cifar10"), run=Settings(steps=800_000, batch=1024, every=5000),
 )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """MeanFlow and shortcut models: one step, many steps, guidance that is learned, smooth times."""
 
+import dataclasses
 from dataclasses import replace
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from experiments import mean_velocity, meanflow, shortcut
 from genjax import run
 from genjax.data import ImageSpec, from_arrays
+from genjax.run.config import as_json, parse
 from tests import families
 from tests.models.test_transformer import spread
 
@@ -28,9 +30,14 @@ def made(module, **settings):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("module", [pytest.param(meanflow, marks=pytest.mark.slow), shortcut])
-def test_an_image_is_the_noise_less_the_mean_velocity_and_the_last_of_its_trajectory(module):
-    family, state = made(module, sampling_steps=2)
+@pytest.mark.parametrize(
+    ("module", "output"),
+    [pytest.param(meanflow, "velocity", marks=pytest.mark.slow), (shortcut, "data")],
+)
+def test_an_image_is_the_noise_less_the_mean_velocity_and_the_last_of_its_trajectory(
+    module, output
+):
+    family, state = made(module, sampling_steps=2, output=output)
     z = jax.random.normal(KEY, (3, 8, 8, 1))
     drawn, shown = jax.jit(
         lambda s: (family.generate(s, None, z, None), family.trajectory(s, None, z, None))
@@ -39,13 +46,21 @@ def test_an_image_is_the_noise_less_the_mean_velocity_and_the_last_of_its_trajec
 
     def u(z, t):
         params = state.ema[mean_velocity.NAME]
-        return network.apply(params, z, jnp.full(3, t), span=jnp.full(3, 0.5))
+        found = network.apply(params, z, jnp.full(3, t), span=jnp.full(3, 0.5))
+        return (z - found) / t if output == "data" else found
 
     half = z - 0.5 * u(z, 1.0)
     np.testing.assert_allclose(2 * drawn - 1, half - 0.5 * u(half, 0.5), rtol=1e-4, atol=1e-4)
     assert shown.shape == (3, 4, 8, 8, 1)  # noise, 32 and 8 steps, and the two asked for
     np.testing.assert_allclose(shown[:, -1], drawn, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(shown[:, 0], (z + 1) / 2, rtol=1e-6)
+
+
+def test_a_run_of_before_there_was_a_choice_predicts_the_velocity():
+    values = as_json(dataclasses.asdict(shortcut.Config()))
+    del values["output"]
+    assert shortcut.Config().output == "data"
+    assert parse(shortcut.Config, values, "config.json").output == "velocity"
 
 
 @pytest.mark.slow
