@@ -169,6 +169,19 @@ def vdvae(config, spec):
     config.check_top_down(spec.shape)
 
 
+def pixelcnn(config, spec):
+    """Of PixelCNN."""
+    rise(config)
+    labelled(config, spec)
+    if config.binary:
+        changed(config, "mixture", "with --binary")
+        if spec.shape[-1] != 1:
+            raise ConfigError(
+                f"--binary takes images of one channel, not {spec.shape[-1]}: give "
+                "--data.channels 1"
+            )
+
+
 def restore(config, spec):
     """Of restoration."""
     config.check_unet(spec.shape)

@@ -270,6 +270,20 @@ def made(config, default, facts):
     return found + rules.classes(config, default, facts)
 
 
+def pixelcnn(config, default, facts):
+    """Of PixelCNN."""
+    run = rules.length(config, default, facts)
+    value, why = config.binary, f"{facts.extremes:.0%} of the numbers are nearly black or white"
+    if facts.binary and facts.spec.shape[-1] == 1:
+        value, why = True, "all pixels are 0 or 1: one logit for each"
+    elif value:
+        why += ", and each is drawn as 0 or 1"
+    found = [*run.found, Suggestion("binary", value, why), rules.channels(default, facts)]
+    found += [rules.rate(config, default, run), *rules.by_steps(run, default)]
+    found.append(rules.dropout(default, facts, run.seen))
+    return found + rules.classes(config, default, facts)
+
+
 def classifier(config, default, facts):
     """Of the classifier."""
     run = rules.length(config, default, facts)

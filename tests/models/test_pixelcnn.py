@@ -1,0 +1,160 @@
+"""PixelCNN: what each output sees, probabilities that sum to 1, and images drawn by them."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genjax.losses.likelihoods import bernoulli_nll, discretized_logistic_mixture_nll
+from genjax.models import logistic_mixture
+from genjax.models.pixelcnn import PixelCNN
+
+
+def random_params(network, shape, seed=0):
+    """Parameters without a zero, so that every connection there is counts."""
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *shape)))
+    leaves, tree = jax.tree.flatten(shapes)
+    rng = np.random.default_rng(seed)
+    return jax.tree.unflatten(
+        tree, [jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype) for x in leaves]
+    )
+
+
+def slopes(network, shape, label=None, **options):
+    """How much the numbers at pixel p change with pixel q: [p, q], pixels in raster order."""
+    params, (rows, columns, channels) = random_params(network, shape), shape
+    pixels, rng = rows * columns, np.random.default_rng(1)
+    x = np.broadcast_to(rng.uniform(-1, 1, shape), (pixels, *shape)).astype(np.float32)
+    one = np.eye(pixels, dtype=np.float32).reshape(pixels, rows, columns, 1)
+    weights = one * rng.normal(size=network.outputs).astype(np.float32)
+    label = None if label is None else jnp.full(pixels, label)
+
+    @jax.jit
+    def gradient(x):
+        return jax.grad(lambda x: (weights * network.apply(params, x, label, **options)).sum())(x)
+
+    return np.abs(np.asarray(gradient(x)).reshape(pixels, pixels, channels))
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "label"),
+    [
+        (PixelCNN(1, channels=3, depth=2), (5, 5, 1), None),
+        (PixelCNN(logistic_mixture.outputs(3, 2), 3, 3, classes=2), (4, 5, 3), 1),
+    ],
+)
+def test_the_numbers_of_a_pixel_depend_on_all_pixels_before_it_and_on_no_other(
+    network, shape, label
+):
+    found = slopes(network, shape, label)
+    size = len(found)
+    np.testing.assert_array_equal(found[np.triu_indices(size)], 0)
+    # Above to the right as well: no blind spot.
+    assert found[np.tril_indices(size, -1)].min() > 1e-9
+
+
+def test_one_layer_reaches_five_rows_up_and_four_pixels_to_the_left():
+    found = slopes(PixelCNN(1, channels=3, depth=1), (8, 10, 1))[:, :, 0].reshape(8, 10, 8, 10)
+    expected = np.zeros((8, 10), bool)
+    # Up: two rows by the first convolution of the vertical stack, one by each of the layer's two,
+    # and one by the second of the horizontal layer, which also sees one pixel further left.
+    expected[2:7, 1:9] = True
+    expected[7, 1:5] = True
+    np.testing.assert_array_equal(found[7, 5] > 1e-9, expected)
+
+
+def test_dropout_hides_nothing_that_comes_before_from_all_and_depends_on_the_examples_key():
+    network = PixelCNN(1, channels=4, depth=2, dropout=0.5)
+    params = random_params(network, (3, 4, 1))
+    x = np.random.default_rng(2).uniform(-1, 1, (3, 3, 4, 1)).astype(np.float32)
+    keys = jax.random.split(jax.random.key(3), 3)
+    run = jax.jit(lambda x, keys: network.apply(params, x, keys=keys))
+    found = run(x, keys)
+    for order in ([2, 0, 1], [1, 1, 0]):
+        np.testing.assert_allclose(
+            run(x[order], keys[jnp.array(order)]), found[jnp.array(order)], rtol=1e-5
+        )
+    assert np.abs(found - network.apply(params, x)).max() > 0.01
+    later = x.copy()
+    later[:, 1:] = 0.3
+    np.testing.assert_array_equal(run(later, keys)[:, 0], found[:, 0])
+
+
+@pytest.mark.parametrize("label", [None, 1])
+def test_the_probabilities_of_all_binary_images_sum_to_one(label):
+    network = PixelCNN(1, channels=4, depth=2, classes=2)
+    every = np.array(list(itertools.product([0.0, 1.0], repeat=4)), np.float32)
+    every = every.reshape(16, 2, 2, 1)
+    params = random_params(network, (2, 2, 1))
+    labels = None if label is None else jnp.full(16, label)
+    logits = jax.jit(network.apply)(params, 2 * every - 1, labels)
+    p = np.exp(-np.asarray(bernoulli_nll(logits, every), np.float64))
+    assert p.sum() == pytest.approx(1, rel=1e-5)
+    assert p.max() > 0.1  # far from uniform
+    if label is None:  # "no class" has a row of its own
+        last = jax.jit(network.apply)(params, 2 * every - 1, jnp.full(16, 2))
+        np.testing.assert_array_equal(last, logits)
+
+
+def test_the_probabilities_of_a_pixels_levels_sum_to_one_given_those_before():
+    k, levels = 3, np.linspace(-1, 1, 256).astype(np.float32)
+    network = PixelCNN(logistic_mixture.outputs(1, k), channels=4, depth=2)
+    params = random_params(network, (1, 2, 1))
+    images = np.stack([np.full(256, 0.2), levels], 1).reshape(256, 1, 2, 1).astype(np.float32)
+    found = logistic_mixture.floored(jax.jit(network.apply)(params, images), 1, k)
+    for pixel in (0, 1):
+        np.testing.assert_array_equal(found[0, 0, pixel], found[255, 0, pixel])
+        nll = discretized_logistic_mixture_nll(
+            found[:, :, pixel : pixel + 1], levels.reshape(256, 1, 1, 1), low=-1.0
+        )
+        assert np.exp(-np.asarray(nll, np.float64)).sum() == pytest.approx(1, rel=1e-5)
+
+
+def binary(found, z):
+    return 2.0 * (z < jax.nn.sigmoid(found)) - 1
+
+
+def mixed(found, z):
+    return logistic_mixture.draw(found, z, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("pick", "outputs", "numbers", "depth"), [(binary, 1, 1, 2), (mixed, 12, 3, 1)]
+)
+def test_images_are_those_of_a_loop_with_the_whole_network_for_each_pixel(
+    pick, outputs, numbers, depth
+):
+    network, channels = PixelCNN(outputs, 4, depth, classes=3), max(1, numbers - 1)
+    params = random_params(network, (4, 5, channels))
+    z = np.random.default_rng(4).uniform(size=(6, 4, 5, numbers)).astype(np.float32)
+    label = jnp.array([0, 1, 2, 3, 0, 1])
+    run = jax.jit(partial(network.apply, params))
+    x = np.zeros((6, 4, 5, channels), np.float32)
+    for row, column in np.ndindex(4, 5):
+        found = run(x, label)[:, row, column]
+        x[:, row, column] = pick(found, z[:, row, column])
+    draw = jax.jit(partial(network.draw, params, pick))
+    # Levels of 256: a rounding of the convolutions could move a pixel by one.
+    np.testing.assert_allclose(draw(z, label), x, atol=1e-6)
+    assert x.std() > 0.3
+    # An image comes from its own numbers.
+    order = np.array([4, 1, 0, 3, 2, 5])
+    np.testing.assert_array_equal(draw(z[order], label[order]), x[order])
+
+
+def test_labels_need_classes_and_bfloat16_computes_and_draws_alike():
+    network = PixelCNN(1, channels=4, depth=2)
+    params = random_params(network, (4, 4, 1))
+    x = np.random.default_rng(5).uniform(-1, 1, (2, 4, 4, 1)).astype(np.float32)
+    with pytest.raises(ValueError, match="a label needs a network with `classes`"):
+        network.apply(params, x, jnp.array([0, 1]))
+    low = PixelCNN(1, channels=4, depth=2, dtype=jnp.bfloat16)
+    found, expected = low.apply(params, x), network.apply(params, x)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected, atol=0.05 * np.abs(expected).max())
+    assert np.abs(found - expected).max() > 0
+    drawn = jax.eval_shape(partial(low.draw, params, binary), jnp.zeros((2, 4, 4, 1)))
+    assert (drawn.shape, drawn.dtype) == ((2, 4, 4, 1), jnp.float32)
