@@ -26,6 +26,7 @@ from experiments import (
     latent_shapes,
     made,
     meanflow,
+    pixelcnn,
     r3gan,
     shortcut,
     stylegan,
@@ -208,6 +209,13 @@ FAMILIES = {
         "--latent 8 --widths 8 8 --width 16 --blocks 1 --autoencoder-steps 4 --sampling-steps 2",
     ),
     "made": Family(made, made.Config(widths=(16,), classes=True), "--widths 16 --classes"),
+    "pixelcnn": Family(
+        pixelcnn,
+        pixelcnn.Config(
+            channels=4, depth=2, mixture=2, dropout=0.1, classes=True, warm_up=1, decay=None
+        ),
+        "--channels 4 --depth 2 --mixture 2 --dropout 0.1 --classes --warm-up 1 --decay None",
+    ),
     "vdvae": Family(
         vdvae,
         vdvae.Config(

@@ -28,6 +28,7 @@ from experiments import (
     latent_shapes,
     made,
     meanflow,
+    pixelcnn,
     r3gan,
     restore_fashion,
     shortcut,
@@ -71,6 +72,10 @@ EXPERIMENTS = {
         "--sampler euler --sampling-steps 2",
     ),
     "made": (made, "--widths 16 --classes"),
+    "pixelcnn": (
+        pixelcnn,
+        "--data.size 8 --channels 4 --depth 2 --mixture 2 --dropout 0.1 --classes",
+    ),
     "vdvae": (
         vdvae,
         "--channels 8 --bottleneck 4 --latent 2 --encoder-blocks 0 1 1 1 --decoder-blocks 1 1 1 1 "
@@ -108,6 +113,7 @@ EXPERIMENTS = {
     ),
 }
 MEASURED = {"vae_fashion", "ddpm_fashion", "edm", "latent_diffusion", "made", "vqvae"}
+MEASURED |= {"pixelcnn"}
 # Only training and evaluation of these: the commands that use a run are the same for all.
 BRIEF = {
     "classifier": (classifier, "--widths 4 --features 8 --flip --shift 0.1"),
@@ -129,6 +135,7 @@ BRIEF = {
         "--generator-every 2",
     ),
     "made": EXPERIMENTS["made"],
+    "pixelcnn": (pixelcnn, "--data.size 8 --binary --channels 4 --depth 1"),
     "meanflow": EXPERIMENTS["meanflow"],
     "consistency": EXPERIMENTS["consistency"],
     "shortcut": (shortcut, "--width 8 --depth 2 --heads 2 --classes --sampling-steps 2"),
@@ -240,7 +247,7 @@ def check_edit(monkeypatch, capsys, module, directory, solver):
     """Half of four held-out images is filled in, by a family that knows pixels."""
     words = ["edit", directory, "--hide", "left", "--n", "2", *solver]
     refusals = {"latent_": "this family denoises codes", "restore": "latents of this family"}
-    refusals["made"] = refusals["vqvae"] = refusals["restore"]
+    refusals["made"] = refusals["pixelcnn"] = refusals["vqvae"] = refusals["restore"]
     name = module.__name__.split(".")[-1]
     said = next((said for part, said in refusals.items() if part in name), None)
     if said is not None:

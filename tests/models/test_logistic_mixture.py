@@ -1,5 +1,7 @@
 """The parts of a mixture's numbers, and the image that they draw, against loops."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,14 +52,12 @@ def test_log_scales_have_a_floor_and_nothing_else_changes():
 def test_pixels_are_drawn_with_their_probabilities():
     k, bins, n = 2, 3, 40_000
     parameters = 0.7 * numbers(3, k)[:1, :1, :1]
-    draws = logistic_mixture.draw(
-        jnp.asarray(parameters), jax.random.uniform(jax.random.key(0), (n, 1, 1, 4)), 3, k,
-        bins=bins,
-    )  # fmt: skip
+    draw = jax.jit(lambda u: logistic_mixture.draw(jnp.asarray(parameters), u, 3, k, bins=bins))
+    draws = draw(np.random.default_rng(1).uniform(size=(n, 1, 1, 4)).astype(np.float32))
     every = np.array(list(np.ndindex(bins, bins, bins)))
     x = (2 * every / (bins - 1) - 1).reshape(-1, 1, 1, 3).astype(np.float32)
     found = np.broadcast_to(parameters, (len(x), 1, 1, parameters.shape[-1]))
-    nll = discretized_logistic_mixture_nll(found, x, low=-1.0, bins=bins)
+    nll = jax.jit(partial(discretized_logistic_mixture_nll, low=-1.0, bins=bins))(found, x)
     p = np.exp(-np.asarray(nll, np.float64))
     assert p.sum() == pytest.approx(1, rel=1e-5)
     levels = np.rint((np.asarray(draws).reshape(n, 3) + 1) / 2 * (bins - 1)).astype(int)
@@ -66,9 +66,9 @@ def test_pixels_are_drawn_with_their_probabilities():
 
 
 def test_draws_are_levels_whatever_the_numbers():
-    parameters = numbers(3, 4)
+    draw = jax.jit(partial(logistic_mixture.draw, channels=3, k=4))
     for u in (0.0, 0.5, 1 - 2**-24, 1.0):
-        found = logistic_mixture.draw(jnp.asarray(parameters), jnp.full((2, 2, 3, 4), u), 3, 4)
+        found = draw(numbers(3, 4), jnp.full((2, 2, 3, 4), u))
         levels = (np.asarray(found) + 1) * 127.5
         np.testing.assert_allclose(levels, np.rint(levels), atol=1e-4)
         assert levels.min() >= 0

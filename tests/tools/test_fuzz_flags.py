@@ -21,7 +21,7 @@ def different():
 
 LONG = {"ddpm_cifar10", "dit", "edm", "flow_cifar10", "gan_fashion", "latent_shapes"}
 LONG |= {"consistency", "latent_diffusion", "meanflow", "restore_fashion", "shortcut", "vqvae"}
-LONG |= {"classifier", "dcgan_fashion", "r3gan", "stylegan", "vdvae"}
+LONG |= {"classifier", "dcgan_fashion", "pixelcnn", "r3gan", "stylegan", "vdvae"}
 
 
 @pytest.mark.parametrize(
