@@ -176,10 +176,7 @@ def pixelcnn(config, spec):
     if config.binary:
         changed(config, "mixture", "with --binary")
         if spec.shape[-1] != 1:
-            raise ConfigError(
-                f"--binary takes images of one channel, not {spec.shape[-1]}: give "
-                "--data.channels 1"
-            )
+            raise ConfigError(f"--binary takes --data.channels 1, not {spec.shape[-1]}")
 
 
 def restore(config, spec):

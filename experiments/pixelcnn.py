@@ -2,8 +2,7 @@
 
 Salimans et al., "PixelCNN++" (2017): vertical and horizontal stacks of gated residual layers (van
 den Oord et al., 2016) and a mixture of logistics per pixel, in bits per dimension. --binary: one
-logit per pixel, in nats; pixels are drawn as 0 or 1 from their grey values each time an image is
-seen, and images that are binary already stay as they are.
+logit per pixel, in nats, of 0 or 1 drawn from the grey value each time an image is seen.
 
     python -m experiments.pixelcnn
 

@@ -273,11 +273,9 @@ def made(config, default, facts):
 def pixelcnn(config, default, facts):
     """Of PixelCNN."""
     run = rules.length(config, default, facts)
-    value, why = config.binary, f"{facts.extremes:.0%} of the numbers are nearly black or white"
-    if facts.binary and facts.spec.shape[-1] == 1:
-        value, why = True, "all pixels are 0 or 1: one logit for each"
-    elif value:
-        why += ", and each is drawn as 0 or 1"
+    value = facts.spec.shape[-1] == 1 and (facts.binary or default.binary)
+    why = f"{facts.extremes:.0%} of the numbers are nearly black or white"
+    why += ", and each is drawn as 0 or 1" if value else ": a mixture has all levels"
     found = [*run.found, Suggestion("binary", value, why), rules.channels(default, facts)]
     found += [rules.rate(config, default, run), *rules.by_steps(run, default)]
     found.append(rules.dropout(default, facts, run.seen))

@@ -20,6 +20,7 @@ from . import masked as masked
 from . import mlp as mlp
 from . import normalization as normalization
 from . import patch_critic as patch_critic
+from . import pixelcnn as pixelcnn
 from . import positions as positions
 from . import r3gan as r3gan
 from . import resampling as resampling

@@ -172,7 +172,7 @@ UNLABELLED = replace(FASHION, classes=0)
             {"quantizer": "fsq", "autoencoder": vqvae.AutoencoderSettings(levels=(8, 2))},
             "--autoencoder.levels 8 2 must be 3 or more each",
         ),
-        (pixelcnn, COLOUR, {"binary": True}, "--binary takes images of one channel, not 3"),
+        (pixelcnn, COLOUR, {"binary": True}, "--binary takes --data.channels 1, not 3"),
         (
             pixelcnn,
             FASHION,
