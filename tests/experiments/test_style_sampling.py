@@ -34,7 +34,8 @@ def trained(config):
     """A state with a generator of numbers that are all drawn, and a mean w off zero."""
     random, play = np.random.default_rng(0), StyleGame(config, SPEC.shape, 2)
     shapes = jax.eval_shape(partial(play.generator.init, KEY), jnp.zeros((1, config.latent)))
-    own = jax.tree.map(lambda x: random.normal(size=x.shape).astype(np.float32), shapes)
+    own = jax.tree.map(lambda x: random.normal(0, 0.5, x.shape).astype(np.float32), shapes)
+    own["params"]["map"] = jax.tree.map(lambda x: 100 * x, own["params"]["map"])  # over their rate
     kept = {"w": np.arange(6, dtype=np.float32), "length": np.float32(0)}
     step, params = np.int32(0), {"generator": own}
     return TrainState(step, params, {}, ema=params, variables={"generator": kept})
@@ -120,30 +121,30 @@ def opened():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("experiments.style_sampling.project", partial(project, steps=100))
         family, state = stylegan.build(SMALL, SPEC), trained(SMALL)
-        draw = jax.jit(family.generate)
-        offsets = np.random.default_rng(1).normal(size=(4, 1, 6)).astype(np.float32)
-        pixels = np.clip(255 * np.asarray(draw(state, KEYS, offsets, LABEL)), 0, 255)
-        pixels = pixels.astype(np.uint8)
+        draw, seven = jax.jit(family.generate), jax.random.split(KEY, 7)
+        offsets = np.random.default_rng(1).normal(0, 0.3, (7, 1, 6)).astype(np.float32)
+        made = draw(state, seven, offsets, np.resize(LABEL, 7))[:4]
+        pixels = np.clip(255 * np.asarray(made), 0, 255).astype(np.uint8)
         images = data.from_arrays(pixels, LABEL, test=(pixels, LABEL), names=("a", "b"))
         about = {"shape": [4, 4, 1], "classes": 2, "count": 4, "names": ["a", "b"]}
         run = RestoredRun(Path("any"), family, {"images": about}, state, images)
-        yield run, pixels, moving.latents_of(run, pixels[:2], 1), draw
+        yield run, pixels, moving.latents_of(run, pixels[1:3], 1), partial(draw, state, seven)
 
 
 def test_images_are_found_in_w_and_edited_there(opened):
     """Found, joined by a straight line, and made another class's by the same offset."""
     run, pixels, found, draw = opened
     assert found.shape == (2, 1, 6)
-    rows = jnp.stack([found[0], found.mean(0), found[1], *jnp.zeros_like(found)])
-    own = draw(run.state, jax.random.split(KEY, 5), rows, jnp.ones(5, int))
-    own = np.rint(255 * np.clip(own, 0, 1))
-    far, near = (np.square(x - pixels[:2]).mean() for x in (own[3:], own[[0, 2]]))
-    assert near < far / 10
-    np.testing.assert_array_equal(run.interpolate(images=pixels[:2], steps=3, label=1), own[:3])
-    other = run.edit(pixels[:2], label=1, to_label=0).images[:, 0]
-    expected = draw(run.state, jax.random.split(KEY, 5), rows, jnp.zeros(5, int))[jnp.array([0, 2])]
-    np.testing.assert_array_equal(other, np.rint(255 * np.clip(expected, 0, 1)))
-    assert np.abs(other - own[[0, 2]]).max() > 5
+    rows = jnp.stack([found[0], found.mean(0), found[1], *jnp.zeros_like(found), *found])
+    images = draw(rows, np.array([1, 1, 1, 1, 1, 0, 0]))
+    images = np.rint(255 * np.clip(images, 0, 1))
+    far, near = (np.square(x - pixels[1:3]).mean() for x in (images[3:5], images[[0, 2]]))
+    assert near < far / 20
+    path = run.interpolate(images=pixels[1:3], steps=3, label=1)
+    np.testing.assert_array_equal(path, images[:3])
+    other = run.edit(pixels[1:3], label=1, to_label=0).images[:, 0]
+    np.testing.assert_array_equal(other, images[5:])
+    assert np.abs(other - images[[0, 2]]).max() > 5
     with pytest.raises(ConfigError, match="by --label"):
         run.interpolate(images=pixels[:2])
 
