@@ -303,8 +303,7 @@ def crossover(config, chosen=()):
     layers = 2 * len(config.widths)
     if config.crossover is not None and config.crossover >= layers:
         raise ConfigError(
-            f"--crossover {config.crossover} must be below the number of layers, {layers}, for "
-            "the column's latent to have one"
+            f"--crossover {config.crossover} must be below the number of layers, {layers}"
         )
 
 
