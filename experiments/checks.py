@@ -305,6 +305,16 @@ def stylegan(config, spec):
         changed(config, "generator_every", "with --path-length 0")
     if not config.gamma:
         changed(config, "critic_every", "with --gamma 0")
+    crossover(config)
+
+
+def crossover(config, chosen=()):
+    """Of the layers of StyleGAN2, where styles are mixed."""
+    layers = 2 * len(config.widths)
+    if config.crossover is not None and config.crossover >= layers:
+        raise ConfigError(
+            f"--crossover {config.crossover} must be below the number of layers, {layers}"
+        )
 
 
 def r3gan(config, spec):

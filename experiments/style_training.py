@@ -75,6 +75,12 @@ class StyleSettings:
         return averages.half_life(self.half_life, batch=self.run.batch)
 
 
+def crossed(first, second, cut):
+    """Layers below `cut` [B] by w of one latent [B, n], the others by another's [B, layers, n]."""
+    layer = jnp.arange(second.shape[1])[None, :, None]
+    return jnp.where(layer < cut[:, None, None], first[:, None], second)
+
+
 def mixed(first, second, keys, share):
     """Style mixing: w [B, n] of two latents to those of each layer.
 
@@ -90,7 +96,7 @@ def mixed(first, second, keys, share):
     layers = second.shape[1]
     whether, where = prng.uniform(keys, (len(first), 2)).T
     cut = jnp.where(whether < share, 1 + jnp.floor(where * (layers - 1)), layers)
-    return jnp.where(jnp.arange(layers)[None, :, None] < cut[:, None, None], first[:, None], second)
+    return crossed(first, second, cut)
 
 
 def lazily(penalty, step, every, otherwise):
@@ -126,11 +132,12 @@ class StyleGame:
     def latents(self, params, keys, label):
         """w of each layer, of one latent or of two, and w of the first."""
         *noise, cut = prng.split(keys, 3)
-        first, second = (self.mapped(params, each, label) for each in noise)
-        layers = (len(first), self.generator.layers, first.shape[-1])
-        return mixed(
-            first, jnp.broadcast_to(second[:, None], layers), cut, self.config.mixing
-        ), first
+        first = self.mapped(params, noise[0], label)
+        layers, share = (len(first), self.generator.layers, first.shape[-1]), self.config.mixing
+        if not share:
+            return jnp.broadcast_to(first[:, None], layers), first
+        second = self.mapped(params, noise[1], label)
+        return mixed(first, jnp.broadcast_to(second[:, None], layers), cut, share), first
 
     def draw(self, params, w, keys):
         return self.generator.apply(params, w, keys, method="synthesis")
@@ -174,10 +181,3 @@ class StyleGame:
         penalty, moved["length"] = lazily(lengths, state.step, every, otherwise)
         metrics = {"length": moved["length"]}
         return value + weight * every * penalty, Aux(metrics, {"generator": moved})
-
-    def generate(self, state, keys, z, label):
-        """Images in 0..1 by the moving average, their latents drawn towards the mean."""
-        own, mean = state.ema["generator"], state.variables["generator"]["w"]
-        w = self.generator.apply(own, z, label, method="mapping")
-        w = mean[None] + self.config.truncation * (w - mean[None])
-        return (self.draw(own, w, keys) + 1) / 2

@@ -6,6 +6,9 @@ conditions the mapping (by an embedding) and the critic (by projection).
 
     python -m experiments.stylegan
     python -m experiments.stylegan sample --truncation 0.7     # surer and more alike
+    python -m experiments.stylegan sample --crossover 2        # style mixing: what a layer decides
+    python -m experiments.stylegan reconstruct                 # projections: w of held-out images
+    python -m experiments.stylegan interpolate                 # between those
 
 Expect clothes of clear outline, a quarter of them torn: seen after 59,000 images of 96,000.
 
@@ -13,15 +16,16 @@ Expect clothes of clear outline, a quarter of them torn: seen after 59,000 image
 critic has no residual blocks and sees deviations of 32 images; for a GPU.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from experiments import checks, suggestions
 from experiments.adversarial import sampling_family
+from experiments.style_sampling import StyleSampler
 from experiments.style_training import StyleGame, StyleSettings
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
-from genjax.limits import Limits
+from genjax.limits import Count, Limits
 from genjax.run import SAMPLING, Family, Settings
 
 
@@ -34,7 +38,11 @@ class Config(StyleSettings):
     truncation: Annotated[float, Limits(0, 1), SAMPLING] = 1.0
     """How far the latents of the layers go from their mean: 1 as far as in training, 0 nowhere;
     less makes better images of fewer kinds."""
+    crossover: Annotated[Count | None, SAMPLING] = None
+    """Draw sheets of 8 x 8 images whose first layers, as many, have the styles of the row's latent,
+    the others those of the column's: on the diagonal both are one. None: an image per latent."""
     check = checks.stylegan
+    check_sampling = checks.crossover
     suggest = suggestions.stylegan
 
 
@@ -66,7 +74,10 @@ def build(config: Config, spec: ImageSpec) -> Family:
             ema=config.moving_average(),
         ),
     }
-    return sampling_family(game, play.init, play.generate, config.latent, classes)
+    sampler = StyleSampler(play)
+    family = sampling_family(game, play.init, sampler.generate, config.latent, classes)
+    family = replace(family, invert=sampler.invert)
+    return replace(family, latent=None, draw=sampler.pairs) if config.crossover else family
 
 
 if __name__ == "__main__":

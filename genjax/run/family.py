@@ -74,7 +74,8 @@ class Family:
         from the latents to the images, which are the last.
       invert: (state, keys [n], images uint8 [n, H, W, C], labels) -> the latents that `generate`
         makes the images of. For families without `encode`: only commands use it, as it takes as
-        long as sampling.
+        long as sampling. They may be of another shape than drawn ones, such as intermediate latents
+        that the images were projected to; lines between those are straight.
       encode: (state, images uint8 [n, H, W, C]) -> latents with generate(…) close to the images.
       reconstruct: (state, key, images uint8) -> images in 0..1, where decoding `encode`'s latents
         by `generate` is not how this family reconstructs. None: that way, where there is `encode`.

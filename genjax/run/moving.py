@@ -25,7 +25,8 @@ _CHUNK = 100
 
 
 def latents_of(run: EditedRun, images: np.ndarray, label: int | None = None) -> jax.Array:
-    """Latents that a decoder makes images of: by the encoder, else by projection.
+    """Latents that a decoder makes images of: by the encoder or the family's inversion, else by
+    projection.
 
     Args:
       run: the trained run.
@@ -43,6 +44,10 @@ def latents_of(run: EditedRun, images: np.ndarray, label: int | None = None) -> 
         encode = jax.jit(family.encode)
         blocks = range(0, len(images), _CHUNK)
         return jnp.concatenate([encode(state, images[i : i + _CHUNK]) for i in blocks])
+    each = keys.per_example(jax.random.key(0), len(images))
+    if family.invert is not None:
+        _check_class(run, label)
+        return jax.jit(family.invert)(state, each, images, every(label, len(images)))
     if family.generate is None or family.latent is None:
         raise ConfigError("the latents of this family are no vectors: no image's can be found")
     _check_class(run, label)
@@ -57,7 +62,6 @@ def latents_of(run: EditedRun, images: np.ndarray, label: int | None = None) -> 
         same = Operator(lambda x: x, shape, gram=1.0)
         return projection.project(decode, each, image / 255, same, latent=latent).z
 
-    each = keys.per_example(jax.random.key(0), len(images))
     return project(state, each, jnp.asarray(images))
 
 

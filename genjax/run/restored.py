@@ -279,8 +279,9 @@ class RestoredRun:
         """Images along paths between pairs, with a progress bar.
 
         Where the family has an encoder, straight lines between the latents of held-out images;
-        where its sampler can be inverted, great arcs between the noises of held-out images; else
-        great arcs between drawn noises.
+        where its sampler can be inverted, great arcs between the noises of held-out images; where
+        its inversion finds other latents than noise, straight lines between those; else great arcs
+        between drawn noises.
 
         Args:
           pairs: how many pairs.
@@ -317,7 +318,9 @@ class RestoredRun:
                 at_ends = jnp.asarray(batch["label"])
         if not (isinstance(ends, jax.Array) and jnp.issubdtype(ends.dtype, jnp.floating)):
             raise ConfigError("the latents of this family are no vectors: nothing lies in between")
-        path = linear if self.family.encode and not noises else spherical
+        # Of an inversion, what has the shape of noise is noise.
+        found = self.family.encode or (self.family.invert and ends.shape[1:] != self.family.latent)
+        path = linear if found and not noises else spherical
         t = jnp.linspace(0, 1, steps)
         rows = [path(ends[2 * i], ends[2 * i + 1], t) for i in range(pairs)]
         if at_ends is not None:

@@ -1,6 +1,7 @@
 """StyleGAN2's training: mixing, lazy penalties, path lengths, truncation, the mean latent."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -118,26 +119,22 @@ def test_the_running_mean_is_that_of_the_latents(played, expected):
     np.testing.assert_allclose(aux.variables["generator"]["w"], mean, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.slow
-def test_truncation_draws_latents_towards_the_running_mean(state):
-    w = jnp.arange(6.0)
-    kept = {**state.variables["generator"], "w": w}
-    state = replace(state, variables={**state.variables, "generator": kept})
-    z = jax.random.normal(KEY, (4, 4))
+def test_without_mixing_there_is_one_latent_and_what_is_learned_is_the_same(game, state):
+    """A share so small that no image is mixed is the other way to have one latent."""
 
-    @jax.jit
-    def images(own):
-        shown = replace(state, ema={"generator": own})
-        games = [
-            StyleGame(replace(SMALL, truncation=psi), SPEC.shape, None) for psi in (0.0, 0.5, 1.0)
-        ]
-        found = [game.generate(shown, KEYS, z, None) for game in games]
-        mapped = games[0].generator.apply(own, z, None, method="mapping")
-        latents = [w[None] + psi * (mapped - w[None]) for psi in (0.0, 0.5, 1.0)]
-        return found, [(games[0].draw(own, each, KEYS) + 1) / 2 for each in latents]
+    def slopes(share, own):
+        one = StyleGame(replace(SMALL, mixing=share), SPEC.shape, None)
+        (w, first), back = jax.vjp(lambda own: one.latents(own, KEYS, None), own)
+        return w, first, back((jnp.cos(w), jnp.sin(first)))
 
-    for found, right in zip(*images(state.params["generator"]), strict=True):
-        np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-5)
+    own = state.params["generator"]
+    found, expected = jax.jit(lambda own: [slopes(share, own) for share in (0.0, 1e-30)])(own)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, expected)
+    assert max(np.abs(x).max() for x in jax.tree.leaves(found[2])) > 0.01
+    products = [
+        str(jax.make_jaxpr(partial(slopes, s))(own)).count("dot_general[") for s in (0, 0.5)
+    ]
+    assert products[0] < products[1]
 
 
 def test_adam_steps_as_far_as_without_the_penalties():

@@ -132,6 +132,16 @@ def invertible(classes):
     return replace(SYSTEM, latent=(1, 1, 2), generate=generate, invert=invert, classes=classes)
 
 
+def test_latents_of_another_shape_than_noise_are_joined_by_straight_lines():
+    pixels = np.random.default_rng(0).integers(1, 256, (4, 1, 1, 2), np.uint8)
+    images = data.Dataset(data.DataSettings(), {"test": data.images_from_arrays(pixels, None)})
+    family = replace(invertible(None), latent=(5,))
+    run = RestoredRun(Path("any"), family, {}, untrained_state(family, KEY), images)
+    ends = run.held_out_batch(2, 1)["image"].astype(float)
+    line = ends[0] + np.linspace(0, 1, 5)[:, None, None, None] * (ends[1] - ends[0])
+    assert np.abs(run.interpolate(1, 5, seed=1) - line).max() < 0.51
+
+
 @pytest.mark.parametrize("classes", [None, 3])
 def test_images_come_back_and_are_joined_by_inversion(classes):
     pixels = np.random.default_rng(0).integers(1, 256, (7, 1, 1, 2), np.uint8)
