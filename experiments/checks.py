@@ -14,7 +14,6 @@ from genjax.diffusion.sampling_loop import MOST_SIGNAL, signal
 from genjax.errors import ConfigError
 from genjax.limits import check_sides, flag
 from genjax.models.edm_settings import EDMSettings
-from genjax.models.r3gan import EXPANSION
 from genjax.models.transformer_settings import TransformerSettings
 from genjax.train.layout import shares
 
@@ -253,15 +252,6 @@ def vqvae(config, spec):
     of_adam(config, "b2")
 
 
-def adversarial(config, spec):
-    """Of the GANs."""
-    labelled(config, spec)
-    if config.augment == "ada" and spec.shape[-1] not in (1, 3):
-        raise ConfigError(f"--augment ada takes grey or RGB images, not {spec.shape[-1]} channels")
-    if config.augment == "flip":
-        mirrored("--augment flip")
-
-
 def labelled(config, spec):
     """Labels for a model that is conditioned on them."""
     if config.classes and not spec.classes:
@@ -288,45 +278,6 @@ def augmenting(config, spec):
         raise ConfigError(f"--sizes {few} is under one image of each of {spec.classes} classes")
     if config.generator != "diffusion":
         changed(config, "guidance", f"with --generator {config.generator}")
-
-
-def dcgan(config, spec):
-    """Of the DCGAN."""
-    adversarial(config, spec)
-    of_adam(config, "b1")
-    check_sides(spec.shape, len(config.widths) - 1, "--widths")
-
-
-def stylegan(config, spec):
-    """Of StyleGAN2."""
-    adversarial(config, spec)
-    check_sides(spec.shape, len(config.widths) - 1, "--widths")
-    if not config.path_length:
-        changed(config, "generator_every", "with --path-length 0")
-    if not config.gamma:
-        changed(config, "critic_every", "with --gamma 0")
-    crossover(config)
-
-
-def crossover(config, chosen=()):
-    """Of the layers of StyleGAN2, where styles are mixed."""
-    layers = 2 * len(config.widths)
-    if config.crossover is not None and config.crossover >= layers:
-        raise ConfigError(
-            f"--crossover {config.crossover} must be below the number of layers, {layers}"
-        )
-
-
-def r3gan(config, spec):
-    """Of R3GAN."""
-    adversarial(config, spec)
-    check_sides(spec.shape, len(config.widths) - 1, "--widths")
-    for width in config.widths:
-        if EXPANSION * width % config.group:
-            raise ConfigError(
-                f"--group {config.group} must divide {EXPANSION * width}, the channels inside a "
-                f"block of --widths {width}"
-            )
 
 
 def of_adam(config, name):

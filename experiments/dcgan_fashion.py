@@ -17,7 +17,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from experiments import checks, suggestions
+from experiments import adversarial_checks, suggestions
 from experiments.adversarial import Augment, Augmentation, probabilities, sampling_family
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
@@ -54,7 +54,7 @@ class Config:
     turns: Count = 1
     """Updates of the critic per step, each on its own slice of the batch."""
     optimizer: Optimizer = Optimizer()
-    check = checks.dcgan
+    check = adversarial_checks.dcgan
     suggest = suggestions.dcgan
 
 

@@ -15,7 +15,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from experiments import checks, suggestions
+from experiments import adversarial_checks, suggestions
 from experiments.adversarial import Augment, Augmentation, probabilities, sampling_family
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
@@ -44,7 +44,7 @@ class Config:
     """Updates of the critic per step, each on its own slice of the batch."""
     learning_rate: Positive = 2e-4
     optimizer: Optimizer = Optimizer()
-    check = checks.adversarial
+    check = adversarial_checks.adversarial
     suggest = suggestions.gan
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from experiments import checks, suggestions
+from experiments import adversarial_checks, suggestions
 from experiments.adversarial import Augment, Augmentation, sampling_family
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
@@ -54,7 +54,7 @@ class Config:
     compute: Literal["float32", "bfloat16"] = "float32"
     """Precision of the computation above the lowest resolution."""
     optimizer: Optimizer = Optimizer()
-    check = checks.r3gan
+    check = adversarial_checks.r3gan
     suggest = suggestions.r3gan
 
 

@@ -2,8 +2,7 @@
 
 Frans et al., "One Step Diffusion via Shortcut Models" (2024): flow matching, and one image in
 --every learns a step of size d from two of size d/2 of the moving average. With --classes the
-least steps that it learns from are guided. The network returns an image in place of the velocity,
-as in pixel mean flows (Lu et al., 2026), unless --output velocity.
+least steps that it learns from are guided.
 
     python -m experiments.shortcut
     python -m experiments.shortcut sample --sampling-steps 4 --trajectory   # 32, 8, 2 and 4 steps
@@ -13,6 +12,7 @@ as in pixel mean flows (Lu et al., 2026), unless --output velocity.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import jax.numpy as jnp
 
@@ -33,6 +33,8 @@ class Config(mean_velocity.MeanVelocitySettings):
     """The most steps of a sample, a power of 2: the least size of a step is its inverse."""
     every: Count = 4
     """One image of the batch in so many learns the steps, the others the velocity."""
+    output: Literal["velocity", "data"] = "velocity"
+    """What the network's output stands for; the loss is that of the mean velocity either way."""
     ema: Share = 0.99
     """Decay of the moving average that samples come from, and that teaches the steps."""
     check = checks.shortcut
@@ -61,8 +63,8 @@ def build(config: Config, spec: ImageSpec) -> Family:
 
 
 PAPER = Config(
-    **sizes.BASE, patch=2, output="velocity", block="dit", classes=True, guidance=1.5, every=8,
-    flip=True, learning_rate=1e-4, warm_up=0, decay=None, ema=0.999, b2=0.999,
+    **sizes.BASE, patch=2, block="dit", classes=True, guidance=1.5, every=8, flip=True,
+    learning_rate=1e-4, warm_up=0, decay=None, ema=0.999, b2=0.999,
     optimizer=Optimizer("adamw", weight_decay=0.1), data=DataSettings("cifar10"),
     run=Settings(steps=800_000, batch=256, every=5000),
 )  # fmt: skip

@@ -19,7 +19,7 @@ critic has no residual blocks and sees deviations of 32 images; for a GPU.
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from experiments import checks, suggestions
+from experiments import adversarial_checks, suggestions
 from experiments.adversarial import sampling_family
 from experiments.style_sampling import StyleSampler
 from experiments.style_training import StyleGame, StyleSettings
@@ -41,8 +41,8 @@ class Config(StyleSettings):
     crossover: Annotated[Count | None, SAMPLING] = None
     """Draw sheets of 8 x 8 images whose first layers, as many, have the styles of the row's latent,
     the others those of the column's: on the diagonal both are one. None: an image per latent."""
-    check = checks.stylegan
-    check_sampling = checks.crossover
+    check = adversarial_checks.stylegan
+    check_sampling = adversarial_checks.crossover
     suggest = suggestions.stylegan
 
 

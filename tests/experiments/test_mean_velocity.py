@@ -57,10 +57,10 @@ def test_an_image_is_the_noise_less_the_mean_velocity_and_the_last_of_its_trajec
 
 
 def test_a_run_of_before_there_was_a_choice_predicts_the_velocity():
-    values = as_json(dataclasses.asdict(shortcut.Config()))
+    values = as_json(dataclasses.asdict(meanflow.Config()))
     del values["output"]
-    assert shortcut.Config().output == "data"
-    assert parse(shortcut.Config, values, "config.json").output == "velocity"
+    assert meanflow.Config().output == "data"
+    assert parse(meanflow.Config, values, "config.json").output == "velocity"
 
 
 @pytest.mark.slow

@@ -131,6 +131,7 @@ def opened():
         yield run, pixels, moving.latents_of(run, pixels[1:3], 1), partial(draw, state, seven)
 
 
+@pytest.mark.slow
 def test_images_are_found_in_w_and_edited_there(opened):
     """Found, joined by a straight line, and made another class's by the same offset."""
     run, pixels, found, draw = opened
