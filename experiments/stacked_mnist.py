@@ -3,7 +3,8 @@
 Each GAN is trained without labels for the same minutes; a classifier, trained on single digits,
 reads the three channels of 26,000 samples. Counted are the modes that have a sample, and the
 divergence of their shares from the data's. The classifier's errors are told by what it finds in
-real images, of all modes and of a tenth of them: what it misreads, it counts as modes.
+real images, of all modes and of a tenth of them: what it misreads, it counts as modes. It does so
+with noise too, so that the table says how many images it was sure of.
 
     python -m experiments.stacked_mnist --data.name mnist     # or any set of ten classes, in grey
     python -m experiments.stacked_mnist                       # the embedded clothes
@@ -37,7 +38,7 @@ from genjax.train.progress import hidden
 class Study:
     models: Annotated[tuple[Literal[*MODELS], ...], Limits(1)] = tuple(MODELS)
     """The GANs, each with the settings of its experiment but for the length."""
-    minutes: Positive = 3.0
+    minutes: Positive = 5.0
     """Of training, each: the speed of its first steps decides how many there are."""
     seeds: Count = 3
     """Runs of each model."""

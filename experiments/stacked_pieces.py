@@ -22,6 +22,7 @@ from genjax.run.family import Family
 MODELS = {"dcgan": dcgan_fashion, "r3gan": r3gan, "stylegan": stylegan}
 DIGITS = 10  # classes of each channel
 CHUNK = 500  # images that are classified at once
+SURE = 0.9  # probability of its class that the classifier gives each channel of a clear image
 SHOWN, COLUMNS = 64, 16
 
 
@@ -94,34 +95,46 @@ class Pieces:
         family = classifier.build(classifier.Config(settings), self.single.spec)
         return run.train(family, self.single, settings, name="classifier")
 
-    def read(self, images: np.ndarray) -> np.ndarray:
-        """The mode that the classifier sees in each image, [n]."""
+    def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The mode that the classifier sees in each image, and how sure it is, [n] both.
+
+        It is as sure of a mode as of the channel that it is least sure of.
+        """
         state = self.judge.usable_state
-        classify = jax.jit(lambda x: self.judge.family.classify(state, x)[1].argmax(-1))
-        found = []
+
+        @jax.jit
+        def stated(x):
+            found = jax.nn.softmax(self.judge.family.classify(state, x)[1])
+            return found.argmax(-1), found.max(-1)
+
+        classes, sure = [], []
         for start in range(0, len(images), CHUNK):
             part = images[start : start + CHUNK]
-            singles = np.moveaxis(part, -1, 0).reshape(-1, *part.shape[1:3], 1)
-            found.append(np.asarray(classify(singles)).reshape(3, len(part)))
-        return np.array([DIGITS**2, DIGITS, 1]) @ np.concatenate(found, 1)
+            found = stated(np.moveaxis(part, -1, 0).reshape(-1, *part.shape[1:3], 1))
+            for rows, each in zip((classes, sure), found, strict=True):
+                rows.append(np.asarray(each).reshape(3, len(part)))
+        numbers = np.array([DIGITS**2, DIGITS, 1]) @ np.concatenate(classes, 1)
+        return numbers, np.concatenate(sure, 1).min(0)
 
     def reference(self, piece: str) -> dict[str, Any]:
         """What is counted of real images that no model was trained on."""
         images, true = self.drawn("test", self.references[piece], self.study.samples, 3)
-        seen, error = self.read(images), self.judge.evaluate(0).scores["error"]
+        seen, sure = self.read(images)
+        error = self.judge.evaluate(0).scores["error"]
         return {
             "piece": piece,
-            **self.counted(seen),
+            **self.counted(seen, sure),
             "drawn": len(np.unique(true)),
             "misread": float((seen != true).mean()),
             "classifier_error": float(error.mean),
             "classifier_images": len(self.single.test),
         }
 
-    def counted(self, seen: np.ndarray) -> dict[str, Any]:
-        """The modes of a row, and where and when they were counted."""
+    def counted(self, seen: np.ndarray, sure: np.ndarray) -> dict[str, Any]:
+        """The modes of a row, how many images were read surely, and where and when."""
         device = f"{jax.device_count()} {jax.devices()[0].device_kind}"
         found = asdict(modes(seen, self.probabilities))
+        found["sure"] = float((sure >= SURE).mean())
         return {**found, "device": device, "date": time.strftime("%Y-%m-%d")}
 
     def settings(self, model: str, **changes: Any) -> run.Settings:
@@ -162,4 +175,4 @@ class Pieces:
         samples = trained.sample(self.study.samples, seed)
         grids.save(self.sheet(model, seed), grids.grid(samples[:SHOWN], COLUMNS))
         key = {"piece": piece, "model": model, "seed": seed, "steps": steps, "seconds": seconds}
-        return {**key, **self.counted(self.read(samples))}
+        return {**key, **self.counted(*self.read(samples))}

@@ -94,7 +94,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 @pytest.mark.parametrize(
     ("number", "after"),
     [
-        (signal.SIGINT, "parameters of unet"),
+        pytest.param(signal.SIGINT, "parameters of unet", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, "parameters of unet", marks=pytest.mark.slow),
         (signal.SIGHUP, "device(s)"),
     ],

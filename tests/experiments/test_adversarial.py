@@ -41,10 +41,8 @@ def losses(experiment, kind, batches=(BATCH,), probabilities=(0.0,)):
     return [each(batch, p) for batch in batches for p in probabilities]
 
 
-@pytest.mark.parametrize(
-    "experiment",
-    [pytest.param(e, marks=pytest.mark.slow if "dcgan" in str(e) else ()) for e in SMALL],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", SMALL)
 def test_adaptive_augmentation_is_off_at_first_and_follows_the_critic(experiment):
     (plain,) = losses(experiment, "none")
     off, on = losses(experiment, "ada", probabilities=(0.0, 0.9))

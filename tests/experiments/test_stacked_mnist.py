@@ -36,24 +36,31 @@ def pieces(tmp_path, **changes):
     return stacked_pieces.Pieces(Study(images=20, samples=400, **changes), single, tmp_path)
 
 
-def test_modes_are_read_by_channel_and_compared_with_the_products_of_shares(tmp_path, monkeypatch):
+def test_modes_are_read_by_channel_and_compared_with_the_products_of_shares(tmp_path):
     study = pieces(tmp_path)
     share = np.array([1, 2, 3, 4, 5, 5, 4, 3, 2, 1]) / 30
     assert study.probabilities[123] == pytest.approx(share[1] * share[2] * share[3])
 
-    def classify(state, x):
-        return None, -abs(x.mean((1, 2, 3))[:, None] / 25 - np.arange(10.0)[None])
+    def classify(state, x):  # as sure of a class as of another half way between two levels
+        return None, -9 * abs(x.mean((1, 2, 3))[:, None] / 25 - np.arange(10.0)[None])
 
     error = SimpleNamespace(scores={"error": SimpleNamespace(mean=0.0)})
     judge = SimpleNamespace(
         usable_state=None, family=SimpleNamespace(classify=classify), evaluate=lambda n: error
     )
-    monkeypatch.setattr(study, "judge", judge, raising=False)
+    vars(study)["judge"] = judge  # in place of the property, which trains one
     images, true = study.drawn("test", study.probabilities, 50, 0)
-    np.testing.assert_array_equal(study.read(images), true)
+    seen, sure = study.read(images)
+    np.testing.assert_array_equal(seen, true)
+    assert (sure > 0.99).all()
+    images[:, :, :, 1] = 37  # between the levels of 1 and 2
+    seen, sure = study.read(images)
+    np.testing.assert_array_equal(seen // 100, true // 100)
+    assert (sure < 0.6).all()
     assert study.images.train.shape == (20, 4, 4, 3)
     few = study.reference("held-out images of 100 modes")
     assert few["misread"] == 0
+    assert few["sure"] == 1
     assert few["found"] == few["drawn"] <= 100
     every = study.reference("held-out images")
     assert few["found"] < every["found"] <= 400
@@ -61,7 +68,7 @@ def test_modes_are_read_by_channel_and_compared_with_the_products_of_shares(tmp_
 
 
 def row(model, seed, found, divergence):
-    about = {"device": "1 cpu", "date": "2026-11-28", "n": 26000, "of": 1000}
+    about = {"device": "1 cpu", "date": "2026-11-28", "n": 26000, "of": 1000, "sure": 0.25}
     counts = {"found": found, "reverse_kl": divergence}
     return {"piece": "samples", "model": model, "seed": seed, "steps": 9, **counts, **about}
 
@@ -74,9 +81,9 @@ def test_the_table_has_means_over_the_seeds_beside_real_images():
     page = stacked_report.page(Study(), rows)
     assert "errs on 1.10% of 10,000" in page
     assert "misreads the mode of 3.10%" in page
-    assert "| *held-out images* | – | – | – | 999 (1,000 drawn) | 0.020 |" in page
+    assert "| *held-out images* | – | – | – | 999 (1,000 drawn) | 0.020 | 25% |" in page
     # The fourth seed was not asked for; the deviations are those of 900, 910, 920.
-    assert "| dcgan | 9 | 576 | 3 | 910 ± 10 | 0.600 ± 0.100 |" in page
+    assert "| dcgan | 9 | 576 | 3 | 910 ± 10 | 0.600 ± 0.100 | 25% |" in page
     assert stacked_report.page(Study(), rows[1:]) == ""
 
 

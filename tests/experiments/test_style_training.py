@@ -95,6 +95,7 @@ def test_a_share_of_the_images_is_mixed_at_a_random_layer(share):
     np.testing.assert_allclose(counts, shares, atol=4 * 0.5 / 20_000**0.5)
 
 
+@pytest.mark.slow
 def test_the_slope_at_real_images_counts_at_every_so_many_steps(played, expected):
     ((at, _), _), ((between, aux), _) = played
     np.testing.assert_allclose(between, expected["critic"], rtol=1e-5)

@@ -25,6 +25,7 @@ from tools.measure_devices import (
 SHORT = ["gan turns 2", "ddpm", "latent"]
 # Statistics that only the step averages over devices, and losses that couple the batch.
 UNSYNCHRONISED = ["autoencoder", "vq-vae", "relativistic gan", "mmd autoencoder"]
+ALWAYS = {"vq-vae", "relativistic gan"}  # of statistics, and of losses over the batch
 
 
 @lru_cache
@@ -44,7 +45,11 @@ def test_the_losses_do_not_depend_on_the_devices_or_the_layout(family):
 
 
 @pytest.mark.parametrize(
-    "family", [*UNSYNCHRONISED, pytest.param("vq autoencoder", marks=pytest.mark.slow)]
+    "family",
+    [
+        pytest.param(f, marks=() if f in ALWAYS else pytest.mark.slow)
+        for f in (*UNSYNCHRONISED, "vq autoencoder")
+    ],
 )
 def test_the_state_does_not_depend_on_the_devices_or_the_layout(family):
     """In float64, without rounding as an explanation; statistics and averages neither."""

@@ -34,6 +34,7 @@ def test_a_run_stopped_inside_a_dispatch_logs_the_same_metrics(found):
     assert not found["rows"]
 
 
+@pytest.mark.slow
 def test_the_division_into_dispatches_changes_no_bit():
     family = FAMILIES["vae microbatches 2"].family()
     layout, start, data = copied(2), initial(family), batches(6)
