@@ -17,7 +17,7 @@ them: `--data.folder DIR/size_100_seed_0/synthetic --data.subfolders classes` tr
 """
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -26,14 +26,13 @@ from tqdm.auto import tqdm
 from experiments import augment_report, checks
 from experiments.augment_pieces import GENERATORS, Cell
 from experiments.augment_report import ORDINARY, REAL
-from experiments.study import Rows
+from experiments.study import Rows, identity
 from genjax import files
 from genjax.cli import startup
 from genjax.cli.main import guarded
 from genjax.cli.parsing import parse
 from genjax.data import Dataset, DataSettings
 from genjax.limits import Count, Counts, Limits, Positive, Seed, Share
-from genjax.run.config import as_json
 from genjax.train.progress import hidden
 
 
@@ -76,10 +75,8 @@ class Study:
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that every row of a directory shares."""
-        free = ("sizes", "seeds", "first_seed", "ratios", "license", "write", "dir", "data")
-        shared = {k: v for k, v in asdict(self).items() if k not in free}
-        place = {k: v for k, v in asdict(self.data).items() if k not in ("dir", "download")}
-        return as_json({**shared, "generator_steps": self.generator_training, "data": place})
+        free = ("sizes", "ratios", "license")
+        return identity(self, free, generator_steps=self.generator_training)
 
     @property
     def generator_training(self) -> int:

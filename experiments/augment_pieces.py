@@ -11,6 +11,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from experiments import augment_report, classifier, dcgan_fashion, ddpm_fashion, vae_fashion
+from experiments.study import where_and_when
 from genjax import run
 from genjax.data import Dataset, folder, from_arrays
 from genjax.errors import ConfigError
@@ -154,8 +155,7 @@ class Cell:
             "calibration_error": found.calibration_error,
             "class_errors": (1 - hits).tolist(),
             "seconds": time.perf_counter() - began,
-            "device": f"{jax.device_count()} {jax.devices()[0].device_kind}",
-            "date": time.strftime("%Y-%m-%d"),
+            **where_and_when(),
         }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.study import write_below
 from genjax.evaluate.estimate import Estimate
 
 PAGE = Path(__file__).parent.parent / "docs" / "augment.md"
@@ -185,8 +186,7 @@ def filtered(rows: list[dict[str, Any]]) -> str:
 
 def write(text: str) -> None:
     """Puts the tables on the page, below its mark."""
-    above, mark, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
-    PAGE.write_text(f"{above}{mark}\n{text}", encoding="utf-8")
+    write_below(PAGE, MARK, text)
 
 
 def _error(row: dict[str, Any]) -> float:

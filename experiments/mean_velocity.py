@@ -52,10 +52,10 @@ class _Velocity(PixelSamplerSettings):
 
 
 class _OfData:
-    """A network of data x, whose mean velocity is (z - x) / t: pixels lie near few dimensions,
-    which patches of velocities, noise among them, do not.
+    """The mean velocity (z - x) / t of a network whose output x is like an image.
 
-    The least t is that of JiT's velocity (arXiv:2511.13720).
+    Images lie near fewer dimensions than the noise in velocities: Lu et al., "One-step Latent-free
+    Image Generation with Pixel Mean Flows" (2026), arXiv:2601.22158. The least t is JiT's.
     """
 
     def __init__(self, network):

@@ -15,14 +15,14 @@ more --models or --seeds are added to what is there. DIR/stacked.md has the tabl
 """
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from tqdm.auto import tqdm
 
 from experiments import stacked_report
 from experiments.stacked_pieces import MODELS, Pieces
-from experiments.study import Rows
+from experiments.study import Rows, identity
 from genjax import files
 from genjax.cli import startup
 from genjax.cli.main import guarded
@@ -30,7 +30,6 @@ from genjax.cli.parsing import parse
 from genjax.data import Dataset, DataSettings
 from genjax.errors import ConfigError
 from genjax.limits import Count, Limits, Positive, Seed
-from genjax.run.config import as_json
 from genjax.train.progress import hidden
 
 
@@ -59,10 +58,12 @@ class Study:
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that every row of a directory shares."""
-        free = ("models", "seeds", "first_seed", "write", "dir", "data")
-        shared = {k: v for k, v in asdict(self).items() if k not in free}
-        place = {k: v for k, v in asdict(self.data).items() if k not in ("dir", "download")}
-        return as_json({**shared, "data": place})
+        return identity(self, ("models",))
+
+    @property
+    def numbers(self) -> range:
+        """The seeds."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
 
 def main() -> None:
@@ -78,9 +79,10 @@ def main() -> None:
         )
     results = Rows(study.dir, "stacked.json", study.identity, digits.train.fingerprint)
     pieces = Pieces(study, digits, results.path.parent)
-    seeds = range(study.first_seed, study.first_seed + study.seeds)
     todo = [{"piece": name} for name in (*pieces.references, *study.models)]
-    todo += [{"piece": "samples", "model": m, "seed": seed} for seed in seeds for m in study.models]
+    todo += [
+        {"piece": "samples", "model": m, "seed": k} for k in study.numbers for m in study.models
+    ]
     todo = [key for key in todo if not results.find(**key)]
     with tqdm(total=len(todo), unit="piece", disable=hidden()) as bar:
         for key in todo:

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +12,9 @@ import jax
 import numpy as np
 
 from experiments import classifier, dcgan_fashion, r3gan, stylegan
+from experiments.study import where_and_when
 from genjax import run
 from genjax.data import Dataset, from_arrays
-from genjax.data.dataset import ImageSpec
 from genjax.evaluate.modes import modes
 from genjax.report import grids
 from genjax.run import minutes
@@ -44,9 +45,8 @@ def stacked(
     for channel, wanted in enumerate(digits(modes).T):
         for k in range(DIGITS):
             mine = np.flatnonzero(wanted == k)
-            found[mine, ..., channel] = images[rng.choice(np.flatnonzero(labels == k), len(mine))][
-                ..., 0
-            ]
+            chosen = rng.choice(np.flatnonzero(labels == k), len(mine))
+            found[mine, ..., channel] = images[chosen, ..., 0]
     return found
 
 
@@ -65,12 +65,12 @@ class Pieces:
         self.probabilities = np.einsum("i,j,k->ijk", share, share, share).ravel()
         # The modes of real images: of the data, and of data of which nine tenths collapsed.
         rng = np.random.default_rng(0)
-        few = np.isin(np.arange(DIGITS**3), rng.choice(DIGITS**3, DIGITS**2, replace=False))
+        few = np.zeros(DIGITS**3)
+        few[rng.choice(DIGITS**3, DIGITS**2, replace=False)] = 1
+        few *= self.probabilities
         self.references = {
             "held-out images": self.probabilities,
-            "held-out images of 100 modes": few
-            * self.probabilities
-            / (few * self.probabilities).sum(),
+            "held-out images of 100 modes": few / few.sum(),
         }
 
     def drawn(self, split: str, p: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -95,22 +95,31 @@ class Pieces:
         family = classifier.build(classifier.Config(settings), self.single.spec)
         return run.train(family, self.single, settings, name="classifier")
 
+    @cached_property
+    def error(self) -> float:
+        """The share of held-out single images that the classifier takes for another class."""
+        return float(self.judge.evaluate(0).scores["error"].mean)
+
+    @cached_property
+    def stated(self) -> Callable[[np.ndarray], tuple[jax.Array, jax.Array]]:
+        """Single images -> their classes by the classifier, and the probabilities of those."""
+        classify, state = self.judge.family.classify, self.judge.usable_state
+
+        def stated(images):
+            found = jax.nn.softmax(classify(state, images)[1])
+            return found.argmax(-1), found.max(-1)
+
+        return jax.jit(stated)
+
     def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The mode that the classifier sees in each image, and how sure it is, [n] both.
 
         It is as sure of a mode as of the channel that it is least sure of.
         """
-        state = self.judge.usable_state
-
-        @jax.jit
-        def stated(x):
-            found = jax.nn.softmax(self.judge.family.classify(state, x)[1])
-            return found.argmax(-1), found.max(-1)
-
         classes, sure = [], []
         for start in range(0, len(images), CHUNK):
             part = images[start : start + CHUNK]
-            found = stated(np.moveaxis(part, -1, 0).reshape(-1, *part.shape[1:3], 1))
+            found = self.stated(np.moveaxis(part, -1, 0).reshape(-1, *part.shape[1:3], 1))
             for rows, each in zip((classes, sure), found, strict=True):
                 rows.append(np.asarray(each).reshape(3, len(part)))
         numbers = np.array([DIGITS**2, DIGITS, 1]) @ np.concatenate(classes, 1)
@@ -120,22 +129,20 @@ class Pieces:
         """What is counted of real images that no model was trained on."""
         images, true = self.drawn("test", self.references[piece], self.study.samples, 3)
         seen, sure = self.read(images)
-        error = self.judge.evaluate(0).scores["error"]
         return {
             "piece": piece,
             **self.counted(seen, sure),
             "drawn": len(np.unique(true)),
             "misread": float((seen != true).mean()),
-            "classifier_error": float(error.mean),
+            "classifier_error": self.error,
             "classifier_images": len(self.single.test),
         }
 
     def counted(self, seen: np.ndarray, sure: np.ndarray) -> dict[str, Any]:
         """The modes of a row, how many images were read surely, and where and when."""
-        device = f"{jax.device_count()} {jax.devices()[0].device_kind}"
         found = asdict(modes(seen, self.probabilities))
         found["sure"] = float((sure >= SURE).mean())
-        return {**found, "device": device, "date": time.strftime("%Y-%m-%d")}
+        return {**found, **where_and_when()}
 
     def settings(self, model: str, **changes: Any) -> run.Settings:
         """Of a run of a GAN."""
@@ -146,8 +153,7 @@ class Pieces:
         config = replace(MODELS[model].Config(), run=settings)
         if model == "r3gan":
             config = replace(config, burn_in=settings.steps * settings.batch)
-        spec: ImageSpec = self.images.spec
-        return MODELS[model].build(config, spec)
+        return MODELS[model].build(config, self.images.spec)
 
     def timed(self, model: str) -> dict[str, Any]:
         """How many steps of a GAN fill the minutes; every seed takes as many."""
@@ -155,7 +161,7 @@ class Pieces:
         with tempfile.TemporaryDirectory() as folder:
             where = Path(folder) / "run"
             steps = minutes.settled(wanted, self.family(model, wanted), self.images, where).steps
-        return {"piece": model, "steps": steps, "images": steps * wanted.batch}
+        return {"piece": model, "steps": steps}
 
     def sheet(self, model: str, seed: int) -> Path:
         """The picture of a run's samples."""

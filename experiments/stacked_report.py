@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.stacked_pieces import MODELS, SURE
+from experiments.study import write_below
 
 PAGE = Path(__file__).parent.parent / "docs" / "modes.md"
 MARK = "<!-- Written by `python -m experiments.stacked_mnist --write`: all below. -->\n"
@@ -22,8 +23,7 @@ def line(row: dict[str, Any]) -> str:
 def page(study: Any, rows: list[dict[str, Any]]) -> str:
     """The table, below what it is of."""
     real = [row for row in rows if "misread" in row]
-    asked = range(study.first_seed, study.first_seed + study.seeds)
-    runs = [row for row in rows if "model" in row and row["seed"] in asked]
+    runs = [row for row in rows if "model" in row and row["seed"] in study.numbers]
     if not real or not runs:
         return ""
     dates, last = sorted({row["date"] for row in rows if "date" in row}), runs[-1]
@@ -66,9 +66,8 @@ def _spread(values: list[float]) -> str:
 
 def write(text: str, sheets: dict[str, Path]) -> None:
     """Puts table and pictures on the page, below its mark."""
-    above, mark, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
     for model, sheet in sheets.items():
         name = f"modes_{model}.png"
         PAGE.with_name(name).write_bytes(sheet.read_bytes())
         text += f"\n{model}, the first seed:\n\n![samples of {model}]({name})\n"
-    PAGE.write_text(f"{above}{mark}\n{text}", encoding="utf-8")
+    write_below(PAGE, MARK, text)

@@ -1,9 +1,36 @@
-"""The rows of a study: results of pieces of work, kept so that a stopped study goes on."""
+"""What studies share: rows of results, kept so that a stopped study goes on, and their page."""
 
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
+
+import jax
 
 from genjax import files
 from genjax.errors import ConfigError
+from genjax.run.config import as_json
+
+
+def identity(study: Any, free: Sequence[str], **more: Any) -> dict[str, Any]:
+    """The settings that every row of a directory shares: all but the free ones, and `more`."""
+    free = (*free, "seeds", "first_seed", "write", "dir", "data")
+    shared = {k: v for k, v in asdict(study).items() if k not in free}
+    place = {k: v for k, v in asdict(study.data).items() if k not in ("dir", "download")}
+    return as_json({**shared, **more, "data": place})
+
+
+def where_and_when() -> dict[str, str]:
+    """The device and the date of a row."""
+    device = f"{jax.device_count()} {jax.devices()[0].device_kind}"
+    return {"device": device, "date": time.strftime("%Y-%m-%d")}
+
+
+def write_below(page: Path, mark: str, text: str) -> None:
+    """Puts what a study found on its page, below the mark."""
+    above, mark, _ = page.read_text(encoding="utf-8").partition(mark)
+    page.write_text(f"{above}{mark}\n{text}", encoding="utf-8")
 
 
 class Rows:

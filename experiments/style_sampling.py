@@ -21,28 +21,22 @@ class StyleSampler:
     """
 
     def __init__(self, game: StyleGame):
-        self.game, self.config, self.generator = game, game.config, game.generator
-
-    def mapped(self, own, z, label):
-        return self.generator.apply(own, z, label, method="mapping")
+        self.game, self.config, self.mapping = game, game.config, game.mapping
 
     def generate(self, state, keys, z, label):
         """Images in 0..1, their latents drawn towards the mean."""
         own, mean = state.ema["generator"], state.variables["generator"]["w"]
         if isinstance(z, dict):
-            coarse, fine = (self.mapped(own, z[name], label) for name in ("coarse", "fine"))
+            coarse, fine = (self.mapping(own, z[name], label) for name in ("coarse", "fine"))
             cut = jnp.full(len(fine), self.config.crossover)
-            w = crossed(coarse, self.each_layer(fine[:, None]), cut)
+            w = crossed(coarse, self.game.each_layer(fine), cut)
         elif z.ndim == 3:
-            w, keys = self.each_layer(self.centres(own, len(z), label)[:, None] + z), None
+            w = self.game.each_layer(self.centres(own, len(z), label) + z[:, 0])
+            keys = None
         else:
-            w = self.each_layer(self.mapped(own, z, label)[:, None])
+            w = self.game.each_layer(self.mapping(own, z, label))
         w = mean[None, None] + self.config.truncation * (w - mean[None, None])
         return (self.game.draw(own, w, keys) + 1) / 2
-
-    def each_layer(self, w):
-        """w [n, 1, features] of all layers to that of each."""
-        return jnp.broadcast_to(w, (len(w), self.generator.layers, w.shape[-1]))
 
     def pairs(self, key, n):
         """Latents of n images in sheets of 8 x 8: coarse styles by the row, fine by the column.
@@ -60,25 +54,25 @@ class StyleSampler:
         """The mean w of each image's class, or of all without classes: [n, features]."""
         z = jax.random.normal(jax.random.key(0), (AVERAGED, self.config.latent))
         if label is None:
-            return jnp.broadcast_to(self.mapped(own, z, None).mean(0), (n, self.config.features))
+            return jnp.broadcast_to(self.mapping(own, z, None).mean(0), (n, self.config.features))
 
         def of_class(k):
-            return self.mapped(own, z, jnp.full(AVERAGED, k)).mean(0)
+            return self.mapping(own, z, jnp.full(AVERAGED, k)).mean(0)
 
         return jax.lax.map(of_class, jnp.arange(self.game.classes))[label]
 
     def invert(self, state, keys, images, label):
         """Projection of images uint8 [n, H, W, C]: offsets of w [n, 1, features]."""
         own, classes = state.ema["generator"], self.game.classes
-        centre = self.centres(own, len(images), label)[:, None]
+        centre = self.centres(own, len(images), label)
 
         def offsets(z):  # as far from their means as w is of noise, by class in turn
             turns = jnp.arange(len(z)) % classes if classes else None
-            w = self.mapped(own, z, turns)
+            w = self.mapping(own, z, turns)
             return (w - self.centres(own, len(z), turns))[:, None]
 
         def decode(w):
-            return self.game.draw(own, self.each_layer(centre + w), None)
+            return self.game.draw(own, self.game.each_layer(centre + w[:, 0]), None)
 
         same = Operator(lambda x: x, self.game.shape, gram=1.0)
         how = {"latent": (self.config.latent,), "mapping": offsets}

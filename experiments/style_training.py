@@ -125,19 +125,24 @@ class StyleGame:
     def label(self, batch):
         return batch["label"] if self.classes else None
 
-    def mapped(self, params, keys, label):
-        z = prng.normal(keys, (len(keys), self.config.latent))
+    def mapping(self, params, z, label):
         return self.generator.apply(params, z, label, method="mapping")
+
+    def mapped(self, params, keys, label):
+        return self.mapping(params, prng.normal(keys, (len(keys), self.config.latent)), label)
+
+    def each_layer(self, w):
+        """w [n, features] of all layers to that of each."""
+        return jnp.broadcast_to(w[:, None], (len(w), self.generator.layers, w.shape[-1]))
 
     def latents(self, params, keys, label):
         """w of each layer, of one latent or of two, and w of the first."""
         *noise, cut = prng.split(keys, 3)
         first = self.mapped(params, noise[0], label)
-        layers, share = (len(first), self.generator.layers, first.shape[-1]), self.config.mixing
-        if not share:
-            return jnp.broadcast_to(first[:, None], layers), first
-        second = self.mapped(params, noise[1], label)
-        return mixed(first, jnp.broadcast_to(second[:, None], layers), cut, share), first
+        if not self.config.mixing:
+            return self.each_layer(first), first
+        second = self.each_layer(self.mapped(params, noise[1], label))
+        return mixed(first, second, cut, self.config.mixing), first
 
     def draw(self, params, w, keys):
         return self.generator.apply(params, w, keys, method="synthesis")

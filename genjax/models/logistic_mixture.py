@@ -1,5 +1,7 @@
 """The numbers of a mixture of logistics per pixel, as a network returns them."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -67,16 +69,8 @@ def likeliest(parameters: jax.Array, channels: int, k: int) -> jax.Array:
     """
     logits, mean, _, coupling = split(parameters, channels, k)
     best = jnp.argmax(logits, axis=-1, keepdims=True)  # [B, H, W, 1, 1]
-    mean = jnp.take_along_axis(mean, best, -1)[..., 0]  # [B, H, W, C]
-    coupling = jnp.tanh(jnp.take_along_axis(coupling, best, -1)[..., 0])
-    image: list[jax.Array] = []
-    pair = 0
-    for c in range(channels):
-        value = mean[..., c]
-        for d in range(c):
-            value, pair = value + coupling[..., pair] * image[d], pair + 1
-        image.append(jnp.clip(value, -1, 1))
-    return (jnp.stack(image, -1) + 1) / 2
+    mean, coupling = (jnp.take_along_axis(part, best, -1)[..., 0] for part in (mean, coupling))
+    return (_coupled(mean, coupling, lambda value: jnp.clip(value, -1, 1)) + 1) / 2
 
 
 def draw(
@@ -115,11 +109,21 @@ def draw(
     )
     u = uniform[..., 1:]
     values = mean + jnp.exp(log_scale) * (jnp.log(u) - jnp.log1p(-u))
+    steps = (bins - 1) / 2
+    return _coupled(
+        values, coupling, lambda value: jnp.round((jnp.clip(value, -1, 1) + 1) * steps) / steps - 1
+    )
+
+
+def _coupled(
+    values: jax.Array, coupling: jax.Array, level: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
+    """Each channel in turn: the level of its value and of the channels before, as coupled."""
     image: list[jax.Array] = []
-    pair, steps = 0, (bins - 1) / 2
-    for c in range(channels):
+    pair = 0
+    for c in range(values.shape[-1]):
         value = values[..., c]
-        for d in range(c):
-            value, pair = value + jnp.tanh(coupling[..., pair]) * image[d], pair + 1
-        image.append(jnp.round((jnp.clip(value, -1, 1) + 1) * steps) / steps - 1)
+        for before in image:
+            value, pair = value + jnp.tanh(coupling[..., pair]) * before, pair + 1
+        image.append(level(value))
     return jnp.stack(image, -1)

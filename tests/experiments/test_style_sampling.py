@@ -47,7 +47,7 @@ def of_styles(**changes):
     sampler = StyleSampler(StyleGame(config, SPEC.shape, 2))
     sampler.game.draw = lambda own, w, keys: 2 * w - 1
     state = trained(config)
-    return sampler, state, sampler.mapped(state.ema["generator"], Z, LABEL)
+    return sampler, state, sampler.mapping(state.ema["generator"], Z, LABEL)
 
 
 @pytest.mark.parametrize("psi", [0.0, 0.5, 1.0])
@@ -103,7 +103,7 @@ def test_projections_start_at_the_mean_of_the_class_with_the_spread_of_w(monkeyp
         images = jnp.zeros((2, *SPEC.shape), jnp.uint8)
         found = sampler.invert(state, KEYS[:2], images, jnp.array([0, 1]))
         own, z = state.ema["generator"], jax.random.normal(jax.random.key(9), (20_000, 4))
-        return found, [sampler.mapped(own, z, jnp.full(len(z), k)) for k in (0, 1)]
+        return found, [sampler.mapping(own, z, jnp.full(len(z), k)) for k in (0, 1)]
 
     (mean, std, start), w = jax.tree.map(np.asarray, both(state))
     centres = np.stack([each.mean(0) for each in w])
