@@ -173,7 +173,10 @@ def test_codes_lead_back_to_the_posteriors_means_at_any_temperature(classes):
 
     @jax.jit
     def both_ways(image):
-        code = family.invert(state, None, image, label)
+        if classes is None:
+            code = family.encode(state, image)
+        else:
+            code = family.invert(state, None, image, label)
         still = jnp.zeros_like(code)
         seen, layers = model.pixels(params, still, image / 127.5 - 1, label)
         expected = logistic_mixture.likeliest(seen, 1, DEEP.mixture)
