@@ -1,13 +1,12 @@
 """R3GAN: a ResNet without normalisation, the relativistic pairing loss, R1 and R2.
 
-Huang et al., "The GAN is dead; long live the GAN! A Modern GAN Baseline" (2024). Over the first
---burn-in images the learning rate falls to a quarter and the penalties' weight gamma to a tenth,
-Adam's second decay rises from 0.9 to 0.99 and the average's half-life from 0, along half a cosine.
+Huang et al., "The GAN is dead; long live the GAN! A Modern GAN Baseline" (2024). Over --burn-in
+images, by default the run, the learning rate falls to a quarter and the penalties' weight gamma to
+a tenth, Adam's b2 rises from 0.9 to 0.99 and the average's half-life from 0, along half a cosine.
 
     python -m experiments.r3gan
 
---preset paper: CIFAR-10 by class, for a GPU, from the paper's code but for the length, and ADA's
-strength, which there rises to 0.55 along the same cosine.
+--preset paper: CIFAR-10 by class, for a GPU, as the paper's code but for length and ADA's strength.
 """
 
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ class Config:
     """Weight of the penalties R1 and R2, each of which counts half."""
     half_life: Positive = 10_000
     """Images in which the generator's moving average forgets half, after the burn-in."""
-    burn_in: Positive = 48_000
+    burn_in: Positive | Literal["run"] = "run"  # images
     augment: Augment = "none"
     """What the critic sees: mirrored real images, or all of them by DiffAugment or ADA."""
     classes: bool = False
@@ -70,7 +69,8 @@ def build(config: Config, spec: ImageSpec) -> Family:
     how = (config.widths, config.blocks, config.group, classes, jnp.dtype(config.compute))
     critic, generator = Critic(*how), Generator(spec.shape, *how)
     augment, latent, shape = Augmentation(config.augment), config.latent, (-1, *spec.shape)
-    burn_in = partial(rates.cosine, steps=rates.steps_of_images(config.burn_in, batch))
+    seen = config.run.steps * batch if config.burn_in == "run" else config.burn_in
+    burn_in = partial(rates.cosine, steps=rates.steps_of_images(seen, batch))
     gamma = burn_in(config.gamma, config.gamma / 10)
 
     def init(key, before):

@@ -149,10 +149,8 @@ class Pieces:
         return replace(MODELS[model].Config().run, score=None, keep=1, **changes)
 
     def family(self, model: str, settings: run.Settings) -> Family:
-        """A GAN, whose schedules end with the run."""
+        """A GAN at its default settings but for the run's."""
         config = replace(MODELS[model].Config(), run=settings)
-        if model == "r3gan":
-            config = replace(config, burn_in=settings.steps * settings.batch)
         return MODELS[model].build(config, self.images.spec)
 
     def timed(self, model: str) -> dict[str, Any]:

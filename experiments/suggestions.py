@@ -128,8 +128,7 @@ def r3gan(config, default, facts):
     found = [*adversarial(config, default, facts), Suggestion("widths", value, why)]
     why = "0.05 to 150 in the paper, found by trial: more for larger images, fewer and alike"
     found.append(Suggestion("gamma", default.gamma, why, "arXiv:2501.05441"))
-    names = ("burn_in", "half_life")
-    return found + [rules.kept_share(default, name, run.share_of_images) for name in names]
+    return [*found, rules.kept_share(default, "half_life", run.share_of_images)]
 
 
 def gan(config, default, facts):

@@ -82,6 +82,14 @@ def test_rates_decays_and_average_burn_in():
     assert float(state.hyperparams["b2"]) == pytest.approx(0.99)
 
 
+def test_without_a_number_the_burn_in_is_the_run():
+    config = replace(CONFIG, burn_in="run", run=replace(CONFIG.run, steps=100))
+    player = r3gan.build(config, SPEC).game["generator"]
+    found = [player.learning_rate(step) for step in (0, 50, 100)]
+    rate = CONFIG.learning_rate
+    np.testing.assert_allclose(found, [rate, rate * 0.625, rate / 4], rtol=1e-5)
+
+
 def test_groups_that_do_not_divide_a_block_are_refused():
     with pytest.raises(ConfigError, match=r"--group 3 must divide 8, .* --widths 4"):
         replace(CONFIG, group=3).check(SPEC)
