@@ -53,6 +53,15 @@ def test_the_entropy_given_z_is_that_over_all_codes():
     assert jnp.isfinite(slope).all()
 
 
+def test_the_loss_is_the_weighted_sum_of_its_parts():
+    found = lookup_free_quantize(Z)._replace(commitment=jnp.array([2.0, 3.0, 5.0]))
+    found = found._replace(entropy=jnp.array([0.5, 1.0, 0.25]), code_entropy=jnp.float32(1.5))
+    for beta, entropy, diversity in ((0.25, 0.1, 1.0), (0.5, 0.2, 3.0)):
+        commitment, coin = np.array([2.0, 3.0, 5.0]), np.array([0.5, 1.0, 0.25])
+        expected = beta * commitment + entropy * (coin - diversity * 1.5)
+        np.testing.assert_allclose(found.loss(beta, entropy, diversity), expected, rtol=1e-6)
+
+
 def test_the_loss_pulls_codes_apart():
     def code_entropy_after(diversity):
         def loss(z):

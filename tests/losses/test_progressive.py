@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax import keys
 from genjax.diffusion import predictions, samplers, schedules, steps
 from genjax.losses.progressive import progressive_distillation, truncated_snr
 
@@ -66,6 +67,9 @@ def test_the_error_is_that_of_the_data_that_two_steps_imply(target):
     found = loss(still, target, weight=jnp.ones_like)
     ((z, t),) = seen
     np.testing.assert_allclose(np.unique(np.round(t * N)), [1, 2, 3, 4])
+    eps = keys.normal(keys.split(KEYS, 2)[1], X.shape)
+    noisy = COSINE.alpha(t)[:, None] * X + COSINE.sigma(t)[:, None] * eps
+    np.testing.assert_allclose(z, noisy, rtol=1e-6, atol=1e-6)
     x = target.to_data(jnp.zeros_like(z), z, COSINE.alpha(t), COSINE.sigma(t))
     np.testing.assert_allclose(found, ((two_in_one(z, t) - x) ** 2).sum(1), rtol=1e-3, atol=1e-5)
     weighted = loss(still, target)
