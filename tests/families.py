@@ -89,11 +89,12 @@ _LATENT = Family(
             critic_channels=4, measured=64,
         ),
         channels=4, multipliers=(1,), attention=(), dropout=0.1, classes=True, warm_up=0,
+        decay=None,
     ),
     "--autoencoder.steps 4 --autoencoder.channels 4 --autoencoder.multipliers 1 2 "
     "--autoencoder.critic --autoencoder.critic-start 1 --autoencoder.critic-layers 1 "
     "--autoencoder.critic-channels 4 --autoencoder.measured 64 --channels 4 --multipliers 1 "
-    "--attention --dropout 0.1 --classes --warm-up 0 --sampling-steps 2",
+    "--attention --dropout 0.1 --classes --warm-up 0 --decay None --sampling-steps 2",
 )  # fmt: skip
 
 _CODES = Family(
@@ -104,12 +105,12 @@ _CODES = Family(
             steps=4, channels=4, blocks=1, block_channels=4, codes=16, latent=4, average=0.9,
             restart=0.5,
         ),
-        width=8, depth=1, heads=2, classes=True, warm_up=0,
+        width=8, depth=1, heads=2, classes=True, warm_up=0, decay=None,
     ),
     "--quantizer residual --autoencoder.steps 4 --autoencoder.channels 4 --autoencoder.blocks 1 "
     "--autoencoder.block-channels 4 --autoencoder.codes 16 --autoencoder.latent 4 "
     "--autoencoder.average 0.9 --autoencoder.restart 0.5 --width 8 --depth 1 --heads 2 --classes "
-    "--warm-up 0",
+    "--warm-up 0 --decay None",
 )  # fmt: skip
 
 # Noise, dropout, synchronised BatchNorm, spectral norm, deviations over the minibatch, statistics
