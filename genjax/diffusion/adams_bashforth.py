@@ -201,7 +201,7 @@ def _run(
             u, part = variable(x), weight / 2 * measure * jnp.exp(h * (1 - x))
             for j in range(1, len(nodes)):
                 weights[j - 1] = weights[j - 1] - part * _basis(u, nodes, there, j)
-    weights = [jnp.where(t & (h > 0), w, 0) for t, w in zip(there[1:], weights, strict=True)]
+    weights = [jnp.where(t, w, 0) for t, w in zip(there[1:], weights, strict=True)]
 
     def step(carry: Any, item: tuple[Row, list[Array]]) -> tuple[Any, Array]:
         z, history = carry
