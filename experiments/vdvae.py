@@ -1,9 +1,9 @@
 """A very deep VAE: blocks of latents on ever finer grids, each with a learned prior.
 
 Child, "Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images" (2021):
-top-down blocks whose prior and posterior see the latents above, a residual encoder that pools, a
-mixture of logistics per pixel; steps of too long a gradient are skipped. --classes makes it
-p(x | y). `sample --temperature 0.8` draws nearer to the priors' means, 0 these alone.
+blocks whose prior and posterior see the latents above, a residual encoder that pools, a mixture of
+logistics per pixel, no step of too long a gradient. --classes makes it p(x | y).
+`sample --temperature 0.8` draws nearer to the priors' means, 0 these alone.
 
     python -m experiments.vdvae    # 3.5 bits per dimension; half of the samples are clothes
 
@@ -12,8 +12,8 @@ p(x | y). `sample --temperature 0.8` draws nearer to the priors' means, 0 these 
 """
 
 import math
-from dataclasses import dataclass, replace
-from typing import Annotated
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
 
 import jax.numpy as jnp
 
@@ -23,7 +23,7 @@ from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.evaluate.likelihood_scores import hierarchy_scores, vae_units
 from genjax.evaluate.profiles import kl_per_block
-from genjax.limits import Count, NonNegative, Positive, Share
+from genjax.limits import Count, Natural, NonNegative, Positive, Share
 from genjax.losses.likelihoods import discretized_logistic_mixture_nll as mixture_nll
 from genjax.losses.likelihoods import gaussian_learned_variance_nll as log_normal
 from genjax.losses.vae import gaussian_kl
@@ -32,29 +32,28 @@ from genjax.models.top_down_settings import TopDownSettings
 from genjax.run import SAMPLING, Family, Measure, Settings
 from genjax.train.game import Aux
 from genjax.train.optimizers import Optimizer, skipping
-from genjax.train.rates import warm_up
+from genjax.train.rates import warm_up_and_fall
+
+STAYED = {"absent": lambda values: None}  # the rate of earlier runs
 
 
 @dataclass(frozen=True)
 class Config(TopDownSettings):
     run: Settings = Settings(steps=1200, batch=32, every=300)
     data: DataSettings = DataSettings()
-    temperature: Annotated[NonNegative, SAMPLING] = 1.0
-    """By which the deviations of the priors are multiplied."""
-    classes: bool = False
-    """Condition on the class."""
+    temperature: Annotated[NonNegative, SAMPLING] = 1.0  # Factor of the priors' deviations.
+    classes: bool = False  # Condition on the class.
     learning_rate: Positive = 2e-3
-    warm_up: Count = 100
-    """Steps over which the learning rate rises from 0."""
+    warm_up: Count = 100  # Steps over which the learning rate rises from 0.
+    decay: Natural | Literal["steps"] | None = field(default="steps", metadata=STAYED)
+    """Step by which the rate has fallen to a twentieth: steps: the run's last. None: it stays."""
     b2: Share = 0.9
     skip: Positive = 400.0
     """Norm of a gradient, of nats per dimension, above which its step is skipped."""
-    ema: Share = 0.995
-    """Decay of the moving average that samples and scores come from."""
+    ema: Share = 0.995  # Decay of the average that samples and scores come from.
     optimizer: Optimizer = Optimizer(clip=200.0)
     check = checks.vdvae
     suggest = suggestions.vdvae
-    rate = property(lambda self: warm_up(self.learning_rate, self.warm_up))
 
 
 def build(config: Config, spec: ImageSpec) -> Family:
@@ -91,7 +90,8 @@ def build(config: Config, spec: ImageSpec) -> Family:
     def codes(state, image, label=None):
         return model.codes(state.ema["vae"], image / 127.5 - 1, label) / t
 
-    player = config.optimizer.player(loss, config.rate, ema=config.ema, b2=config.b2)
+    rate = warm_up_and_fall(config.learning_rate, config.warm_up, config.decay, config.run.steps)
+    player = config.optimizer.player(loss, rate, ema=config.ema, b2=config.b2)
     invert = (lambda state, key, image, label: codes(state, image, label)) if classes else None
     return Family(
         {"vae": replace(player, optimizer=skipping(player.optimizer, config.skip))},
@@ -113,7 +113,7 @@ PAPER = Config(
     run=Settings(steps=1_100_000, batch=32, every=10_000), data=DataSettings("cifar10"),
     channels=384, bottleneck=96, latent=16, pooling=(2, 2, 2, 4), mixture=10,
     encoder_blocks=(11, 6, 6, 3, 3), decoder_blocks=(22, 11, 6, 3, 1), learning_rate=2e-4,
-    ema=0.9999, optimizer=Optimizer("adamw", clip=200.0, weight_decay=0.01),
+    decay=None, ema=0.9999, optimizer=Optimizer("adamw", clip=200.0, weight_decay=0.01),
 )  # fmt: skip
 
 if __name__ == "__main__":
