@@ -43,7 +43,8 @@ class Edit:
     to_label: str | None = None
     """Make them images of this class, in a family that takes classes."""
     toward: str | None = None
-    """CLASS=STEP moves their codes by STEP along the direction in which images of the class lie."""
+    """CLASS=STEP moves their codes by STEP along the direction in which images of the class lie; of
+    a GAN, samples of the class as --classifier sees them."""
     to_run: str | None = None
     """Make them images of this other run of the experiment, such as one of drawings."""
     label: str | None = None

@@ -90,7 +90,7 @@ def edit(run: EditedRun, images: Given, how: Edit, other: EditedRun | None = Non
         found = moving.relabel(run, given, to, label=label)
     else:
         assert how.toward is not None
-        found, told = moving.toward(run, given, how.toward, label=label)
+        found, told = moving.toward(run, given, how.toward, label=label, classifier=how.classifier)
         lines = (*lines, told)
         to = run.images.train.classes.index(how.toward.rpartition("=")[0])
     if how.classifier is not None and to is not None:

@@ -14,6 +14,7 @@ from genjax.edit import directions, inversion, projection, translation
 from genjax.edit.interpolation import linear
 from genjax.edit.operator import Operator
 from genjax.errors import ConfigError, shortened
+from genjax.run import edit_effect
 from genjax.run.altering import denoiser_of, every, in_chunks, predictor, solver_settings
 from genjax.run.editable import Denoiser
 from genjax.run.edited_run import EditedRun
@@ -21,6 +22,7 @@ from genjax.run.sampling import labels
 
 STEPS, ITERATIONS = 40, 5  # of the exact inversion: 3e-4 per pixel on a U-Net of Fashion-MNIST
 MOST = 5_000  # training images whose codes a direction is found from
+SAMPLED = 2_000  # samples whose latents it is found from
 _CHUNK = 100
 
 
@@ -176,21 +178,35 @@ def bridge(
 
 
 def toward(
-    run: EditedRun, images: np.ndarray, attribute: str, *, label: int | None = None
+    run: EditedRun,
+    images: np.ndarray,
+    attribute: str,
+    *,
+    label: int | None = None,
+    classifier: str | None = None,
 ) -> tuple[np.ndarray, str]:
     """Images moved along the direction in which those of a class of the data lie.
 
+    The direction is that of a linear probe of the codes of labelled images, or, where the family
+    has no encoder, of the latents of its samples, as a classifier sees them.
+
     Args:
-      run: the trained run of a family with an encoder.
+      run: the trained run of a family of latents that are vectors.
       images: uint8 [m, H, W, C].
-      attribute: "CLASS=STEP", the step in standard deviations of codes along the direction.
+      attribute: "CLASS=STEP", the step in standard deviations of latents along the direction.
       label: the class of all images, where the family takes one.
+      classifier: the folder of an exported classifier of the data; needed without an encoder.
 
     Returns:
       uint8 [m, H, W, C], and what is known of the direction.
 
     Raises:
-      ConfigError: where it is not so written, or there is no such class, no encoder or no label.
+      ConfigError: where it is not so written, or there is no such class, no label, neither an
+        encoder nor a classifier, or hardly any sample that is of the class, or of none but it.
+
+    References:
+      Shen et al., "InterFaceGAN: Interpreting the Disentangled Face Representation Learned by GANs"
+      (2020), arXiv:1907.10786.
     """
     name, _, text = attribute.rpartition("=")
     training = run.images.train
@@ -203,21 +219,47 @@ def toward(
     if not training.labelled or name not in training.classes:
         known = shortened(list(training.classes)) or "none, as the images have no labels"
         raise ConfigError(f"--toward {attribute}: {name} is not a class of the data: {known}")
-    if run.family.encode is None:
+    number = training.classes.index(name)
+    if run.family.encode is not None:
+        batch = training.batch(0, 0, min(MOST, len(training)))
+        codes, has, what = latents_of(run, batch["image"]), batch["label"] == number, "codes"
+    else:
+        codes, has = _seen_in_samples(run, number, label, classifier)
+        what = "latents"
+    if not 5 <= has.sum() <= len(has) - 5:
         raise ConfigError(
-            "--toward needs the codes of labelled images, and this family has no encoder: take an "
-            "autoencoder or a VAE, or --to-label in a family that takes classes"
+            f"--toward {attribute}: {has.sum():,} of {len(has):,} {what} are of {name}, which is "
+            "no direction"
         )
-    batch = training.batch(0, 0, min(MOST, len(training)))
-    codes = latents_of(run, batch["image"])
-    probe = directions.linear_probe(codes, batch["label"] == training.classes.index(name))
-    moved = latents_of(run, images) + step * probe.direction[None]
+    probe = directions.linear_probe(codes, has)
+    moved = latents_of(run, images, label) + step * probe.direction[None]
     told = (
-        f"direction of {name} from {len(codes):,} codes: a linear probe of it is right on "
-        f"{float(probe.accuracy):.1%} of held-out codes, always saying the same on "
+        f"direction of {name} from {len(codes):,} {what}: a linear probe of it is right on "
+        f"{float(probe.accuracy):.1%} of held-out {what}, always saying the same on "
         f"{float(probe.chance):.1%}"
     )
     return decoded(run, moved, label), told
+
+
+def _seen_in_samples(
+    run: EditedRun, number: int, label: int | None, classifier: str | None
+) -> tuple[jax.Array, np.ndarray]:
+    """Latents that the run draws, and whether a classifier sees a class in their images."""
+    family = run.family
+    if family.generate is None or family.latent is None or family.denoiser or family.invert:
+        raise ConfigError(
+            "--toward needs latents that are drawn as they are edited, and this family has none: "
+            "take an autoencoder, a VAE or a GAN, or --to-label in a family that takes classes"
+        )
+    if classifier is None:
+        raise ConfigError(
+            "--toward: this family has no encoder, so that a classifier must say what its samples "
+            "are: give --classifier, the folder of an export of experiments.classifier"
+        )
+    z = jax.random.normal(jax.random.key(0), (SAMPLED, *family.latent))
+    names = run.images.train.classes
+    seen, _ = edit_effect.probabilities(classifier, decoded(run, z, label), names)
+    return z, seen.argmax(1) == number
 
 
 def between(run: EditedRun, images: np.ndarray, n: int, *, label: int | None = None) -> np.ndarray:

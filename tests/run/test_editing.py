@@ -167,15 +167,21 @@ def test_an_image_of_one_run_becomes_one_of_another_and_comes_back():
         DIFFUSION.edit(dark, to_run=DECODER)
 
 
-def test_a_classifier_says_what_became_of_the_classes(monkeypatch):
-    def logits(images):  # bright where the mean is high
-        level = images.mean((1, 2, 3)) / 32
-        return jnp.stack([4 - level, level - 4], 1)
+def logits(images):  # bright where the mean is high
+    level = images.mean((1, 2, 3)) / 32
+    return jnp.stack([4 - level, level - 4], 1)
 
+
+@pytest.fixture
+def classifier(monkeypatch):
     network = FeatureNetwork("classifier of ramps", None, "none", 1, logits, logits)
     monkeypatch.setattr(edit_effect, "load_classifier", lambda folder: network)
+    return "folder"
+
+
+def test_a_classifier_says_what_became_of_the_classes(classifier):
     dark = PIXELS[LABEL == 0][:3]
-    how = {"label": "dark", "to_label": "bright", "classifier": "folder"}
+    how = {"label": "dark", "to_label": "bright", "classifier": classifier}
     (line,) = DIFFUSION.edit(dark, **how).lines
     before, after = (
         float(jax.nn.softmax(logits(jnp.asarray(x, jnp.float32)))[:, 1].mean())
@@ -207,6 +213,28 @@ def test_codes_move_toward_a_class_by_its_direction():
     codes = brightness(opened(decoding()).images.train.batch(0, 0, 40)["image"])
     np.testing.assert_allclose(step, codes.std(), rtol=0.1)
     assert "of held-out codes" in found.lines[-1]
+
+
+@pytest.mark.parametrize("classes", [None, 2])
+def test_without_an_encoder_the_direction_is_that_of_samples_of_the_class(classes, classifier):
+    run, dark = opened(replace(decoding(classes=classes), encode=None)), PIXELS[LABEL == 0][:2]
+    label = classes and "dark"
+    found = run.edit(dark, toward="bright=1.5", classifier=classifier, label=label)
+    # A latent's deviation is 1, and of its images' brightness 0.4.
+    step = brightness(found.images[:, 0]) - brightness(dark)
+    np.testing.assert_allclose(step, 1.5 * 0.4, atol=0.04)
+    direction, effect = found.lines
+    assert direction.startswith("direction of bright from 2,000 latents: a linear probe")
+    assert effect.startswith("bright by classifier of ramps: ")
+
+
+def test_a_class_that_is_in_no_sample_has_no_direction(classifier, monkeypatch):
+    run = opened(replace(decoding(), encode=None))
+    always = FeatureNetwork("dark", None, "none", 1, logits, lambda x: logits(0 * x))
+    monkeypatch.setattr(edit_effect, "load_classifier", lambda folder: always)
+    for name, seen in (("bright", "0"), ("dark", "2,000")):
+        with pytest.raises(ConfigError, match=f"{seen} of 2,000 latents are of {name}, which is"):
+            run.edit(PIXELS[:1], toward=f"{name}=1", classifier=classifier)
 
 
 def test_a_way_between_real_images_reaches_both_ends():
@@ -280,7 +308,12 @@ def test_the_sheet_has_a_row_per_image_and_its_columns():
             {"to_label": "green"},
             "--to-label green is not a class of this run: dark, bright",
         ),
-        (DIFFUSION, {"toward": "bright=1"}, "this family has no encoder"),
+        (DIFFUSION, {"toward": "bright=1"}, "take an autoencoder, a VAE or a GAN, or --to-label"),
+        (
+            opened(replace(decoding(), encode=None)),
+            {"toward": "bright=1"},
+            "this family has no encoder, .*: give --classifier",
+        ),
         (DECODER, {"toward": "bright"}, "give a class and a step, such as coat=1.5"),
         (DECODER, {"toward": "green=1"}, "green is not a class of the data: dark, bright"),
         (opened(decoding(classes=2)), {"hide": "left"}, "say which by --label"),
