@@ -8,6 +8,7 @@ anything else is a fault, and so is a case that takes longer than `PATIENCE` sec
 runs in one process, on shapes alone: no step, no compiled network. Exit code 1: there are faults.
 """
 
+import argparse
 import contextlib
 import importlib
 import itertools
@@ -230,9 +231,12 @@ def _try(start: Any, name: str, words: list[str], counts: Counts) -> None:
 
 def main() -> None:
     """Prints the counts and faults of each experiment and command, and those of all."""
-    total = Counts()
+    total, known = Counts(), [*COMMANDS, *experiments()]
+    parser = argparse.ArgumentParser("python -m tools.fuzz_flags", description=__doc__)
+    how = {"choices": known, "default": known, "metavar": "NAME"}
+    parser.add_argument("names", nargs="*", **how, help=f"one or more of {', '.join(known)}")
     with tempfile.TemporaryDirectory() as sets:
-        for name in sys.argv[1:] or [*COMMANDS, *experiments()]:
+        for name in parser.parse_args().names:
             counts = fuzz([name], Path(sets))
             print(f"{name}: {counts}")
             for line in counts.faults:

@@ -161,4 +161,5 @@ def main(options: Options) -> Counter[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(bool(main(tyro.cli(Options, description=__doc__))["wrong"]))
+    given = tyro.cli(Options, prog="python -m tools.fuzz_folders", description=__doc__)
+    sys.exit(bool(main(given)["wrong"]))

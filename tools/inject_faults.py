@@ -105,7 +105,7 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, prog="python -m tools.inject_faults", description=__doc__)
     if unknown := set(options.families) - FAMILIES.keys():
         sys.exit(f"error: no family {sorted(unknown)}; there are {', '.join(FAMILIES)}")
     with tempfile.TemporaryDirectory() as work:

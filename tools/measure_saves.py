@@ -104,7 +104,7 @@ def _run(*arguments: str) -> None:
 
 
 def main() -> None:
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, prog="python -m tools.measure_saves", description=__doc__)
     worst = 0.0
     for experiment in tqdm(options.experiments, unit="experiment"):
         run = importlib.import_module(f"experiments.{experiment}").Config().run

@@ -166,7 +166,7 @@ def drawn(options: Options) -> dict[Path, list[Mutant]]:
 
 
 def main() -> None:
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, prog="python -m tools.mutate", description=__doc__)
     tried, killed = drawn(options), dict.fromkeys(options.modules, 0)
     copies: SimpleQueue[Path] = SimpleQueue()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
