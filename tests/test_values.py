@@ -7,7 +7,7 @@ import pkgutil
 
 import pytest
 
-from genjax import diffusion, edit, losses, over_batch, train
+from genjax import diffusion, edit, evaluate, losses, over_batch, train
 
 
 def dataclasses_of(package):
@@ -31,6 +31,8 @@ def defaults_of(package):
         module = importlib.import_module(info.name)
         for name, value in vars(module).items():
             if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
+                continue
+            if inspect.isclass(value) and issubclass(value, Exception):
                 continue
             members = vars(value).items() if inspect.isclass(value) else ()
             public = {k: f for k, f in members if not k.startswith("_") and inspect.isfunction(f)}
@@ -56,3 +58,10 @@ def test_switches_are_off_but_for_those_named_here_and_every_axis_is_that_of_the
     axes = [value for path, value in found if path.endswith(".axis_name")]
     assert len(axes) > 20
     assert set(axes) == {over_batch.DATA_AXIS}
+
+
+def test_every_seed_of_an_evaluation_is_0_unless_given():
+    given = {path: value for path, value in defaults_of(evaluate) if path.endswith(".seed")}
+    found = [value for value in given.values() if value is not inspect.Parameter.empty]
+    assert len(found) > 5
+    assert set(found) == {0}

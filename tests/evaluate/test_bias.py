@@ -59,6 +59,15 @@ def test_what_a_classifier_cannot_read_is_said_not_decided():
     assert not bias.shares(guesses, guesses, held_out, truth, tuple("abcd")).informative
 
 
+@pytest.mark.parametrize(("widest", "expected"), [(0.3, True), (1.1, False)])
+def test_one_interval_that_is_too_wide_says_that_the_attribute_cannot_be_read(widest, expected):
+    share, low = np.full(3, 1 / 3), np.array([0.1, -0.1, -0.1])
+    width = np.array([0.1, 0.1, widest])
+    found = bias.Shares(tuple("abc"), share, share, low, low + width, 0.9)
+    assert found.informative is expected
+    assert found.differing.any() == expected
+
+
 def test_the_nearest_images_vote_and_the_nearest_breaks_ties():
     labels = np.array([0, 1, 1, 2, 2, 0])
     rows = np.array([[0, 1, 2, 3, 4], [3, 1, 2, 4, 0], [5, 1, 2, 0, 3]])

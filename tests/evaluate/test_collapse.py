@@ -64,6 +64,19 @@ def test_samples_that_are_all_alike_have_twins_and_a_small_support():
     assert "as if there were 10 different ones" in finding.summary
 
 
+@pytest.mark.parametrize(("apart", "pairs"), [(0.9, 100), (1.1, 0)])
+def test_pairs_are_twins_up_to_the_distance_of_twins(apart, pairs):
+    reference = Reference(clusters([100] * 10))
+    distance = reference.twin_distance(200)
+    assert 0 < distance < 0.5
+    one = 100 * np.random.default_rng(3).normal(size=(100, 6))
+    found = collapse.collapse(
+        np.concatenate([one, one + apart * distance * np.eye(6)[:1]]), reference
+    )
+    assert found.numbers["twins"] == (pairs > 0)
+    assert found.numbers["support"] == (200 * 199 / 2 / pairs if pairs else np.inf)
+
+
 def test_missing_images_are_those_of_regions_without_samples():
     reference = Reference(clusters([100] * 10, spread=0.01))
     absent = collapse.missing(clusters([100] * 9 + [0], 1, 0.01), reference)

@@ -80,6 +80,32 @@ def test_the_chance_of_exceedances_is_exact():
     assert memorization.exceedance(0, 300, 5, 700) == 1
 
 
+def distant(n, seed, scale=1.0):
+    """Neighbours of n images, whose features lie `scale` times as far as those of scale 1."""
+    generator = np.random.default_rng(seed)
+    rows, ratio = np.zeros((n, 4), int), generator.uniform(0.2, 1, (n, 1))
+    next_ones = np.ones((1, 3)) * generator.uniform(1, 1.1, (n, 1))
+    distances = scale * np.concatenate([ratio, next_ones], 1)
+    nothing = copies.Matches(np.ones((n, 4)), rows)
+    return memorization.Neighbours(nothing, distances, rows, np.ones(n, bool))
+
+
+@pytest.mark.parametrize(("held_out", "closest"), [(100, 1), (198, 1), (199, 2), (400, 4)])
+def test_the_threshold_is_the_closest_percent_of_held_out_images(held_out, closest):
+    near = distant(held_out, 0)
+    found = memorization.decide(near, near).closeness
+    assert (found <= 1).sum() == closest
+    assert found.min() < 1 or closest == 1
+
+
+@pytest.mark.parametrize(("scale", "told"), [(0.93, False), (0.9, True), (0.5, True)])
+def test_samples_that_are_close_without_being_copies_are_told(scale, told):
+    finding = memorization.decide(distant(300, 1, scale), distant(400, 2)).finding
+    assert not finding.found
+    assert (finding.numbers["c_t_z"] < -3) is told
+    assert ("closer to training images than held-out ones" in finding.summary) is told
+
+
 @pytest.fixture(scope="module")
 def powers():
     data = audit_powers.fashion()

@@ -42,8 +42,8 @@ def test_a_sample_where_the_data_have_none_is_infinitely_far():
     ("samples", "data", "message"),
     [
         ([], [1.0], "one or more modes in 0 to 0"),
-        ([2], [0.5, 0.5], "one or more modes in 0 to 1"),
-        ([-1], [0.5, 0.5], "one or more modes"),
+        ([0, 2], [0.5, 0.5], "one or more modes in 0 to 1"),
+        ([-1, 0], [0.5, 0.5], "one or more modes"),
         ([0], [0.5, 0.4], "sum to 1"),
         ([0], [1.5, -0.5], "must be probabilities"),
     ],

@@ -56,6 +56,13 @@ def test_white_noise_has_the_same_power_in_every_ring():
     assert len(spectrum.ring_centres(32, 32)) == found.bands.shape[1]
 
 
+def test_a_flat_image_has_the_power_of_rounding_to_8_bits():
+    found = spectrum.frequencies(np.full((2, 16, 16, 1), 90, np.uint8))
+    rounding = 1 / 255**2 / 12  # the variance of a step's uniform error
+    np.testing.assert_allclose(np.exp(found.bands), rounding, rtol=1e-4)
+    np.testing.assert_allclose(np.exp(found.sharpness), 20 * rounding, rtol=1e-4)
+
+
 def test_the_interval_of_a_ratio_is_welchs():
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=30), generator.normal(size=(80,)) * 3
