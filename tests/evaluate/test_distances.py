@@ -123,6 +123,7 @@ def test_the_limit_has_no_bias_of_n():
     assert abs(limit.mean() - true) < 3 * limit.std() / 20**0.5
     with pytest.raises(ValueError, match="needs over 81 images on both sides, there are 81"):
         frechet_limit(rng.normal(size=(81, 40)), rng.normal(size=(90, 40)))
+    assert np.isfinite(frechet_limit(rng.normal(size=(82, 40)), rng.normal(size=(90, 40))).value)
 
 
 def test_frechet_is_torch_fidelitys(monkeypatch):
