@@ -170,7 +170,7 @@ def kernel_distance(
         raise ValueError(
             f"samples have {x.shape[1]} features, the reference {y.shape[1]}: take one network"
         )
-    groups = next(g for g in (1, 2, 4, 5, 10, 20) if max(len(x), len(y)) <= g * GROUP or g == 20)
+    groups = next((g for g in (1, 2, 4, 5, 10) if max(len(x), len(y)) <= g * GROUP), 20)
     size = FOLDS // groups
     bounds = [fold_bounds(len(z)) for z in (x, y)]
     # The distance does not depend on a constant added to the kernel; without its mean, sums of
