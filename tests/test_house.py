@@ -51,7 +51,7 @@ PORTABLE_ROOMS = {"losses", "diffusion"}
 LONERS = {"losses"}
 
 FILE_LINES, FUNCTION_LINES = 250, 60  # of code: no docstring, comment or blank line
-EXPERIMENT_LINES, BUILD_LINES, CLI_LINES = 120, 50, 950  # the last: of code
+EXPERIMENT_LINES, BUILD_LINES, CLI_LINES = 120, 50, 900  # the last: of code
 
 
 def imported(path: Path) -> set[str]:

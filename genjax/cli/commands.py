@@ -213,15 +213,9 @@ class Experiment:
         run, _ = self._opened(given)
         name = f"interpolate_{given.seed}.png"
         folder = destination(run.directory, run.is_export, given.to, [name])
-        named = _read(run, given).get("image")
-        images = run.interpolate(
-            given.pairs,
-            given.steps,
-            given.seed,
-            noises=given.noises,
-            images=named,
-            label=given.label,
-        )
+        how = {"noises": given.noises, "label": given.label}
+        how["images"] = _read(run, given).get("image")
+        images = run.interpolate(given.pairs, given.steps, given.seed, **how)
         _save(folder / name, grids.grid(images, given.steps))
 
     def edit(self, given: options.Edit) -> None:
