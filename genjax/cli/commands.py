@@ -213,8 +213,8 @@ class Experiment:
         run, _ = self._opened(given)
         name = f"interpolate_{given.seed}.png"
         folder = destination(run.directory, run.is_export, given.to, [name])
-        how = {"noises": given.noises, "label": given.label}
-        how["images"] = _read(run, given).get("image")
+        named = _read(run, given).get("image")
+        how: dict[str, Any] = {"noises": given.noises, "images": named, "label": given.label}
         images = run.interpolate(given.pairs, given.steps, given.seed, **how)
         _save(folder / name, grids.grid(images, given.steps))
 
