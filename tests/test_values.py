@@ -2,12 +2,12 @@
 
 import dataclasses
 import importlib
-import inspect
 import pkgutil
 
 import pytest
 
 from genjax import diffusion, edit, evaluate, losses, over_batch, train
+from tests.defaults import defaults
 
 
 def dataclasses_of(package):
@@ -25,33 +25,20 @@ def test_every_dataclass_is_frozen(package):
     assert [c for c in found if not c.__dataclass_params__.frozen] == []
 
 
-def defaults_of(package):
-    """(module.function.parameter, default) of the public functions, classes and their methods."""
-    for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        module = importlib.import_module(info.name)
-        for name, value in vars(module).items():
-            if name.startswith("_") or getattr(value, "__module__", None) != module.__name__:
-                continue
-            if inspect.isclass(value) and issubclass(value, Exception):
-                continue
-            members = vars(value).items() if inspect.isclass(value) else ()
-            public = {k: f for k, f in members if not k.startswith("_") and inspect.isfunction(f)}
-            for path, each in [(name, value), *((f"{name}.{k}", f) for k, f in public.items())]:
-                if callable(each):
-                    for parameter in inspect.signature(each).parameters.values():
-                        yield f"{info.name}.{path}.{parameter.name}", parameter.default
-
-
 SWITCHED_ON = {
-    "genjax.edit.jpeg.compressed.subsampling",
-    "genjax.edit.operators.jpeg.subsampling",
-    "genjax.edit.operator.Operator.linear",
-    "genjax.edit.solver_loop.solver_loop.linear",
+    "jpeg.compressed.subsampling",
+    "operators.jpeg.subsampling",
+    "operator.Operator.linear",
+    "solver_loop.solver_loop.linear",
 }
 
 
 def test_switches_are_off_but_for_those_named_here_and_every_axis_is_that_of_the_data():
-    found = [row for room in (losses, diffusion, edit) for row in defaults_of(room)]
+    found = [
+        (f"{name}.{parameter}", value)
+        for room in (losses, diffusion, edit)
+        for (name, parameter), value in defaults(room).items()
+    ]
     assert {path for path, value in found if value is True} == SWITCHED_ON
     switches = {path.rpartition(".")[2] for path, value in found if value is False}
     assert switches >= {"trajectory", "log_snr", "strict"}
@@ -61,7 +48,6 @@ def test_switches_are_off_but_for_those_named_here_and_every_axis_is_that_of_the
 
 
 def test_every_seed_of_an_evaluation_is_0_unless_given():
-    given = {path: value for path, value in defaults_of(evaluate) if path.endswith(".seed")}
-    found = [value for value in given.values() if value is not inspect.Parameter.empty]
+    found = [value for (_, name), value in defaults(evaluate).items() if name == "seed"]
     assert len(found) > 5
     assert set(found) == {0}

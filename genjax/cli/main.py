@@ -128,10 +128,12 @@ def _lacking(build: Callable, config: Any) -> list[str]:
         family = build(config, ImageSpec((32, 32, 3), 10, 1000))
     except Exception:
         return []
+    latents = family.latent or family.encode or family.invert
     lacking = {
         # What has a trajectory can be inverted by some --sampler.
         "reconstruct": not (family.encode or family.reconstruct or family.trajectory),
-        "edit": family.generate is None,
+        "edit": not (family.denoiser or latents),
+        "interpolate": not latents,
         "trajectory": family.trajectory is None,
         "noises": not (family.encode or family.trajectory),
     }

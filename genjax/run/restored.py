@@ -296,8 +296,8 @@ class RestoredRun:
           uint8 [pairs * steps, H, W, C], path by path.
 
         Raises:
-          ConfigError: where the family's latents are not arrays of real numbers, or there are
-            fewer than two held-out images per pair.
+          ConfigError: where the family's latents are neither arrays of real numbers nor drawn
+            from N(0, I), or there are fewer than two held-out images per pair.
         """
         if images is not None:
             return moving.between(self, images, steps, label=self.class_number(label))
@@ -305,6 +305,11 @@ class RestoredRun:
         turns = labels(self.family, pairs)
         at_ends = None if turns is None else jnp.repeat(turns, 2)
         if noises or not (self.family.encode or self.family.invert):
+            if self.family.latent is None:
+                raise ConfigError(
+                    "the latents of this family are not drawn from N(0, I): no arc between two of "
+                    "them leads over others"
+                )
             ends = self.family.latents(key, 2 * pairs)
         else:
             if 2 * pairs > len(self.images.test):

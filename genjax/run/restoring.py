@@ -48,7 +48,7 @@ DENOISING: dict[str, Callable[..., Any]] = {
 NON_LINEAR = ("dps", "particles")
 DECODING = ("hmc", "maximum")
 CHUNK = 16  # answers that a denoiser computes together
-FEW = 4  # images whose latents are looked for together
+FEW = 4  # images whose latents are looked for together on an accelerator
 UNKNOWN = 0.2  # what a decoder without an encoder is taken to miss, of a range of 2
 
 
@@ -194,7 +194,8 @@ def _decode(
         return draws.x, jnp.stack([draws.acceptance, draws.r_hat, draws.effective_samples])
 
     m = len(observed.y)
-    size = min(FEW, m)
+    # One by one takes a CPU as long as several together, and shows how it goes on.
+    size = 1 if jax.default_backend() == "cpu" else min(FEW, m)
     parts, told = [], []
     with tqdm(total=m * n, unit="image", disable=None) as bar:
         for first in range(0, m, size):

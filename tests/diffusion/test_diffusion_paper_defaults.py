@@ -1,13 +1,11 @@
 """Every numeric default of the diffusion modules is the paper's, or ours for a stated reason."""
 
-import importlib
-import inspect
 import math
-import pkgutil
 
 import pytest
 
-import genjax.diffusion
+from genjax import diffusion
+from tests.defaults import numeric_defaults
 
 DDPM = "Ho et al. 2020, arXiv:2006.11239"
 DDIM = "Song et al. 2021, arXiv:2010.02502"
@@ -103,39 +101,13 @@ OURS = {
 }
 
 
-def public(namespace, module):
-    for name, value in vars(namespace).items():
-        if name[0] != "_" and getattr(value, "__module__", None) == module.__name__:
-            yield name, value
-
-
-def numeric_defaults():
-    found = {}
-    for info in pkgutil.iter_modules(genjax.diffusion.__path__):
-        module = importlib.import_module(f"genjax.diffusion.{info.name}")
-        callables = {}
-        for name, value in public(module, module):
-            callables[name] = value
-            if inspect.isclass(value):
-                methods = ((n, v) for n, v in public(value, module) if inspect.isfunction(v))
-                callables |= {f"{name}.{method}": function for method, function in methods}
-        for name, value in callables.items():
-            if not (inspect.isfunction(value) or inspect.isclass(value)):
-                continue
-            for parameter in inspect.signature(value).parameters.values():
-                default = parameter.default
-                if isinstance(default, int | float) and not isinstance(default, bool):
-                    found[f"{info.name}.{name}", parameter.name] = default
-    return found
-
-
 def test_every_numeric_default_is_in_one_of_the_two_tables():
     assert not PAPERS.keys() & OURS.keys()
-    assert numeric_defaults().keys() == PAPERS.keys() | OURS.keys()
+    assert numeric_defaults(diffusion).keys() == PAPERS.keys() | OURS.keys()
 
 
 @pytest.mark.parametrize(("where", "parameter"), [*PAPERS, *OURS])
 def test_the_default_has_the_stated_value(where, parameter):
     value, reason = {**PAPERS, **OURS}[where, parameter]
     assert reason
-    assert numeric_defaults()[where, parameter] == value
+    assert numeric_defaults(diffusion)[where, parameter] == value

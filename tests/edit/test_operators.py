@@ -307,6 +307,7 @@ def test_jpeg_passes_the_gradient_of_the_identity():
         (lambda: operators.downsample_bicubic(SHAPE, 16), "not divisible by 16"),
         (lambda: operators.downsample_area(SHAPE, 1), "factor must be 2 or more"),
         (lambda: operators.blur(SHAPE, np.ones((2, 3))), "odd sides"),
+        (lambda: operators.blur(SHAPE, np.ones((3, 2))), "odd sides"),
         (lambda: operators.blur(SHAPE, np.ones((17, 3))), "reaches beyond an image of 8 x 16"),
         (lambda: operators.blur(SHAPE, np.zeros((3, 3))), "not all 0"),
         (lambda: operators.blur(SHAPE, np.full((3, 3), np.nan)), "finite"),

@@ -1,10 +1,7 @@
 """Every numeric default of the losses, pinned with the paper that it comes from."""
 
-import importlib
-import inspect
-from pathlib import Path
-
-import genjax.losses
+from genjax import losses
+from tests.defaults import numeric_defaults
 
 BOUNDARY = "Song et al., Consistency Models (2023), arXiv:2303.01469"
 IMPROVED = "Song & Dhariwal, Improved Consistency Training (2024), arXiv:2310.14189"
@@ -147,44 +144,13 @@ OURS = {
 }
 
 
-def is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def public(module):
-    """(name, callable) of a module's functions and classes and of the classes' methods."""
-    for name, value in vars(module).items():
-        if name[0] == "_" or getattr(value, "__module__", None) != module.__name__:
-            continue
-        if inspect.isfunction(value):
-            yield name, value
-        if inspect.isclass(value):
-            yield name, value
-            for inner, method in vars(value).items():
-                own = inspect.isfunction(method) and method.__module__ == module.__name__
-                if own and (inner[0] != "_" or inner == "__call__"):
-                    yield f"{name}.{inner}", method
-
-
-def numeric_defaults():
-    """{(callable, parameter): default} over all of genjax.losses."""
-    found = {}
-    for path in Path(genjax.losses.__file__).parent.glob("[!_]*.py"):
-        module = importlib.import_module(f"genjax.losses.{path.stem}")
-        for name, value in public(module):
-            for parameter in inspect.signature(value).parameters.values():
-                if is_number(parameter.default):
-                    found[f"{path.stem}.{name}", parameter.name] = parameter.default
-    return found
-
-
 def pinned(table):
     return {(name, p): value for name, row in table.items() for p, (value, _) in row.items()}
 
 
 def test_every_numeric_default_is_from_a_paper_or_has_a_reason():
     assert not pinned(PAPERS).keys() & pinned(OURS).keys()
-    found, expected = numeric_defaults(), pinned(PAPERS) | pinned(OURS)
+    found, expected = numeric_defaults(losses), pinned(PAPERS) | pinned(OURS)
     assert {k: v for k, v in found.items() if k not in expected} == {}, "give its paper or a reason"
     assert found == expected
 
