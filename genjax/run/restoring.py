@@ -48,6 +48,8 @@ DENOISING: dict[str, Callable[..., Any]] = {
 NON_LINEAR = ("dps", "particles")
 DECODING = ("hmc", "maximum")
 CHUNK = 16  # answers that a denoiser computes together
+STEPS = 500  # of the ascent to each answer's latents, a decoding each
+WALK = {"draws": 200, "warmup": 200, "leapfrogs": 16}  # of hmc, from there on
 FEW = 4  # images whose latents are looked for together on an accelerator
 UNKNOWN = 0.2  # what a decoder without an encoder is taken to miss, of a range of 2
 
@@ -185,15 +187,21 @@ def _decode(
         how: dict[str, Any] = {"latent": latent, "noise": jnp.sqrt(noise**2 + missed**2)}
         if mixture is not None:
             how["log_prior"] = mixture.log_density
-        best = latent_maximum.maximum_a_posteriori(decode, start, y, operator, starts=n, **how)
+        ascent = latent_maximum.maximum_a_posteriori
+        best = ascent(decode, start, y, operator, starts=n, steps=STEPS, **how)
         if solver == "maximum":
             size = len(y) * n
             ends = best.ends.reshape(size, *latent)
             return decode(ends).reshape(len(y), n, *operator.shape), best.misfit
-        draws = latent_sampling.hmc(decode, walk, y, operator, start=best.ends, chains=n, **how)
+        how |= {"start": best.ends, "chains": n, **WALK}
+        draws = latent_sampling.hmc(decode, walk, y, operator, **how)
         return draws.x, jnp.stack([draws.acceptance, draws.r_hat, draws.effective_samples])
 
-    m = len(observed.y)
+    m, count = len(observed.y), n * STEPS
+    if solver == "hmc":
+        count += n * (WALK["draws"] + WALK["warmup"]) * WALK["leapfrogs"]
+    shorter = f"; --solver maximum takes {n * STEPS:,}" if solver == "hmc" else ""
+    logger.info("solver: %s, %s decodings for each image%s", solver, f"{count:,}", shorter)
     # One by one takes a CPU as long as several together, and shows how it goes on.
     size = 1 if jax.default_backend() == "cpu" else min(FEW, m)
     parts, told = [], []
