@@ -28,9 +28,9 @@ class TopDownSettings:
     """Channels of each block's latents."""
     pooling: Factors = (2, 2, 7)
     """Factors by which the encoder shrinks images, one after the other."""
-    encoder_blocks: Naturals = (0, 1, 1, 1)
+    encoder_blocks: Naturals = (0, 1, 3, 1)
     """Residual blocks at each resolution, the images' first; each pooling has one more."""
-    decoder_blocks: Counts = (1, 2, 3, 2)
+    decoder_blocks: Counts = (1, 2, 6, 3)
     """Blocks of latents at each resolution, the images' first."""
 
     mixture: Count = 5
