@@ -44,6 +44,9 @@ NAMES = {
 # fmt: on
 # --ff: the tests that failed before come first.
 PYTEST = [sys.executable, "-m", "pytest", "-xq", "--ff", "-o", "addopts=", "-m", "not slow"]
+# A mutant may ask for any amount of memory: it gets a third of the machine's.
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 3
+LIMITED = ["prlimit", f"--data={MEMORY}"] if shutil.which("prlimit") else []
 
 
 @dataclass(frozen=True)
@@ -137,11 +140,11 @@ def passes(copies: SimpleQueue[Path], mutant: Mutant, also: tuple[Path, ...], li
     }
     try:
         (folder / mutant.module).write_text(mutant.source)
-        command = [*PYTEST, *(str(path) for path in (own, *also) if (ROOT / path).exists())]
+        command = [*LIMITED, *PYTEST, *(str(p) for p in (own, *also) if (ROOT / p).exists())]
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit
         )
-        if done.returncode not in (0, 1, 2):  # passed, failed, not importable
+        if done.returncode > 2:  # 0: passed, 1: failed, 2: not importable, below: by a signal
             raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
         return done.returncode == 0
     except subprocess.TimeoutExpired:
