@@ -199,10 +199,16 @@ FAMILIES = {
     "consistency": Family(
         consistency,
         consistency.Config(
-            channels=8, multipliers=(1,), attention=(), dropout=0.1, classes=True, halvings=1
+            channels=8,
+            multipliers=(1,),
+            attention=(),
+            dropout=0.1,
+            classes=True,
+            halvings=1,
+            curriculum=8,
         ),
         "--channels 8 --multipliers 1 --attention --dropout 0.1 --classes --halvings 1 "
-        "--teacher-steps 4",
+        "--curriculum 8 --teacher-steps 4",
     ),
     "latent": Family(
         latent_shapes,
