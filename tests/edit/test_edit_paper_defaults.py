@@ -3,11 +3,14 @@
 import pytest
 
 from genjax import edit
+from genjax.edit import dps
 from tests.defaults import numeric_defaults
 
-DDNM = "Wang et al. 2022, arXiv:2212.00490: DDRM's η"
-DPS = "Chung et al. 2022, arXiv:2209.14687: ζ of the images' measurements"
-REPAINT = "Lugmayr et al. 2022, arXiv:2201.09865"
+DDNM = "Wang et al. 2023, arXiv:2212.00490: section 4"
+DPS = "Chung et al. 2023, arXiv:2209.14687: the default of its program"
+REPAINT = "Lugmayr et al. 2022, arXiv:2201.09865, section 5.1"
+PIGDM = "Song et al., ICLR 2023"
+SDEDIT = "Meng et al. 2022, arXiv:2108.01073: t_0 of its experiments"
 STYLEGAN = "Karras et al. 2020, arXiv:1912.04958, appendix D"
 DUAL_AVERAGING = "Hoffman & Gelman 2014, arXiv:1111.4246: δ"
 MALA = "Roberts & Rosenthal 1998: the best rate of acceptance"
@@ -17,6 +20,8 @@ PAPERS = {
     ("dps.dps", "scale"): (1.0, DPS),
     ("latent_sampling.hmc", "target_acceptance"): (0.8, DUAL_AVERAGING),
     ("latent_sampling.mala", "target_acceptance"): (0.574, MALA),
+    ("pigdm.pigdm", "data_std"): (1.0, f"{PIGDM}: r² = σ²/(1 + σ²), eq. 7"),
+    ("pigdm.pigdm", "eta"): (1.0, f"{PIGDM}: section 5"),
     ("projection.latent_moments", "samples"): (10_000, STYLEGAN),
     ("projection.project", "samples"): (10_000, STYLEGAN),
     ("projection.project", "steps"): (1000, STYLEGAN),
@@ -25,8 +30,9 @@ PAPERS = {
     ("projection.project", "noise_ramp"): (0.75, STYLEGAN),
     ("projection.project", "warm_up"): (0.05, STYLEGAN),
     ("projection.project", "cool_down"): (0.25, STYLEGAN),
-    ("repaint.repaint", "resamplings"): (10, REPAINT),
-    ("repaint.repaint", "jump"): (10, REPAINT),
+    ("repaint.repaint", "resamplings"): (10, f"{REPAINT}: r"),
+    ("repaint.repaint", "jump"): (10, f"{REPAINT}: j"),
+    ("sdedit.sdedit", "strength"): (0.5, SDEDIT),
 }
 NOISELESS, IMAGES = "nothing was added", "images in −1..1"
 CHAINS = "the fewest whose R-hat says something"
@@ -72,16 +78,17 @@ OURS = {
     ("operators.clipping", "high"): (1.0, IMAGES),
     ("operators.jpeg", "low"): (-1.0, IMAGES),
     ("operators.jpeg", "high"): (1.0, IMAGES),
-    ("pigdm.pigdm", "eta"): (1.0, "the stochastic sampler"),
-    ("pigdm.pigdm", "data_std"): (1.0, "of standardized data"),
-    ("twisted_smc.twisted_smc", "data_std"): (1.0, "of standardized data"),
-    ("sdedit.sdedit", "strength"): (0.5, "between the image and a new one"),
-    ("twisted_smc.twisted_smc", "particles"): (8, "8 times the memory of a sample"),
-    ("twisted_smc.twisted_smc", "threshold"): (0.5, "half of the particles: the usual"),
+    ("twisted_smc.twisted_smc", "data_std"): (1.0, "that of pigdm"),
+    ("twisted_smc.twisted_smc", "particles"): (8, "16 images of 28x28 within a minute"),
+    ("twisted_smc.twisted_smc", "threshold"): (0.5, "half, as is usual"),
     ("uncertainty.summarize", "level"): (0.9, "a band of 90 %"),
     ("uncertainty.coverage", "level"): (0.9, "as of summarize"),
     ("uncertainty.coverage", "confidence"): (0.95, "as of all intervals"),
 }
+
+
+def test_the_steps_of_dps_are_scaled_from_those_of_the_papers_images():
+    assert dps.PAPER_STEPS * dps.PAPER_SIZE == 1000 * 256 * 256 * 3
 
 
 def test_every_numeric_default_is_in_one_of_the_two_tables():

@@ -187,6 +187,20 @@ def test_the_effective_number_of_particles_is_reported_and_x_is_one_of_them(smc)
     np.testing.assert_array_equal(same.any(1), True)
 
 
+def test_one_step_of_particles_from_pure_noise_ends_at_the_posteriors_mean():
+    noise = 0.5
+    y = exact.observation(exact.WHITE, "mask", noise)
+    mean, _ = exact.WHITE.posterior(exact.MATRICES["mask"], y, noise)
+    how = {"n": 1, "particles": 2, "data_std": 1.0}
+    found = exact.solve(
+        twisted_smc.twisted_smc, exact.WHITE, "mask", jax.random.key(0),
+        exact.batch(y, "mask", 3), noise, **how,
+    )  # fmt: skip
+    x = exact.flat(found.x)
+    np.testing.assert_allclose(x, np.broadcast_to(mean, x.shape), atol=2e-3)
+    assert np.abs(mean - exact.WHITE.mean).max() > 0.3
+
+
 def test_systematic_resampling_takes_each_particle_by_its_share():
     weights = jnp.array([[0.5, 0.25, 0.25, 0.0], [0.0, 0.0, 0.0, 1.0]])
     drawn = jax.jit(twisted_smc._drawn, static_argnums=2)

@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-import inspect
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 
 from genjax.diffusion import predictions, schedules, steps
-from genjax.edit import ddnm, dps, inversion, pigdm, repaint, sdedit, translation, twisted_smc
+from genjax.edit import ddnm, dps, pigdm, repaint, twisted_smc
 from genjax.edit.operator import Operator
 from tests.diffusion.test_sampler_contract import Chosen
 from tests.edit import exact
@@ -219,39 +217,3 @@ def test_the_path_of_repaint_is_that_of_the_authors_program():
     np.testing.assert_array_equal(rows.t, 249 - np.array(times))
     assert len(times) == 2410
     assert int((std > 0).sum()) == 9 * 24
-
-
-DDNM = "Wang et al. 2023, arXiv:2212.00490"
-REPAINT = "Lugmayr et al. 2022, arXiv:2201.09865"
-DPS = "Chung et al. 2023, arXiv:2209.14687"
-PIGDM = "Song et al., ICLR 2023"
-SDEDIT = "Meng et al. 2022, arXiv:2108.01073"
-PAPERS = {
-    (repaint.repaint, "resamplings"): (10, f"{REPAINT}: r, section 5.1"),
-    (repaint.repaint, "jump"): (10, f"{REPAINT}: j, section 5.1"),
-    (ddnm.ddnm, "eta"): (0.85, f"{DDNM}: section 4"),
-    (pigdm.pigdm, "eta"): (1.0, f"{PIGDM}: section 5"),
-    (pigdm.pigdm, "data_std"): (1.0, f"{PIGDM}: r² = σ²/(1 + σ²), eq. 7"),
-    (dps.dps, "scale"): (1.0, f"{DPS}: the default of its program"),
-    (sdedit.sdedit, "strength"): (0.5, f"{SDEDIT}: t_0 of its experiments"),
-}
-OURS = {
-    (twisted_smc.twisted_smc, "particles"): (8, "16 images of 28x28 within a minute"),
-    (twisted_smc.twisted_smc, "threshold"): (0.5, "half, as is usual"),
-    (twisted_smc.twisted_smc, "data_std"): (1.0, "that of pigdm"),
-    (inversion.invert, "iterations"): (10, "1e-5 on 20 steps of a mixture"),
-    (inversion.interpolate, "iterations"): (10, "that of invert"),
-    (translation.translate, "iterations"): (10, "that of invert"),
-}
-
-
-def test_every_numeric_default_is_the_papers_or_ours_for_a_reason():
-    found = {}
-    functions = (*(f for f, _ in PAPERS), *(f for f, _ in OURS))
-    for function in dict.fromkeys(functions):
-        for parameter in inspect.signature(function).parameters.values():
-            default = parameter.default
-            if isinstance(default, int | float) and parameter.name != "noise":
-                found[function, parameter.name] = default
-    assert found == {where: value for where, (value, _) in {**PAPERS, **OURS}.items()}
-    assert math.prod((dps.PAPER_STEPS, dps.PAPER_SIZE)) == 1000 * 256 * 256 * 3
