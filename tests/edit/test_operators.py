@@ -242,6 +242,8 @@ def test_a_motion_blur_follows_its_angle():
     near, end = 1 - 0.5**0.5, 2 - 2**0.5
     right = np.array([[0, near, end], [near, 1, near], [end, near, 0]])
     np.testing.assert_allclose(steep, right / right.sum(), atol=1e-6)
+    short = operators.motion_blur((7, 7, 1), 1.5)(dot)[0, 3, :, 0]
+    np.testing.assert_allclose(short, [0, 0, 1 / 6, 2 / 3, 1 / 6, 0, 0], atol=1e-6)
     level = operators.motion_blur((7, 7, 1), 4)(dot)[0, 3, :, 0]
     np.testing.assert_allclose(level, [0, 0.125, 0.25, 0.25, 0.25, 0.125, 0], atol=1e-6)
 
