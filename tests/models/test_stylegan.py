@@ -136,6 +136,7 @@ def test_the_mapping_ignores_the_length_of_the_noise():
 
     found = latents(z, label)
     np.testing.assert_allclose(latents(3 * z, label), found, rtol=1e-3)
+    np.testing.assert_allclose(latents(z[:1], label[:1]), found[:1], rtol=1e-3)
     assert np.abs(latents(z, label[::-1]) - found).max() > 1e-3
 
 
