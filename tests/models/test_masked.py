@@ -67,6 +67,30 @@ def test_the_probabilities_of_all_images_sum_to_one(label):
     assert np.exp(log_p).max() > 0.1  # far from uniform
 
 
+def test_the_network_follows_its_definition():
+    network, widths = MADE((9, 5), classes=2), (9, 5)
+    params = random_params(network, SHAPE)
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64), params["params"])
+    label = np.arange(16) % 3  # 2: no class
+    pixels = h = 2 * EVERY.reshape(16, SIZE).astype(np.float64) - 1
+    # A unit of degree k sees pixels 1 to k; degrees run evenly from 1 to 3.
+    degrees = [np.array([1 + j * 3 // width for j in range(width)]) for width in widths]
+    below, numbers = np.arange(1, 5), np.arange(1, 5)
+    for i, degree in enumerate(degrees):
+        layer = p[f"MaskedDense_{i}"]
+        seen = below[:, None] <= degree if i == 0 else degrees[i - 1][:, None] <= degree
+        h = h @ (seen * layer["kernel"]) + layer["bias"]
+        if i == 0:  # the class is known to every unit
+            (embedding,) = jax.tree.leaves(p["ClassEmbedding_0"])
+            h = h + embedding[label]
+        h = np.maximum(h, 0)
+    out, direct = p["MaskedDense_2"], p["direct"]
+    logits = h @ ((degrees[1][:, None] < numbers) * out["kernel"]) + out["bias"]
+    logits += pixels @ ((numbers[:, None] < numbers) * direct["kernel"]) + direct["bias"]
+    found = network.apply(params, EVERY, label).reshape(16, SIZE)
+    np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-4)
+
+
 def test_images_are_drawn_with_their_probabilities():
     network = MADE((9, 5))
     params = jax.tree.map(lambda x: 0.5 * x, random_params(network, SHAPE))
