@@ -93,3 +93,14 @@ def test_arrays_at_the_size_of_the_authors_example():
 def test_sides_that_cannot_be_halved_are_refused():
     with pytest.raises(ValueError, match=r"sides divisible by 4, not \(8, 6\)"):
         jax.eval_shape(Encoder().init, KEY, jnp.zeros((1, 8, 6, 3)))
+
+
+@pytest.mark.parametrize(("channels", "first"), [(1, 1), (2, 1), (3, 1), (8, 4)])
+def test_next_to_the_image_there_are_half_as_many_channels_and_one_at_least(channels, first):
+    sizes = {**SIZES, "channels": channels, "halvings": 2}
+    encoder, decoder = Encoder(**sizes), Decoder(**sizes)
+    down = jax.eval_shape(encoder.init, KEY, jnp.zeros((1, 8, 8, 3)))["params"]
+    up = jax.eval_shape(decoder.init, KEY, jnp.zeros((1, 2, 2, 5)))["params"]
+    assert down["down_0"]["kernel"].shape == (4, 4, 3, first)
+    assert up["up_1"]["bias"].shape == (first,)
+    assert up["up_0"]["bias"].shape == (3,)
