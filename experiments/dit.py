@@ -6,8 +6,8 @@ image, and the loss is that of the velocity. --block dit --output velocity is Si
 
     python -m experiments.dit
 
-Expect shirts, trousers and boots of clear outline: docs/dit.png has those of 1,000 steps, where the
-error of held-out images' velocity is 0.93 per pixel.
+Expect shirts, trousers and boots of clear outline, as in docs/dit.png; the error of held-out
+images' velocity is 0.93 per pixel.
 
 --preset paper: SiT-S/2 (33 million parameters) on CIFAR-10, for a GPU; --preset base: SiT-B/2 (130
 million); --preset jit: JiT-B/16 (131 million) on ImageNet of 256 pixels, or --data.folder.
