@@ -133,6 +133,8 @@ class PixelCNN(nn.Module):
       depth: gated layers of either stack.
       dropout: probability.
       classes: number of classes K to condition on; None for an unconditional network.
+      sides: (H, W) of the images, where each place has learned features of its own, which the
+        vertical stack starts with; None for a network that knows places by the borders alone.
       dtype: of the computation; None for what inputs and parameters have.
       param_dtype: of the parameters.
 
@@ -158,6 +160,7 @@ class PixelCNN(nn.Module):
     depth: int = 4
     dropout: float = 0.0
     classes: int | None = None
+    sides: tuple[int, int] | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -170,6 +173,9 @@ class PixelCNN(nn.Module):
         self.vertical = [GatedLayer(left=False, **how) for _ in range(self.depth)]
         self.horizontal = [GatedLayer(left=True, **how) for _ in range(self.depth)]
         self.out = Projection(self.outputs, **kinds)
+        if self.sides is not None:
+            shape = (*self.sides, self.channels)
+            self.places = self.param("places", nn.initializers.zeros, shape, self.param_dtype)
 
     def __call__(
         self, x: jax.Array, label: jax.Array | None = None, *, keys: jax.Array | None = None
@@ -181,7 +187,11 @@ class PixelCNN(nn.Module):
         return self.see_left(x, above, label, keys)
 
     def see_above(
-        self, x: jax.Array, label: jax.Array | None = None, keys: jax.Array | None = None
+        self,
+        x: jax.Array,
+        label: jax.Array | None = None,
+        keys: jax.Array | None = None,
+        first: int | jax.Array = 0,
     ) -> list[jax.Array]:
         """The vertical stack.
 
@@ -189,11 +199,16 @@ class PixelCNN(nn.Module):
           x: at each row the marked row above it, [B, H, W, any].
           label: [B], or None for no class.
           keys: for the dropout, or None for none.
+          first: number of the first row.
 
         Returns:
           What each of its layers ends in, [B, H, W, C].
         """
-        return self._stack(self.vertical, self.vertical_in(x), None, label, keys)
+        h = self.vertical_in(x)
+        if self.sides is not None:
+            places = jax.lax.dynamic_slice_in_dim(self.places, first, x.shape[1])
+            h += places[None].astype(h.dtype)
+        return self._stack(self.vertical, h, None, label, keys)
 
     def see_left(
         self,
@@ -261,14 +276,14 @@ class PixelCNN(nn.Module):
         kind = jax.eval_shape(pick, numbers, uniform[:, 0, 0])
         blank = jnp.zeros((batch, 1, width, kind.shape[-1]), kind.dtype)
 
-        def run(method: str, cache: Cache, *given: Any) -> tuple[Any, Cache]:
-            state = {**params, "cache": cache}
-            found: Any = self.apply(state, *given, label, method=method, mutable=["cache"])
+        def run(method: str, cache: Cache, *given: Any, **how: Any) -> tuple[Any, Cache]:
+            state, how = {**params, "cache": cache}, {"method": method, **how}
+            found: Any = self.apply(state, *given, label, mutable=["cache"], **how)
             return found[0], found[1]["cache"]
 
-        def row(carry: Any, numbers: jax.Array) -> Any:
-            before, (over, beside) = carry
-            above, over = run("see_above", over, before)
+        def row(carry: Any, item: tuple[jax.Array, jax.Array]) -> Any:
+            (before, (over, beside)), (number, numbers) = carry, item
+            above, over = run("see_above", over, before, first=number)
 
             def pixel(i: jax.Array, x: jax.Array) -> jax.Array:
                 found, _ = run("see_left", beside, _marked(x), above)
@@ -283,7 +298,8 @@ class PixelCNN(nn.Module):
         above, over = jax.eval_shape(partial(run, "see_above", {}), before)
         _, beside = jax.eval_shape(partial(run, "see_left", {}), before, above)
         empty = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), (over, beside))
-        _, rows = jax.lax.scan(row, (before, empty), uniform.swapaxes(0, 1))
+        items = jnp.arange(uniform.shape[1]), uniform.swapaxes(0, 1)
+        _, rows = jax.lax.scan(row, (before, empty), items)
         return rows.swapaxes(0, 1)
 
 

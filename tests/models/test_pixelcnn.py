@@ -47,7 +47,7 @@ def slopes(network, shape, label=None, **options):
     ("network", "shape", "label"),
     [
         (PixelCNN(1, channels=3, depth=2), (5, 5, 1), None),
-        (PixelCNN(logistic_mixture.outputs(3, 2), 3, 3, classes=2), (4, 5, 3), 1),
+        (PixelCNN(logistic_mixture.outputs(3, 2), 3, 3, classes=2, sides=(4, 5)), (4, 5, 3), 1),
     ],
 )
 def test_the_numbers_of_a_pixel_depend_on_all_pixels_before_it_and_on_no_other(
@@ -83,6 +83,25 @@ def test_dropout_is_that_of_an_examples_key_and_lets_no_later_pixel_through():
     later = x.copy()
     later[:, 1:] = 0.3
     np.testing.assert_array_equal(run(later, keys)[:, 0], found[:, 0])
+
+
+def test_places_have_features_of_their_own_which_are_none_at_first():
+    network = PixelCNN(1, channels=3, depth=2, sides=(9, 9))
+    x = jnp.zeros((1, 9, 9, 1))
+    params = network.init(jax.random.key(0), x)
+    without = PixelCNN(1, channels=3, depth=2)
+    layers = {k: v for k, v in params["params"].items() if k != "places"}
+    before = jax.jit(without.apply)({"params": layers}, x)
+    run = jax.jit(network.apply)
+    np.testing.assert_array_equal(run(params, x), before)
+    places = params["params"]["places"]
+    assert places.shape == (9, 9, 3)
+    moved = {"params": {**layers, "places": places.at[4, 5].set(1.0)}}
+    changed = np.abs(run(moved, x) - before)[0, ..., 0] > 1e-6
+    assert changed[4, 5]
+    # Two layers see two rows each further up, and as many columns to either side.
+    assert not changed[:4].any()
+    assert not changed[:, 0].any()
 
 
 def test_the_probabilities_of_all_binary_images_of_a_class_sum_to_one():
@@ -131,7 +150,8 @@ def mixed(found, z):
 def test_images_are_those_of_a_loop_with_the_whole_network_for_each_pixel(
     pick, outputs, numbers, depth
 ):
-    network, channels = PixelCNN(outputs, 4, depth, classes=3), max(1, numbers - 1)
+    sides, channels = (4, 5) if binary is pick else None, max(1, numbers - 1)
+    network = PixelCNN(outputs, 4, depth, classes=3, sides=sides)
     params = random_params(network, (4, 5, channels))
     z = np.random.default_rng(4).uniform(size=(6, 4, 5, numbers)).astype(np.float32)
     label = np.array([0, 1, 2, 3, 0, 1])

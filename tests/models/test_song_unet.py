@@ -63,6 +63,17 @@ def test_every_array_at_the_papers_size_has_the_published_name_and_shape(ncsnpp)
     assert found == expected
 
 
+def test_blocks_between_levels_have_the_width_of_the_level_that_they_come_from():
+    module = SongUNet(channels=8, multipliers=(1, 2, 3), blocks=1, attention=())
+    shapes = jax.eval_shape(module.init, KEY, jnp.zeros((1, 8, 8, 1)), jnp.zeros(1))["params"]
+    found = {
+        name: layers["conv1"]["bias"].shape[0]
+        for name, layers in shapes.items()
+        if name.endswith(("_up", "_down"))
+    }
+    assert found == {"enc_1_down": 8, "enc_2_down": 16, "dec_1_up": 24, "dec_0_up": 16}
+
+
 FIELDS = ("channels", "multipliers", "blocks", "attention", "ncsnpp", "classes", "augment")
 SMALL = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "classes": 3}
 
