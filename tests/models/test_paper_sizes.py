@@ -11,9 +11,16 @@ LDM = "Rombach et al. 2022, arXiv:2112.10752, table 8: f = 8"
 VQ_VAE = "Razavi et al. 2019, arXiv:1906.00446"
 PAPERS = {
     "edm2_unet.EDM2UNet": (
-        {"channels": 192, "multipliers": (1, 2, 3, 4), "blocks": 3, "attention": (16, 8)},
+        {
+            "channels": 192,
+            "multipliers": (1, 2, 3, 4),
+            "blocks": 3,
+            "attention": (16, 8),
+            "head_features": 64,
+        },
         "Karras et al. 2024, arXiv:2312.02696, table 6: EDM2-S",
     ),
+    "edm2_unet.EDM2Block": ({"head_features": 64}, "Karras et al. 2024, arXiv:2312.02696"),
     "magnitude_preserving.normalized": (
         {"epsilon": 1e-4},
         "Karras et al. 2024, arXiv:2312.02696, eq. 66",
