@@ -233,10 +233,13 @@ def main() -> None:
     """Prints the counts and faults of each experiment and command, and those of all."""
     total, known = Counts(), [*COMMANDS, *experiments()]
     parser = argparse.ArgumentParser("python -m tools.fuzz_flags", description=__doc__)
-    how = {"choices": known, "default": known, "metavar": "NAME"}
-    parser.add_argument("names", nargs="*", **how, help=f"one or more of {', '.join(known)}")
+    listed = f"one or more of {', '.join(known)}; all by default"
+    parser.add_argument("names", nargs="*", metavar="NAME", help=listed)
+    names = parser.parse_args().names
+    if unknown := set(names) - set(known):
+        parser.error(f"{', '.join(sorted(unknown))}: there are {', '.join(known)}")
     with tempfile.TemporaryDirectory() as sets:
-        for name in parser.parse_args().names:
+        for name in names or known:
             counts = fuzz([name], Path(sets))
             print(f"{name}: {counts}")
             for line in counts.faults:

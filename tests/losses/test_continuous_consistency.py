@@ -11,6 +11,8 @@ from genjax.diffusion import few_step, schedules, steps
 from genjax.losses import times
 from genjax.losses.continuous_consistency import continuous_consistency, estimate
 
+pytestmark = pytest.mark.heavy
+
 STD, SCALE = 0.8, 0.5  # of the data, and s
 V = (STD / SCALE) ** 2
 KEY = jax.random.key(0)

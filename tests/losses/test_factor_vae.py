@@ -7,6 +7,8 @@ import pytest
 
 from genjax.losses import gan, likelihoods, vae
 
+pytestmark = pytest.mark.heavy
+
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 

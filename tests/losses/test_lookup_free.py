@@ -10,6 +10,8 @@ from scipy.special import entr, softmax
 
 from genjax.losses.lookup_free import lookup_free_codes, lookup_free_quantize
 
+pytestmark = pytest.mark.heavy
+
 BITS = 4
 Z = np.random.default_rng(0).normal(size=(3, 2, 5, BITS)).astype(np.float32)
 CODES = np.array(list(itertools.product([-1.0, 1.0], repeat=BITS)))[:, ::-1]  # units first

@@ -7,6 +7,8 @@ import pytest
 from genjax.diffusion import predictions, samplers, schedules, steps
 from genjax.losses import penalties
 
+pytestmark = pytest.mark.heavy
+
 nnx = pytest.importorskip("flax.nnx")
 X = jax.random.normal(jax.random.key(0), (4, 3))
 

@@ -11,6 +11,8 @@ from genjax import keys
 from genjax.diffusion import predictions, samplers, schedules, steps
 from genjax.losses.progressive import progressive_distillation, truncated_snr
 
+pytestmark = pytest.mark.heavy
+
 MEAN, STD, N = 0.3, 0.6, 4
 COSINE = schedules.Cosine()
 KEYS = jax.random.split(jax.random.key(0), 64)

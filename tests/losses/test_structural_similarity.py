@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from genjax.losses.structural_similarity import SCALES, ms_ssim, ssim
 
+pytestmark = pytest.mark.heavy
+
 RNG = np.random.default_rng(0)
 
 

@@ -11,6 +11,8 @@ from scipy.special import logsumexp
 from genjax.losses import importance, likelihoods
 from genjax.losses.importance import ciwae, miwae, piwae
 
+pytestmark = pytest.mark.heavy
+
 B, SAMPLES, GROUPS = 4, 3, 5
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).normal(size=(B, 4)).astype(np.float32)

@@ -8,6 +8,8 @@ from scipy import stats
 
 from genjax.losses import likelihoods, vae
 
+pytestmark = pytest.mark.heavy
+
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
 MEAN, LOG_VAR = RNG.normal(size=(2, 3, 2)).astype(np.float32)

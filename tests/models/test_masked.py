@@ -10,6 +10,8 @@ import pytest
 from genjax.losses.likelihoods import bernoulli_nll
 from genjax.models.masked import MADE, draw_binary
 
+pytestmark = pytest.mark.heavy
+
 SHAPE, SIZE = (2, 2, 1), 4
 EVERY = np.array(list(itertools.product([0.0, 1.0], repeat=SIZE)), np.float32).reshape(16, *SHAPE)
 

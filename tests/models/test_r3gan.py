@@ -9,6 +9,8 @@ from jax import lax
 from genjax.models import convolution
 from genjax.models.r3gan import Block, Critic, Generator
 
+pytestmark = pytest.mark.heavy
+
 SMALL = {"widths": (4, 2), "blocks": 1, "group": 2, "classes": 3}
 
 

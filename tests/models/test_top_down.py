@@ -17,6 +17,8 @@ from genjax.models import logistic_mixture, top_down
 from genjax.models.top_down_settings import TopDownSettings
 from genjax.train.state import TrainState
 
+pytestmark = pytest.mark.heavy
+
 SMALL = {"channels": 4, "bottleneck": 3, "mixture": 2}
 DEEP = TopDownSettings(
     **SMALL, latent=2, pooling=(2,), encoder_blocks=(0, 1), decoder_blocks=(1, 2)

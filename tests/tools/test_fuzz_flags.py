@@ -56,3 +56,30 @@ def test_a_fault_is_counted(own_sets, monkeypatch):
 
     monkeypatch.setattr(fuzz_flags, "parse", long)
     assert fuzz_flags.fuzz(["replay"], own_sets, ["0"]).accepted == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [([], [*COMMANDS, *fuzz_flags.experiments()]), (["replay", "made"], ["replay", "made"])],
+)
+def test_the_tool_tries_what_is_named_or_all(words, names, monkeypatch, capsys):
+    tried = []
+
+    def fuzz(some, sets):
+        tried.extend(some)
+        return fuzz_flags.Counts(accepted=1)
+
+    monkeypatch.setattr(fuzz_flags, "fuzz", fuzz)
+    monkeypatch.setattr("sys.argv", ["fuzz_flags", *words])
+    with pytest.raises(SystemExit) as stop:
+        fuzz_flags.main()
+    assert stop.value.code == 0
+    assert tried == names
+
+
+def test_the_tool_refuses_a_name_that_it_does_not_know(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["fuzz_flags", "replay", "nosuch"])
+    with pytest.raises(SystemExit) as stop:
+        fuzz_flags.main()
+    assert stop.value.code == 2
+    assert "error: nosuch: there are sample, " in capsys.readouterr().err
