@@ -68,6 +68,16 @@ def test_one_interval_that_is_too_wide_says_that_the_attribute_cannot_be_read(wi
     assert found.differing.any() == expected
 
 
+@pytest.mark.parametrize(("count", "rest"), [(5, ""), (7, "; and 2 more")])
+def test_of_many_differing_classes_five_are_named(count, rest):
+    names, low = tuple("abcdefgh"), np.where(np.arange(8) < count, 0.05, -0.05)
+    shares = bias.Shares(names, np.full(8, 0.2), np.full(8, 0.1), low, low + 0.1, 0.9)
+    summary = bias.bias({"kind": shares}, 400, 400).summary
+    assert summary.count("kind ") == 5
+    assert summary.partition("points)")[0].startswith("kind a: 20.0% of the samples")
+    assert summary.endswith(f"points){rest}")
+
+
 def test_the_nearest_images_vote_and_the_nearest_breaks_ties():
     labels = np.array([0, 1, 1, 2, 2, 0])
     rows = np.array([[0, 1, 2, 3, 4], [3, 1, 2, 4, 0], [5, 1, 2, 0, 3]])

@@ -51,6 +51,8 @@ def test_a_half_life_halves_the_weight_of_a_step():
 
 
 def test_a_half_life_may_be_a_function_of_the_step():
+    single = averages.half_life(8.0, batch=1, ramp_up=None)
+    np.testing.assert_allclose(single(jnp.int32(0)), 0.5 ** (1 / 8), rtol=1e-6)
     moving = averages.half_life(lambda step: 40.0 * step, batch=4, ramp_up=None)
     assert float(moving(jnp.int32(0))) == 0  # the average is then the parameters
     for step in (1, 3):

@@ -125,3 +125,11 @@ def test_a_full_disk_is_an_error_at_once_and_nothing_waits(tmp_path, monkeypatch
         with pytest.raises(OSError, match="No space left"):
             writer.image(1, "samples", np.zeros((64, 64, 1), np.uint8))
     assert threading.active_count() == before
+
+
+def test_a_new_run_has_no_row_yet_and_misses_none(tmp_path, caplog):
+    writer = MetricsWriter(tmp_path, 0, enabled=True)
+    assert writer.last_row == 0
+    writer.close()
+    assert caplog.text == ""
+    assert MetricsWriter(tmp_path, 0, enabled=False).last_row == 0

@@ -42,3 +42,12 @@ def test_a_rate_falls_to_a_twentieth_by_its_step_or_the_runs_last_and_stays_with
         np.testing.assert_allclose([rate(0), rate(10), rate(end)], [0, 0.1, 0.005], rtol=1e-6)
     short, stays = (rates.warm_up_and_fall(0.1, 10, decay, 8) for decay in ("steps", None))
     np.testing.assert_allclose([short(8), short(99), stays(99)], [0.08, 0.1, 0.1], rtol=1e-6)
+
+
+def test_the_inverse_square_root_rises_stays_and_falls():
+    rate = rates.inverse_square_root(0.4, 100, warm_up=20)
+    found = [float(rate(jnp.int32(step))) for step in (0, 5, 20, 100, 400, 10_000)]
+    np.testing.assert_allclose(found, [0, 0.1, 0.4, 0.4, 0.2, 0.04], rtol=1e-6)
+    without = rates.inverse_square_root(0.4, 100)
+    found = [float(without(jnp.int32(step))) for step in (0, 100, 225)]
+    np.testing.assert_allclose(found, [0.4, 0.4, 0.4 / 1.5], rtol=1e-6)
