@@ -32,6 +32,7 @@ def test_cosine_betas_are_those_of_nichol_and_dhariwal_with_their_clip():
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["DiscreteLinear", "DiscreteCosine"])
 def test_time_inverts_log_snr_within_and_at_the_steps(kind):
     schedule = getattr(discrete_schedules, kind)(20)

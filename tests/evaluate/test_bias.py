@@ -30,6 +30,7 @@ def test_without_the_correction_confusion_looks_like_bias():
     assert found.accuracy == pytest.approx(0.8, abs=0.01)
 
 
+@pytest.mark.heavy
 def test_on_drawn_shapes_a_planted_shift_is_found_and_the_data_itself_is_not():
     factors = drawing.factors(np.arange(1200), 0)
     images, names = drawing.draw(factors), tuple(drawing.COLOURS)

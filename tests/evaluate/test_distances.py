@@ -373,6 +373,7 @@ def test_classifier_scores_are_torch_fidelitys(monkeypatch):
 # Sliced Wasserstein
 
 
+@pytest.mark.heavy
 def test_sets_of_different_sizes_by_scipy():
     import jax
 

@@ -235,6 +235,7 @@ TAKES_IMAGES = {
 }  # fmt: skip
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32])
 @pytest.mark.parametrize("name", TAKES_IMAGES)
 def test_integer_images_raise_one_error_everywhere(name, dtype):
@@ -536,6 +537,7 @@ def test_traced_training_times_that_are_step_numbers_are_nan_or_raise():
     assert bool(jnp.isnan(jax.jit(training)(*PAIR[::-1])).all())
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("step", [0, 11])
 def test_a_step_outside_the_process_raises_or_is_nan(step):
     def term(step):

@@ -81,6 +81,7 @@ def test_without_a_penalty_the_third_part_is_zero():
     np.testing.assert_array_equal(parts.penalty, np.zeros(16))
 
 
+@pytest.mark.heavy
 def test_a_linear_autoencoders_optimum_is_pca():
     x = X.reshape(16, 6) - X.reshape(16, 6).mean(0)
     _, values, axes = np.linalg.svd(x)
@@ -103,6 +104,7 @@ def test_l2_sums_the_squares_of_a_tree_in_float32():
     assert autoencoder.l2({}) == 0
 
 
+@pytest.mark.heavy
 def test_vmap_pmap_per_example_keys_and_bfloat16():
     full = rae(X)
     close = partial(np.testing.assert_allclose, rtol=1e-4)

@@ -237,6 +237,7 @@ def test_edm_loss_is_that_of_karras_et_al_on_the_denoiser():
     np.testing.assert_allclose(on_f, (sigma**2 + s**2) / (sigma * s) ** 2 * on_x, rtol=1e-3)
 
 
+@pytest.mark.heavy
 def test_a_learned_uncertainty_comes_to_the_logarithm_of_the_loss_per_element():
     loss, u = jnp.array([4.0, 12.0]), jnp.array([0.5, -1.0])
     found = diffusion.uncertainty_weighted(loss, u, 6)

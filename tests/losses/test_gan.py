@@ -226,6 +226,7 @@ def test_minimax_between_gaussians_is_twice_jsd_minus_log_4(mean, deviation):
     np.testing.assert_allclose(value, 2 * jsd - np.log(4), rtol=16 * EPS32)
 
 
+@pytest.mark.heavy
 def test_hinge_at_its_optimal_critic_is_two_minus_twice_the_total_variation():
     p, q = two_distributions()
     critic = np.sign(p - q).astype(np.float32)
@@ -386,6 +387,7 @@ def test_relativistic_average_over_devices_has_the_gradient_of_one_device():
 # Feature matching
 
 
+@pytest.mark.heavy
 def test_feature_matching_is_the_squared_distance_of_mean_features_with_its_gradient():
     real, fake = np.random.default_rng(13).normal(size=(2, 16, 3, 5)).astype(np.float32)
     gap = real.mean(0, dtype=float) - fake.mean(0, dtype=float)
@@ -431,6 +433,7 @@ def test_the_adaptive_weight_is_the_ratio_of_the_gradients_norms():
     assert pulls(1e9 * a, b) == 1e4  # at most
 
 
+@pytest.mark.heavy
 def test_no_gradient_flows_through_the_adaptive_weight():
     a, b = np.random.default_rng(4).normal(size=(2, 16, 3)).astype(np.float32)
     slope = jax.grad(lambda a: pulls(a, b))(jnp.asarray(a))
@@ -477,6 +480,7 @@ def test_labels_outside_the_unit_interval_raise(real, fake):
 # Which samples a generator learns from, and classes
 
 
+@pytest.mark.heavy
 def test_top_k_weighs_the_best_samples_alone_and_keeps_the_mean():
     fake = jnp.array([0.3, -1.0, 2.0, 0.3, 5.0, -4.0])
     for k, kept in [(1, [4]), (2, [2, 4]), (3, [0, 2, 4]), (4, [0, 2, 3, 4]), (6, range(6))]:
@@ -494,6 +498,7 @@ def test_top_k_weighs_the_best_samples_alone_and_keeps_the_mean():
         gan.top_k(fake[:, None], 2)
 
 
+@pytest.mark.heavy
 def test_auxiliary_classifier_is_the_cross_entropy_least_at_the_true_posterior():
     logits = jnp.array([[2.0, -1.0, 0.5], [1e4, 0.0, -1e4]])
     found = gan.auxiliary_classifier(logits, jnp.array([2, 1]))

@@ -307,6 +307,7 @@ def test_the_gradient_of_one_image_treats_the_optimal_variance_as_constant():
     np.testing.assert_array_equal(ours[1:], 0)
 
 
+@pytest.mark.heavy
 def test_a_perfect_reconstruction_reaches_the_floor_and_not_log_zero():
     x = bytes_(4, 3)
     nll, slope = jax.value_and_grad(

@@ -119,6 +119,7 @@ def test_value_and_gradient_match_the_paper_by_float64_differences(x):
     np.testing.assert_allclose(gradient, (2 * weight[:, None] * missed * slope).sum(), rtol=1e-3)
 
 
+@pytest.mark.heavy
 def test_equal_times_are_flow_matching(x):
     n = 20_000
     x = STD * jax.random.normal(jax.random.key(0), (n, 1))

@@ -368,6 +368,7 @@ def test_lecam_holds_outputs_to_the_averages_after_the_step():
 # Orthogonality
 
 
+@pytest.mark.heavy
 def test_orthogonality_is_of_columns_and_leaves_their_lengths_free():
     q, _ = np.linalg.qr(normal(14, 6, 4))
     assert penalties.orthogonality({"kernel": 3 * q, "bias": jnp.ones(4)}) < 1e-10

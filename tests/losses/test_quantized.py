@@ -57,6 +57,7 @@ def test_the_gradient_is_straight_through_and_each_loss_trains_its_own_side():
     np.testing.assert_array_equal(slopes["commitment"][1], 0)
 
 
+@pytest.mark.heavy
 def test_residual_codes_are_the_sum_of_each_levels_nearest_vector():
     books = (
         RNG.standard_normal((3, 6, 4)).astype(np.float32) * np.float32([1, 0.5, 0.2])[:, None, None]

@@ -168,6 +168,7 @@ def test_low_discrepancy_spreads_the_batch_of_all_devices(kind, layout, devices)
     np.testing.assert_array_equal(np.sort(np.floor(found * 16)), np.arange(16))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("devices", [2, 8])
 def test_every_device_records_the_losses_of_all(devices):
     history = times.loss_history(4, kept=3)

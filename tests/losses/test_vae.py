@@ -90,6 +90,7 @@ def test_above_a_ratio_of_e60_the_kl_continues_as_its_tangent():
     np.testing.assert_allclose(kl(jnp.float32(59.5)), 0.5 * math.exp(59.5), rtol=1e-5)
 
 
+@pytest.mark.heavy
 def test_kl_matches_monte_carlo():
     (m, v, pm, pv), n = normal(4, 3, scale=0.5), 200_000
     z = m + np.exp(v / 2) * RNG.standard_normal((n, 3))

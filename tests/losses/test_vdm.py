@@ -83,6 +83,7 @@ def test_continuous_loss_is_the_limit_of_the_discrete_one():
     assert gaps[1] / gaps[2] == pytest.approx(4, rel=0.35)
 
 
+@pytest.mark.heavy
 def test_categorical_decoder_is_a_softmax_over_the_values():
     values = np.linspace(-1, 1, 8)
     rng = np.random.default_rng(0)
@@ -168,6 +169,7 @@ def test_learned_schedule_changes_the_variance_but_not_the_bound_and_its_ends_do
     assert float(gradient.ends[0]) == pytest.approx(share(snr) - 1, abs=0.02)
 
 
+@pytest.mark.heavy
 def test_invalid_arguments_raise_with_one_line():
     x = jnp.zeros((4, 2))
     arguments = {"schedule": SCHEDULE, "target": predictions.noise, "decoder": vdm.gaussian_decoder}

@@ -81,6 +81,7 @@ def test_edm_is_one_on_its_own_prediction_whatever_the_schedule():
         np.testing.assert_allclose(converted(jnp.asarray(LOG_SNR)), 1, rtol=1e-4)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "schedule", [schedules.VP(), schedules.SubVP(), schedules.VE(), schedules.RectifiedFlow()]
 )

@@ -20,6 +20,7 @@ def test_no_label_is_the_label_after_the_last_class():
     np.testing.assert_array_equal(module.apply(variables, label, 2), rows[label])
 
 
+@pytest.mark.heavy
 def test_a_class_stands_beside_a_vector_on_the_scale_of_a_standard_normal():
     z = jnp.arange(10.0).reshape(5, 2)
     found = conditioning.beside(z, jnp.array([0, 1, 2, 3, 4]), 4)

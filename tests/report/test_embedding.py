@@ -6,6 +6,7 @@ import os
 import zlib
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from genjax.report import embedding, grids
@@ -27,6 +28,7 @@ def test_a_sheet_is_stored_as_small_as_it_was_without_loss(tmp_path):
     np.testing.assert_array_equal(pixels.repeat(2, 0).repeat(2, 1), sheet[..., 0])
 
 
+@pytest.mark.heavy
 def test_large_images_are_scaled_down(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (1000, 2000, 3)).astype(np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")
