@@ -39,3 +39,11 @@ def numeric_defaults(package):
         for where, value in defaults(package).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
+
+
+def check_pinned(package, papers, ours):
+    """Every numeric default is in one of two tables, {where: (value, paper or reason)}."""
+    assert not papers.keys() & ours.keys()
+    tables = papers | ours
+    assert all(reason for _, reason in tables.values())
+    assert numeric_defaults(package) == {where: value for where, (value, _) in tables.items()}

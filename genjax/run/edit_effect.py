@@ -32,8 +32,8 @@ def effect(
     Raises:
       ConfigError: where the folder holds no classifier of these classes and images.
     """
-    seen = [probabilities(classifier, x, names) for x in (before, after)]
-    found, called = [each.mean(0) for each, _ in seen], seen[0][1]
+    seen, called = probabilities(classifier, np.concatenate([before, after]), names)
+    found = [each.mean(0) for each in np.split(seen, [len(before)])]
     change = found[1] - found[0]
     others = [i for i in np.argsort(-np.abs(change)) if i != target][:OTHERS]
     rest = ", ".join(f"{names[i]} {change[i]:+.2f}" for i in others)

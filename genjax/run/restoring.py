@@ -197,10 +197,10 @@ def _decode(
         draws = latent_sampling.hmc(decode, walk, y, operator, **how)
         return draws.x, jnp.stack([draws.acceptance, draws.r_hat, draws.effective_samples])
 
-    m, count = len(observed.y), n * STEPS
+    m, count, shorter = len(observed.y), n * STEPS, ""
     if solver == "hmc":
+        shorter = f"; --solver maximum takes {count:,}"
         count += n * (WALK["draws"] + WALK["warmup"]) * WALK["leapfrogs"]
-    shorter = f"; --solver maximum takes {n * STEPS:,}" if solver == "hmc" else ""
     logger.info("solver: %s, %s decodings for each image%s", solver, f"{count:,}", shorter)
     # One by one takes a CPU as long as several together, and shows how it goes on.
     size = 1 if jax.default_backend() == "cpu" else min(FEW, m)

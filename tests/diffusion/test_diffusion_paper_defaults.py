@@ -2,10 +2,8 @@
 
 import math
 
-import pytest
-
 from genjax import diffusion
-from tests.defaults import numeric_defaults
+from tests.defaults import check_pinned
 
 DDPM = "Ho et al. 2020, arXiv:2006.11239"
 DDIM = "Song et al. 2021, arXiv:2010.02502"
@@ -101,13 +99,5 @@ OURS = {
 }
 
 
-def test_every_numeric_default_is_in_one_of_the_two_tables():
-    assert not PAPERS.keys() & OURS.keys()
-    assert numeric_defaults(diffusion).keys() == PAPERS.keys() | OURS.keys()
-
-
-@pytest.mark.parametrize(("where", "parameter"), [*PAPERS, *OURS])
-def test_the_default_has_the_stated_value(where, parameter):
-    value, reason = {**PAPERS, **OURS}[where, parameter]
-    assert reason
-    assert numeric_defaults(diffusion)[where, parameter] == value
+def test_every_numeric_default_is_in_one_of_the_two_tables_with_its_value():
+    check_pinned(diffusion, PAPERS, OURS)

@@ -1,10 +1,8 @@
 """Every numeric default of the editing modules is the paper's, or ours for a stated reason."""
 
-import pytest
-
 from genjax import edit
 from genjax.edit import dps
-from tests.defaults import numeric_defaults
+from tests.defaults import check_pinned
 
 DDNM = "Wang et al. 2023, arXiv:2212.00490: section 4"
 DPS = "Chung et al. 2023, arXiv:2209.14687: the default of its program"
@@ -91,13 +89,5 @@ def test_the_steps_of_dps_are_scaled_from_those_of_the_papers_images():
     assert dps.PAPER_STEPS * dps.PAPER_SIZE == 1000 * 256 * 256 * 3
 
 
-def test_every_numeric_default_is_in_one_of_the_two_tables():
-    assert not PAPERS.keys() & OURS.keys()
-    assert numeric_defaults(edit).keys() == PAPERS.keys() | OURS.keys()
-
-
-@pytest.mark.parametrize(("where", "parameter"), [*PAPERS, *OURS])
-def test_the_default_has_the_stated_value(where, parameter):
-    value, reason = {**PAPERS, **OURS}[where, parameter]
-    assert reason
-    assert numeric_defaults(edit)[where, parameter] == value
+def test_every_numeric_default_is_in_one_of_the_two_tables_with_its_value():
+    check_pinned(edit, PAPERS, OURS)
