@@ -18,7 +18,7 @@ from functools import partial
 from experiments import checks, suggestions
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
-from genjax.limits import Count, Positive
+from genjax.limits import Positive, Width
 from genjax.losses.autoencoder import squared_error
 from genjax.models import autoencoder, codes
 from genjax.models.whitened import WhitenedAutoencoder
@@ -33,7 +33,7 @@ class Config:
     data: DataSettings = DataSettings()
     conv: bool = False
     """Convolutions instead of dense layers."""
-    latent: Count = 16
+    latent: Width = 16
     """Numbers in a code."""
     learning_rate: Positive = 1e-3
     optimizer: Optimizer = Optimizer()

@@ -19,7 +19,7 @@ from experiments import checks, suggestions
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.keys import fold_in, split
-from genjax.limits import Count, Counts, Positive, Share
+from genjax.limits import Positive, Share, Width, Widths
 from genjax.losses.augmentation import horizontal_flip, translation
 from genjax.losses.likelihoods import categorical_nll
 from genjax.models.classifier import Classifier
@@ -32,9 +32,9 @@ from genjax.train.optimizers import Optimizer
 class Config:
     run: Settings = Settings(steps=1200, batch=64, every=300)
     data: DataSettings = DataSettings()
-    widths: Counts = (16, 32)
+    widths: Widths = (16, 32)
     """Channels of each convolution, which halves the sides."""
-    features: Count = 128
+    features: Width = 128
     """Width of the layer before the last."""
     dropout: Share = 0.4
     """Probability of zeroing a feature."""

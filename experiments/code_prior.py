@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import jax.numpy as jnp
 
 from genjax.errors import ConfigError
-from genjax.limits import Count, Natural, NonNegative, Positive, Share
+from genjax.limits import Count, Depth, Natural, NonNegative, Positive, Share, Width
 from genjax.models.causal_transformer import CausalTransformer
 from genjax.run import SAMPLING
 from genjax.train.optimizers import Optimizer
@@ -17,9 +17,9 @@ from genjax.train.rates import warm_up_and_fall
 class CodePriorSettings:
     """A base class for the settings of an experiment with such a prior."""
 
-    width: Count = 96
+    width: Width = 96
     """Features of a token."""
-    depth: Count = 4
+    depth: Depth = 4
     """Number of blocks."""
     heads: Count = 4
     """Attention heads per block."""

@@ -27,7 +27,7 @@ from experiments.sampling import Steps
 from genjax import keys
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
-from genjax.limits import Counts
+from genjax.limits import Widths
 from genjax.losses.adaptive_augmentation import LABELS
 from genjax.run import Family, Settings
 from genjax.train.game import Aux
@@ -39,7 +39,7 @@ NAME = "consistency"
 class Config(ConsistencySettings):
     run: Settings = Settings(steps=900, batch=32, every=300)
     data: DataSettings = DataSettings()
-    multipliers: Counts = (1, 2, 2)
+    multipliers: Widths = (1, 2, 2)
     classes: bool = False
     """Condition on the class."""
     sampling_steps: Steps = 1

@@ -22,7 +22,7 @@ from experiments.adversarial import Augment, Augmentation, probabilities, sampli
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.keys import normal, split
-from genjax.limits import Count, Counts, Positive, Share
+from genjax.limits import Count, Positive, Share, Width, Widths
 from genjax.losses import gan
 from genjax.models.dcgan import Critic, Generator
 from genjax.run import Family, Settings
@@ -34,9 +34,9 @@ from genjax.train.optimizers import Optimizer
 class Config:
     run: Settings = Settings(steps=3500, batch=64, every=500)
     data: DataSettings = DataSettings()
-    latent: Count = 100
+    latent: Width = 100
     """Numbers in a noise vector."""
-    widths: Counts = (128, 64, 32)
+    widths: Widths = (128, 64, 32)
     """Channels of the generator; the critic has the last two in reverse."""
     learning_rate: Positive = 5e-4
     b1: Share = 0.5

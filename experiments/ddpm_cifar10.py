@@ -19,7 +19,7 @@ from experiments.ddpm_fashion import build
 from experiments.sampling import Sampler
 from genjax.cli.main import main
 from genjax.data import DataSettings
-from genjax.limits import Count, Counts, Natural, Positive, Share
+from genjax.limits import Count, Depth, Natural, Positive, Share, Width, Widths
 from genjax.run import Settings
 
 
@@ -27,12 +27,12 @@ from genjax.run import Settings
 class Config(ddpm_fashion.Config):
     run: Settings = Settings(steps=800_000, batch=128, every=5000)
     data: DataSettings = DataSettings("cifar10")
-    channels: Count = 128
-    multipliers: Counts = (1, 2, 2, 2)
-    blocks: Count = 2
+    channels: Width = 128
+    multipliers: Widths = (1, 2, 2, 2)
+    blocks: Depth = 2
     attention: tuple[Count, ...] = (16,)
-    head_features: Count = 256
-    groups: Count = 32
+    head_features: Width = 256
+    groups: Width = 32
     dropout: Share = 0.1
     output: Literal["velocity", "noise"] = "noise"
     flip: bool = True

@@ -15,7 +15,7 @@ from experiments import ddpm_fashion
 from experiments.ddpm_fashion import build
 from genjax.cli.main import main
 from genjax.data import DataSettings
-from genjax.limits import Count, Natural, Positive
+from genjax.limits import Natural, Positive, Width
 from genjax.run import Settings
 
 
@@ -23,7 +23,7 @@ from genjax.run import Settings
 class Config(ddpm_fashion.Config):
     run: Settings = Settings(steps=30_000, batch=64, every=1000)
     data: DataSettings = DataSettings("mnist")
-    channels: Count = 32
+    channels: Width = 32
     learning_rate: Positive = 1e-3
     warm_up: Natural = 500
 

@@ -24,7 +24,7 @@ from genjax.data import DataSettings, ImageSpec
 from genjax.diffusion import steps
 from genjax.evaluate.likelihood_scores import ode_bits_per_dim
 from genjax.evaluate.profiles import per_noise_level
-from genjax.limits import Counts
+from genjax.limits import Widths
 from genjax.losses.adaptive_augmentation import LABELS
 from genjax.losses.diffusion import denoising, uncertainty_weighted
 from genjax.models.edm_settings import EDMSettings
@@ -36,7 +36,7 @@ from genjax.train.game import Aux
 class Config(EDMSettings, TrainingSettings, GuidanceSettings, PixelSamplerSettings):
     run: Settings = Settings(steps=1500, batch=32, every=500)
     data: DataSettings = DataSettings()
-    multipliers: Counts = (1, 2, 2)
+    multipliers: Widths = (1, 2, 2)
     classes: bool = False
     """Condition on the class."""
     sampler: Sampler = "heun"

@@ -21,7 +21,7 @@ from experiments import checks, matching, suggestions
 from experiments.sampling import PixelSamplerSettings, Sampler, Steps, scored
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
-from genjax.limits import Count, Counts, Natural, Positive, Share
+from genjax.limits import Count, Depth, Natural, Positive, Share, Width, Widths
 from genjax.losses import couplings
 from genjax.losses.flow import flow_matching
 from genjax.models.unet_settings import UNetSettings
@@ -36,11 +36,11 @@ COUPLINGS = {"optimal": couplings.optimal_transport, "independent": couplings.in
 class Config(UNetSettings, PixelSamplerSettings):
     run: Settings = Settings(steps=400_000, batch=128, every=5000)
     data: DataSettings = DataSettings("cifar10")
-    channels: Count = 128
-    multipliers: Counts = (1, 2, 2, 2)
-    blocks: Count = 2
+    channels: Width = 128
+    multipliers: Widths = (1, 2, 2, 2)
+    blocks: Depth = 2
     attention: tuple[Count, ...] = (16,)
-    groups: Count = 32
+    groups: Width = 32
     dropout: Share = 0.1
     flip: bool = True
     """Mirror half of the images."""

@@ -20,7 +20,7 @@ from experiments.adversarial import Augment, Augmentation, probabilities, sampli
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.keys import fold_in, normal
-from genjax.limits import Count, Positive
+from genjax.limits import Count, Positive, Width
 from genjax.losses import gan
 from genjax.models.gan import Discriminator, Generator
 from genjax.run import Family, Settings
@@ -32,9 +32,9 @@ from genjax.train.optimizers import Optimizer
 class Config:
     run: Settings = Settings(steps=10000, batch=128, every=1000)
     data: DataSettings = DataSettings()
-    latent: Count = 100
+    latent: Width = 100
     """Numbers in a noise vector."""
-    hidden: Count = 256
+    hidden: Width = 256
     """Width of the hidden layers."""
     augment: Augment = "none"
     """What the critic sees: mirrored real images, or all of them by DiffAugment or ADA."""

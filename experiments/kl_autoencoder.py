@@ -17,7 +17,7 @@ from experiments.matching import inputs, psnr
 from genjax.errors import ConfigError
 from genjax.evaluate.features import imagenet
 from genjax.evaluate.lpips import lpips
-from genjax.limits import Count, Counts, Natural, NonNegative, Positive, check_sides
+from genjax.limits import Count, Depth, Natural, NonNegative, Positive, Width, Widths, check_sides
 from genjax.losses import gan, vae
 from genjax.models.kl_autoencoder import (
     Decoder,
@@ -42,13 +42,13 @@ ADAM = {"b1": 0.5, "b2": 0.9}
 class AutoencoderSettings:
     steps: Natural = 600
     """Train steps of the autoencoder; --run.steps are the prior's."""
-    channels: Count = 16
+    channels: Width = 16
     """Channels at full resolution, before the multipliers."""
-    multipliers: Counts = (1, 2, 2)
+    multipliers: Widths = (1, 2, 2)
     """Multipliers of the channels, per level; each level but the first halves the resolution."""
-    blocks: Count = 1
+    blocks: Depth = 1
     """Residual blocks per level; the decoder has one more."""
-    latent: Count = 4
+    latent: Width = 4
     """Channels of the latents."""
     error: Literal["l1", "l2"] = "l2"
     """Absolute or squared error of a reconstruction. The first is the paper's, beside LPIPS; the
@@ -65,9 +65,9 @@ class AutoencoderSettings:
     """Step from which the autoencoder hears the critic, and the critic learns."""
     critic_weight: NonNegative = 0.5
     """Factor on the adaptive weight."""
-    critic_channels: Count = 32
+    critic_channels: Width = 32
     """Channels of the critic's first convolution."""
-    critic_layers: Count = 3
+    critic_layers: Depth = 3
     """Halvings of the resolution in the critic."""
     learning_rate: Positive = 2e-3
     measured: Count = 2000

@@ -7,7 +7,7 @@ from experiments.guiding import GuidanceSettings
 from experiments.transformer_training import TransformerTraining
 from genjax import recipes
 from genjax.diffusion import predictions
-from genjax.limits import Count, Counts, Positive
+from genjax.limits import Count, Positive, Width, Widths
 from genjax.losses import times
 from genjax.models.edm_settings import EDMSettings
 
@@ -20,8 +20,8 @@ class PriorSettings(EDMSettings, TransformerTraining, GuidanceSettings):
     """EDM's preconditioned U-Net, or a transformer with flow matching."""
     network: Literal["ddpmpp", "ncsnpp"] = "ddpmpp"
     """DDPM++, or NCSN++, which embeds the noise by Fourier features and resamples smoothly."""
-    channels: Count = 32
-    multipliers: Counts = (1, 2)
+    channels: Width = 32
+    multipliers: Widths = (1, 2)
     attention: tuple[Count, ...] = (8,)
     noise_mean: float = -0.4
     """Mean of the logarithm of the noise levels that --prior edm is trained on, for latents of

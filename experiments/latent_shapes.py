@@ -24,7 +24,7 @@ from genjax.data import DataSettings, ImageSpec
 from genjax.diffusion import predictions, schedules
 from genjax.evaluate.profiles import per_noise_level
 from genjax.keys import uniform_times
-from genjax.limits import Count, Counts, Natural, NonNegative, Positive, Share
+from genjax.limits import Depth, Natural, NonNegative, Positive, Share, Width, Widths
 from genjax.losses.autoencoder import regularized_autoencoder
 from genjax.losses.diffusion import denoising
 from genjax.models.autoencoder import ConvDecoder, ConvEncoder
@@ -41,15 +41,15 @@ class Config(SamplerSettings):
     data: DataSettings = DataSettings("shapes64")
     autoencoder_steps: Natural = 3000
     """Steps of the first stage; --run.steps are the second's."""
-    latent: Count = 128
+    latent: Width = 128
     """Numbers in a code."""
-    widths: Counts = (32, 64, 128, 256)
+    widths: Widths = (32, 64, 128, 256)
     """Channels of the encoder after each halving; the decoder mirrors them."""
     shrink: NonNegative = 1e-3
     """Weight of half the squared length of a code."""
-    width: Count = 512
+    width: Width = 512
     """Width of the prior."""
-    blocks: Count = 3
+    blocks: Depth = 3
     """Residual blocks of the prior."""
     learning_rate: Positive = 1e-3
     optimizer: Optimizer = Optimizer()

@@ -22,7 +22,7 @@ from experiments import checks, suggestions
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.keys import per_example, uniform
-from genjax.limits import Counts, Positive, Share
+from genjax.limits import Positive, Share, Widths
 from genjax.losses.augmentation import binarize
 from genjax.losses.likelihoods import bernoulli_nll
 from genjax.models.masked import MADE, draw_binary
@@ -35,7 +35,7 @@ from genjax.train.optimizers import Optimizer
 class Config:
     run: Settings = Settings(steps=4000, batch=100, every=1000)
     data: DataSettings = DataSettings()
-    widths: Counts = (1000,)
+    widths: Widths = (1000,)
     """Units of each hidden layer."""
     classes: bool = False
     """Condition on the class."""

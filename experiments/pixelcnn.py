@@ -13,7 +13,7 @@ so that a step costs more, without weight normalisation, its rate falling as a c
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from experiments import checks, suggestions
 from genjax import keys
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
-from genjax.limits import Count, Limits, Natural, Positive, Share
+from genjax.limits import Count, Depth, Natural, Positive, Share, Width
 from genjax.losses import likelihoods
 from genjax.losses.augmentation import binarize
 from genjax.losses.vlb import bits_per_dim
@@ -40,11 +40,11 @@ class Config:
     data: DataSettings = DataSettings()
     binary: bool = False
     """Model images of 0 and 1 rather than of 256 levels."""
-    channels: Annotated[int, Limits(1, 2**16)] = 24
+    channels: Width = 24
     """Features of either stack."""
-    depth: Annotated[int, Limits(1, 1000)] = 4
+    depth: Depth = 4
     """Gated layers of either stack."""
-    mixture: Count = 5
+    mixture: Width = 5
     """Logistics in a pixel's mixture."""
     dropout: Share = 0.0
     """Probability of dropping an activation."""

@@ -21,7 +21,7 @@ from experiments.adversarial import Augment, Augmentation, sampling_family
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.keys import normal, split
-from genjax.limits import Count, Counts, NonNegative, Positive
+from genjax.limits import Depth, NonNegative, Positive, Width, Widths
 from genjax.losses import gan, penalties
 from genjax.models.r3gan import Critic, Generator
 from genjax.run import Family, Settings
@@ -34,11 +34,11 @@ from genjax.train.optimizers import Optimizer
 class Config:
     run: Settings = Settings(steps=1500, batch=32, every=500)
     data: DataSettings = DataSettings()
-    latent: Count = 64
-    widths: Counts = (64, 32, 8)
+    latent: Width = 64
+    widths: Widths = (64, 32, 8)
     """Channels at each resolution, the lowest first."""
-    blocks: Count = 1  # at each resolution
-    group: Count = 16
+    blocks: Depth = 1  # at each resolution
+    group: Width = 16
     """Channels of a group in the grouped convolutions; they divide twice each width."""
     learning_rate: Positive = 1e-3
     gamma: NonNegative = 0.1

@@ -21,7 +21,7 @@ from experiments.sampling import PixelSamplerSettings, Sampler, Steps, Threshold
 from genjax import keys
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
-from genjax.limits import Count, Natural, NonNegative, Positive, Share
+from genjax.limits import Natural, NonNegative, Positive, Share, Width
 from genjax.models.unet_settings import UNetSettings
 from genjax.run import Family, Measure, Settings
 from genjax.train.game import Aux
@@ -45,7 +45,7 @@ class Config(UNetSettings, PixelSamplerSettings):
     """Share of the training images of which nothing is shown."""
     model: Literal[*MODELS] = "diffusion"
     """A conditional diffusion model or a conditional VAE."""
-    latent: Count = 32
+    latent: Width = 32
     """Numbers in a code of the VAE."""
     sampler: Sampler = "heun"
     sampling_steps: Steps = 16

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from experiments.adversarial import Augment, Augmentation, probabilities
 from genjax import keys as prng
 from genjax import over_batch
-from genjax.limits import Count, Counts, NonNegative, Positive, Share
+from genjax.limits import Count, Depth, NonNegative, Positive, Share, Width, Widths
 from genjax.losses import gan, penalties
 from genjax.models.stylegan import Critic, Generator
 from genjax.train import averages
@@ -24,13 +24,13 @@ W_DECAY = 0.998  # of the mean latent, per step, as in the released code
 class StyleSettings:
     """A base class for the settings of an experiment that trains as StyleGAN2 does."""
 
-    latent: Count = 64
+    latent: Width = 64
     """Numbers in a noise vector."""
-    features: Count = 64
+    features: Width = 64
     """Numbers in the latent that styles a layer."""
-    mapping_layers: Count = 2
+    mapping_layers: Depth = 2
     """Dense layers from noise to those latents."""
-    widths: Counts = (64, 32, 16)
+    widths: Widths = (64, 32, 16)
     """Channels of the generator, the lowest resolution first; the critic has them in reverse."""
     learning_rate: Positive = 2e-3
     gamma: NonNegative = 0.1

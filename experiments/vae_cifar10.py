@@ -19,7 +19,7 @@ from experiments import checks, suggestions
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.evaluate.likelihood_scores import elbo_scores, vae_scores, vae_units
-from genjax.limits import Count, Counts, Natural, Positive
+from genjax.limits import Natural, Positive, Width, Widths
 from genjax.losses import vae
 from genjax.losses.likelihoods import discretized_logistic_mixture_nll
 from genjax.losses.vlb import bits_per_dim
@@ -34,11 +34,11 @@ from genjax.train.optimizers import Optimizer
 class Config:
     run: Settings = Settings(steps=40_000, batch=64, every=1000)
     data: DataSettings = DataSettings("cifar10")
-    latent: Count = 128
+    latent: Width = 128
     """Numbers in a code."""
-    widths: Counts = (64, 128, 256)
+    widths: Widths = (64, 128, 256)
     """Channels of the encoder, halving the resolution at each; the decoder's in reverse."""
-    mixture: Count = 10
+    mixture: Width = 10
     """Logistics in a pixel's mixture."""
     warm_up: Natural = 1000
     """Steps over which the weight of the KL term rises from 0."""

@@ -21,7 +21,7 @@ from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.evaluate.likelihood_scores import elbo_scores, vae_scores, vae_units
 from genjax.evaluate.profiles import kl_per_dimension
-from genjax.limits import Count, Natural, NonNegative, Positive
+from genjax.limits import Natural, NonNegative, Positive, Width
 from genjax.losses import vae
 from genjax.losses.likelihoods import bernoulli_nll
 from genjax.models import autoencoder
@@ -37,9 +37,9 @@ class Config:
     data: DataSettings = DataSettings()
     conv: bool = False
     """Convolutions instead of dense layers."""
-    latent: Count = 20
+    latent: Width = 20
     """Numbers in a code."""
-    hidden: Count = 400
+    hidden: Width = 400
     """Width of the dense layers."""
     beta: NonNegative = 1.0
     """Weight of the KL term."""

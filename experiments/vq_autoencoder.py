@@ -15,7 +15,17 @@ import jax.numpy as jnp
 from experiments.matching import inputs, psnr
 from genjax import keys
 from genjax.errors import ConfigError
-from genjax.limits import Count, Counts, Limits, Natural, NonNegative, Positive, Share, check_sides
+from genjax.limits import (
+    Counts,
+    Depth,
+    Limits,
+    Natural,
+    NonNegative,
+    Positive,
+    Share,
+    Width,
+    check_sides,
+)
 from genjax.losses import quantized
 from genjax.models.vq_autoencoder import Decoder, Encoder
 from genjax.run import Family
@@ -30,19 +40,19 @@ Quantizer = Literal["vq", "fsq", "residual"]
 class AutoencoderSettings:
     steps: Natural = 3000
     """Train steps of the autoencoder; --run.steps are the prior's."""
-    channels: Count = 64
+    channels: Width = 64
     """Channels at the resolution of the codes; half as many next to the image."""
-    halvings: Count = 2
+    halvings: Depth = 2
     """Halvings of the resolution, to that of the codes."""
-    blocks: Count = 2
+    blocks: Depth = 2
     """Residual blocks of the encoder, and of the decoder."""
-    block_channels: Count = 32
+    block_channels: Width = 32
     """Channels within a residual block."""
     codes: Annotated[int, Limits(2, 2**16)] = 128
     """Vectors of a codebook."""
-    latent: Count = 16
+    latent: Width = 16
     """Numbers of such a vector."""
-    depth: Count = 2
+    depth: Depth = 2
     """Codebooks of --quantizer residual, each for what those before it left over."""
     levels: Counts = (8, 6, 5)
     """Levels of each number of a code of --quantizer fsq, at least 3; there are as many codes as

@@ -55,6 +55,9 @@ Positive = Annotated[float, Limits(0, above=True)]
 NonNegative = Annotated[float, Limits(0)]
 Share = Annotated[float, Limits(0, 1, below=True)]  # a decay, a probability of dropout
 Counts = Annotated[tuple[Count, ...], Limits(1)]  # at least one of them
+Width = Annotated[int, Limits(1, 2**16)]  # features of a layer: no device holds a wider one
+Widths = Annotated[tuple[Width, ...], Limits(1)]
+Depth = Annotated[int, Limits(1, 1000)]  # layers after each other, each of which must be traced
 
 _INT = Limits(-(2**63), 2**63 - 1)
 _FLOAT = Limits(-_MOST_FLOAT, _MOST_FLOAT)

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from genjax import limits
 from genjax.errors import ConfigError
-from genjax.limits import Count, Counts, Share
+from genjax.limits import Count, Depth, Share, Width, Widths
 from genjax.models.edm2_unet import EDM2UNet
 from genjax.models.song_unet import SongUNet
 from genjax.models.unet_settings import check_attention
@@ -23,11 +23,11 @@ class EDMSettings:
     network: Literal["ddpmpp", "ncsnpp", "edm2"] = "ddpmpp"
     """DDPM++; NCSN++, which embeds the noise by Fourier features, resamples smoothly and sees the
     image at every level; or EDM2's, of magnitude-preserving layers and learned uncertainty."""
-    channels: Count = 16
+    channels: Width = 16
     """Channels at full resolution, before the multipliers."""
-    multipliers: Counts = (1, 2, 4)
+    multipliers: Widths = (1, 2, 4)
     """Multipliers of the channels, per level; each level halves the resolution."""
-    blocks: Count = 1
+    blocks: Depth = 1
     """Residual blocks per level."""
     attention: tuple[Count, ...] = (7,)
     """Resolutions with self-attention."""

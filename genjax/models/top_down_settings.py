@@ -8,32 +8,32 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from genjax.errors import ConfigError
-from genjax.limits import Count, Counts, Limits, Natural
+from genjax.limits import Depth, Limits, Width
 from genjax.models import logistic_mixture
 from genjax.models.top_down import TopDownVAE, VeryDeepVAE
 
 Factors = Annotated[tuple[Annotated[int, Limits(2)], ...], Limits(1)]
-Naturals = Annotated[tuple[Natural, ...], Limits(1)]
+BlocksOrNone = Annotated[int, Limits(0, 1000)]
 
 
 @dataclass(frozen=True)
 class TopDownSettings:
     """A base class for the settings of an experiment with a very deep VAE."""
 
-    channels: Count = 32
+    channels: Width = 32
     """Channels at every resolution."""
-    bottleneck: Count = 16
+    bottleneck: Width = 16
     """Channels within the blocks."""
-    latent: Count = 8
+    latent: Width = 8
     """Channels of each block's latents."""
     pooling: Factors = (2, 2, 7)
     """Factors by which the encoder shrinks images, one after the other."""
-    encoder_blocks: Naturals = (0, 1, 3, 1)
+    encoder_blocks: Annotated[tuple[BlocksOrNone, ...], Limits(1)] = (0, 1, 3, 1)
     """Residual blocks at each resolution, the images' first; each pooling has one more."""
-    decoder_blocks: Counts = (1, 2, 6, 3)
+    decoder_blocks: Annotated[tuple[Depth, ...], Limits(1)] = (1, 2, 6, 3)
     """Blocks of latents at each resolution, the images' first."""
 
-    mixture: Count = 5
+    mixture: Width = 5
     """Logistics in a pixel's mixture."""
 
     def top_down(self, shape: tuple[int, int, int], classes: int | None) -> VeryDeepVAE:

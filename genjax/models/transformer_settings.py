@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 
 from genjax.errors import ConfigError
-from genjax.limits import Count, Natural, Positive, Share
+from genjax.limits import Count, Depth, Natural, Positive, Share, Width
 from genjax.models.transformer import Transformer
 
 # Table 1 of DiT (Peebles & Xie 2022), which SiT and JiT share but for XL: 16 heads of 72.
@@ -24,9 +24,9 @@ class TransformerSettings:
 
     patch: Count = 4
     """Side of a patch in pixels: each patch is a token."""
-    width: Count = 128
+    width: Width = 128
     """Features of a token."""
-    depth: Count = 6
+    depth: Depth = 6
     """Number of blocks."""
     heads: Count = 4
     """Attention heads per block."""
@@ -35,7 +35,7 @@ class TransformerSettings:
     rotary positions as well."""
     positions: Literal["sine", "learned"] = "sine"
     """Positions that are added to the tokens: fixed sines, or parameters."""
-    bottleneck: Count | None = None
+    bottleneck: Width | None = None
     """Features between a patch's pixels and its token, fewer than either. None: one linear
     layer."""
     context: Natural = 0

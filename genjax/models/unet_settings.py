@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from genjax import limits
 from genjax.errors import ConfigError
-from genjax.limits import Count, Counts, Share
+from genjax.limits import Count, Depth, Share, Width, Widths
 from genjax.models.unet import UNet
 
 logger = logging.getLogger(__name__)
@@ -21,17 +21,17 @@ logger = logging.getLogger(__name__)
 class UNetSettings:
     """A base class for the settings of an experiment with a U-Net."""
 
-    channels: Count = 16
+    channels: Width = 16
     """Channels at full resolution."""
-    multipliers: Counts = (1, 2, 4)
+    multipliers: Widths = (1, 2, 4)
     """Multipliers of the channels, per level; each level halves the resolution."""
-    blocks: Count = 1
+    blocks: Depth = 1
     """Residual blocks per level."""
     attention: tuple[Count, ...] = (7,)
     """Resolutions with self-attention."""
-    head_features: Count = 64
+    head_features: Width = 64
     """Channels of an attention head."""
-    groups: Count = 8
+    groups: Width = 8
     """Groups of the normalisation."""
     dropout: Share = 0.0
     """Probability of dropping an activation."""

@@ -1,9 +1,11 @@
 """The short version of `python -m tools.fuzz_flags`: every flag, fewer values."""
 
 import importlib
+from dataclasses import fields, replace
 
 import pytest
 
+from genjax import limits
 from genjax.cli.options import COMMANDS
 from genjax.errors import ConfigError
 from tools import fuzz_flags
@@ -35,6 +37,22 @@ def test_every_flag_of_an_experiment_is_accepted_or_refused_in_one_line(name, ow
     # All have settings of their own but iwae_mnist's, of which few take numbers.
     assert counts.refused > 5
     assert counts.accepted > 0
+
+
+SIZES = {"channels", "multipliers", "widths", "width", "hidden", "latent", "features", "mixture"}
+SIZES |= {"blocks", "depth", "mapping_layers", "encoder_blocks", "decoder_blocks", "groups"}
+
+
+@pytest.mark.parametrize("name", different())
+def test_no_network_is_traced_that_no_machine_could_hold(name):
+    config = importlib.import_module(f"experiments.{name}").Config()
+    sizes = [f.name for f in fields(config) if f.name in SIZES]
+    assert sizes or name == "iwae_mnist"  # which has the network of its paper
+    for size in sizes:
+        was = getattr(config, size)
+        value = (*was[1:], 100_000) if isinstance(was, tuple) else 100_000
+        with pytest.raises(ConfigError, match="must be at most"):
+            limits.check(replace(config, **{size: value}))
 
 
 def test_every_flag_of_a_command_is_accepted_or_refused_in_one_line(own_sets):
