@@ -25,6 +25,9 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# LLVM's optimizer takes half of the time; JAX_DISABLE_MOST_OPTIMIZATIONS=0 keeps it.
+QUICK = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
+jax.config.update("jax_disable_most_optimizations", QUICK)  # while modules are imported, too
 
 
 @pytest.fixture(scope="session")
@@ -41,13 +44,9 @@ OPTIMIZED |= {"test_earlier_run", "test_resume"}  # their bits are those of runs
 
 @pytest.fixture(autouse=True, scope="module")
 def quick_compilation(request):
-    """Turns LLVM's optimizer off, half of the time; JAX_DISABLE_MOST_OPTIMIZATIONS=0 keeps it."""
-    quick = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "1") != "0"
-    quick &= not OPTIMIZED & {request.path.parent.name, request.path.stem}
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", quick)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    """Keeps LLVM's optimizer for the modules that need it."""
+    optimized = bool(OPTIMIZED & {request.path.parent.name, request.path.stem})
+    jax.config.update("jax_disable_most_optimizations", QUICK and not optimized)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -67,6 +66,11 @@ def pytest_configure(config):
     if config.option.markexpr == "gpu" and "GENJAX_TEST_PLATFORM" not in os.environ:
         os.environ.pop("JAX_PLATFORMS")
         jax.config.update("jax_platforms", None)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Spares `-m fast` the imports of rooms that have no quick test: half a minute of each worker."""
+    return config.option.markexpr == "fast" and collection_path.name in HEAVY or None
 
 
 def pytest_collection_modifyitems(items):

@@ -71,6 +71,8 @@ def test_sizes_are_powers_of_two_and_times_their_multiples():
     for size in sizes:
         found = np.unique(t[some & (d == size)])
         np.testing.assert_array_equal(found, size * np.arange(1, 1 / size + 1))
+    _, t, d, _ = inputs(steps=2, every=1)  # the fewest: all steps are whole ones
+    np.testing.assert_array_equal([t, d], 1)
 
 
 def test_a_teacher_that_is_exact_teaches_the_exact_step():

@@ -189,6 +189,22 @@ def test_a_planted_link_is_never_written_through(tmp_path, name):
     assert not (tmp_path / "run" / "1" / "digests.json").is_symlink()
 
 
+def test_what_a_killed_save_left_is_removed_by_the_next_writer_alone(tmp_path):
+    saved(tmp_path / "run", [1]).close()
+    (tmp_path / "mine").mkdir()
+    scraps = [".saving-2-0123456789abcdef", ".deleting-1-0123456789abcdef"]
+    scraps.append("2.orbax-checkpoint-tmp-17")
+    for name in scraps:
+        (tmp_path / "run" / name).mkdir()
+    link = tmp_path / "run" / "3.orbax-checkpoint-tmp"
+    link.symlink_to(tmp_path / "mine")
+    Checkpoints(tmp_path / "run", read_only=True).close()
+    assert {*scraps, link.name, "1"} <= {p.name for p in (tmp_path / "run").iterdir()}
+    Checkpoints(tmp_path / "run").close()
+    assert {p.name for p in (tmp_path / "run").iterdir()} - {"digests.json"} == {"1", link.name}
+    assert (tmp_path / "mine").is_dir()
+
+
 def test_a_folder_that_only_looks_like_a_step_is_left_alone(tmp_path):
     (tmp_path / "2024-thesis").mkdir()
     Checkpoints(tmp_path)

@@ -141,6 +141,33 @@ def test_processes_with_different_settings_exit_with_an_error(tmp_path, own_sets
         assert "differ in their settings" in err
 
 
+def test_joining_leaves_signals_to_the_loop_and_an_unreachable_process_is_no_usage_error(
+    monkeypatch,
+):
+    asked = []
+
+    def initialize(*which, **limits):
+        asked.append((which, limits, jax.config.jax_enable_preemption_service))
+        if which[0] == "nowhere:1":
+            raise RuntimeError("DEADLINE_EXCEEDED: nobody there\nat length")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    before = jax.config.jax_enable_preemption_service
+    try:
+        jax.config.update("jax_enable_preemption_service", True)
+        processes.join("here:1", 2, 0)
+        with pytest.raises(processes.ProcessError, match="cannot join .*: DEADLINE") as error:
+            processes.join("nowhere:1", 2, 1)
+    finally:
+        jax.config.update("jax_enable_preemption_service", before)
+    assert error.value.exit_code == 1
+    limits = {"heartbeat_timeout_seconds": 15, "shutdown_timeout_seconds": 30}
+    assert asked == [
+        (("here:1", 2, 0), limits, False),
+        (("nowhere:1", 2, 1), limits, False),
+    ]
+
+
 def test_numbers_and_arrays_of_one_process_are_its_own():
     assert processes.is_main_process()
     assert not processes.is_multi_process()

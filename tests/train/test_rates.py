@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from genjax.train import rates
 
@@ -15,6 +16,9 @@ def test_the_learning_rate_warms_up_stays_or_decays():
         [falls(s) for s in (0, 5, 10, 20, 30, 99)], [0, 1, 2, 1.25, 0.5, 0.5], rtol=1e-6
     )
     np.testing.assert_allclose(rates.warm_up(2.0, 10, 30)(30), 0, atol=1e-7)
+    with pytest.raises(ValueError, match="cannot fall by step 10 and rise up to step 10"):
+        rates.warm_up(2.0, 10, 10)
+    assert rates.warm_up(2.0, 10, 11)(10) == 2
 
 
 def test_a_value_goes_along_half_a_cosine_and_stays():
