@@ -156,7 +156,7 @@ def test_joining_leaves_signals_to_the_loop_and_an_unreachable_process_is_no_usa
     try:
         jax.config.update("jax_enable_preemption_service", True)
         processes.join("here:1", 2, 0)
-        with pytest.raises(processes.ProcessError, match="cannot join .*: DEADLINE") as error:
+        with pytest.raises(processes.ProcessError, match=r"cannot join .*: DEADLINE") as error:
             processes.join("nowhere:1", 2, 1)
     finally:
         jax.config.update("jax_enable_preemption_service", before)
