@@ -38,21 +38,31 @@ def write(
     command: Callable[[dict[str, Any]], str],
     page: Path = PAGE,
 ) -> None:
-    """Writes the page of all results: their table, then the images of each family.
+    """Writes the page: per data set and minutes a table, then the images of each family.
 
-    sheets: the images of each row, None for those that are not shown. command: of a row,
-    what trains its family.
+    Sections of the page that these results say nothing about stay as they are. sheets: the images
+    of each row, None for those that are not shown. command: of a row, what trains its family.
     """
-    parts = [HEAD]
+    written = _written(page)
     for title, mine in sections(rows).items():
-        parts += [f"## {title}\n", _circumstances(mine), table(mine), ""]
+        parts = [_circumstances(mine), table(mine), ""]
         shown = {
             row["family"]: _figure(row, sheet, command(row), page.parent)
             for row, sheet in zip(rows, sheets, strict=True)
             if sheet and row in mine
         }
         parts += [shown[name] for name in _ranked(mine) if name in shown]
-    page.write_text("\n".join(parts))
+        written[title] = "\n".join(parts)
+    headed = (f"## {title}\n\n{text}" for title, text in written.items())
+    page.write_text("\n".join([HEAD, *headed]))
+
+
+def _written(page: Path) -> dict[str, str]:
+    """{title: text} of the sections of a page that is there."""
+    if not page.exists():
+        return {}
+    parts = (each.partition("\n\n") for each in page.read_text().split("\n## ")[1:])
+    return {title: text.rstrip("\n") + "\n" for title, _, text in parts}
 
 
 def _circumstances(rows: Sequence[dict[str, Any]]) -> str:

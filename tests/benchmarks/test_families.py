@@ -87,3 +87,17 @@ def test_the_page_has_table_and_small_images_by_rank(tmp_path):
     assert images == ["fashion_mnist_6k_edm_4.webp", "fashion_mnist_6k_vae_4.webp"]
     assert all((tmp_path / "gallery" / name).stat().st_size <= 60 * 1024 for name in images)
     assert all(f"(gallery/{name})" in text for name in images)
+
+
+def test_sections_without_results_stay_as_they_are(tmp_path):
+    page = tmp_path / "gallery.md"
+    first, second = [row("VAE")], [row("DCGAN", minutes=1.0), row("VAE", minutes=1.0)]
+    families_page.write(first, [None], families.command, page)
+    alone = page.read_text()
+    families_page.write(second, [None, None], families.command, page)
+    both = page.read_text()
+    assert both.startswith(alone)
+    assert both.count("\n## ") == 2
+    for rows in (first, second):
+        families_page.write(rows, [None] * len(rows), families.command, page)
+        assert page.read_text() == both
