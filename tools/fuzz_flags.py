@@ -62,6 +62,9 @@ SMALL: Mapping[str, Any] = {
     "width": 16,
     "hidden": 16,
     "head_features": 8,
+    "pooling": (2,),
+    "encoder_blocks": (1, 1),
+    "decoder_blocks": (1, 1),
 }
 
 

@@ -189,6 +189,18 @@ def test_a_planted_link_is_never_written_through(tmp_path, name):
     assert not (tmp_path / "run" / "1" / "digests.json").is_symlink()
 
 
+def test_the_steps_since_the_last_row_are_kept_with_a_checkpoint_that_has_some(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state(1))
+    checkpoints.save(2, state(2), last_row=1, window={"steps": 1, "loss": 0.5})
+    checkpoints.close()
+    assert (tmp_path / "2" / digests.WINDOW).is_file()
+    assert not (tmp_path / "1" / digests.WINDOW).exists()
+    assert checkpoints.window(2) == {"steps": 1, "loss": 0.5}
+    assert checkpoints.window(1) is None
+    assert digests.last_row(tmp_path / "2") == 1
+
+
 def test_what_a_killed_save_left_is_removed_by_the_next_writer_alone(tmp_path):
     saved(tmp_path / "run", [1]).close()
     (tmp_path / "mine").mkdir()
