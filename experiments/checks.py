@@ -282,7 +282,7 @@ def augmenting(config, spec):
 
 def of_adam(config, name):
     """A setting that Adam alone has."""
-    if config.optimizer.name not in ("adam", "adamw"):
+    if config.optimizer.name not in ("adam", "adamw", "radam"):
         changed(config, name, f"with --optimizer.name {config.optimizer.name}")
 
 

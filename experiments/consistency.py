@@ -31,6 +31,7 @@ from genjax.limits import Widths
 from genjax.losses.adaptive_augmentation import LABELS
 from genjax.run import Family, Settings
 from genjax.train.game import Aux
+from genjax.train.optimizers import Optimizer
 
 NAME = "consistency"
 
@@ -83,7 +84,7 @@ PAPER = Config(
     method="tuning", channels=128, multipliers=(2, 2, 2), blocks=4, attention=(16,), dropout=0.2,
     data_std=0.5, noise_mean=-1.1, halvings=7, teacher_steps=0, learning_rate=1e-4,
     warm_up=128_000, reference=None, half_life=(127_000,), data=DataSettings("cifar10"),
-    run=Settings(steps=200_000, batch=128, every=5000),
+    optimizer=Optimizer("radam"), run=Settings(steps=200_000, batch=128, every=5000),
 )  # fmt: skip
 
 if __name__ == "__main__":

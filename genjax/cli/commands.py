@@ -84,6 +84,7 @@ class Experiment:
         changes: dict[str, Any] | None = None,
         data: str | None = None,
         before: int | None = None,
+        average: str | None = None,
     ) -> tuple[restored.RestoredRun, Any]:
         """A run or an export, and its settings.
 
@@ -97,6 +98,7 @@ class Experiment:
           changes: settings that act on sampling alone, in place of the run's.
           data: where the images are on this machine; None: where config.json says.
           before: read the latest checkpoint before this step; None: of all.
+          average: the moving average to use; None: the one that the settings name.
 
         Returns:
           The run, and the settings in its config.json.
@@ -123,10 +125,11 @@ class Experiment:
             where = dataclasses.replace(where, **{place: data})
         spec = image_spec(directory, values)
         family, like = build_family(self.build, config, spec, f"{path} describes")
-        names = {name: getattr(config, name, None) for name in ("average", "weak")}
+        average = average or getattr(config, "average", None)
+        names = {"average": average, "weak": getattr(config, "weak", None)}
         which = {"best": best, "step": step, "before": before, "seed": config.run.seed, **names}
         state = stored_state.opened_state(directory, values, family, like, **which)
-        run = restored.RestoredRun(directory, family, values, state, Dataset(where))
+        run = restored.RestoredRun(directory, family, values, state, Dataset(where), average)
         print(f"{directory.name} at step {run.step:,}")
         return run, config
 
@@ -299,7 +302,7 @@ class Experiment:
           given: the command's flags.
         """
         exports.claim(given.to, given.license)
-        run, _ = self._opened(given)
+        run, _ = self.open(given.dir, best=given.best, step=given.step, average=given.average)
 
         def flags(config: dict[str, Any]) -> str:
             return model_card.train_flags(parse(type(self.config), config, "config"), self.config)

@@ -186,6 +186,9 @@ class Export:
     """The checkpoint of the best score instead of the latest."""
     step: Natural | None = None
     """The checkpoint of this step instead, of those there are (--run.keep)."""
+    average: str | None = None
+    """The moving average to export, by its name, by a length between those kept, or of an earlier
+    checkpoint, as NAME@STEP. None: the first kept."""
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,8 @@ class _Stored:
             if not step.isdecimal() or len(step) > 10:
                 raise ConfigError(f"{flag} {wanted}: write the step's number behind @")
             state = self.state(int(step), flag)
+        if not state.ema:
+            raise ConfigError(f"{flag} {wanted}: this run keeps no average")
         return {p: self._one(state, p, kept, name, flag) for p, kept in state.ema.items()}
 
     def _one(self, state: TrainState, player: str, kept: Tree, name: str, flag: str) -> Tree:

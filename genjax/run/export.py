@@ -151,6 +151,7 @@ def write(
     mixture: Mixture | None = None,
     *,
     makes_images: bool = True,
+    average: str | None = None,
 ) -> None:
     """Writes a run's export, atomically.
 
@@ -164,6 +165,7 @@ def write(
       command: how the run is used on the command line, for the card.
       mixture: what samples are drawn from, if not from N(0, I).
       makes_images: whether the family does; the card of a classifier says other things.
+      average: the moving average that was chosen; None for the first that the run keeps.
 
     Raises:
       ConfigError: where the folder cannot be written.
@@ -174,7 +176,7 @@ def write(
         if mixture:
             save_mixture(half / MIXTURE, mixture, state)
         what = (half, target.name, directory, values, state, license, document, command)
-        _fill(*what, makes_images)
+        _fill(*what, makes_images, average)
         half.rename(target)  # fails where a folder with anything in it appeared meanwhile
     except OSError as error:
         raise ConfigError(f"cannot write {target} ({error.strerror}): give another --to") from None
@@ -192,6 +194,7 @@ def _fill(
     document: str,
     command: Command | None,
     makes_images: bool,
+    average: str | None,
 ) -> None:
     step = int(state.step)
     metadata = {
@@ -210,6 +213,7 @@ def _fill(
         "export": {
             "version": VERSION,
             "step": step,
+            "average": average,
             "sha256": digests.sha256(folder / WEIGHTS),
             "license": license,
         },

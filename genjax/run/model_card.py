@@ -52,6 +52,13 @@ features, logits = network(batches), network.all_logits(batches)  # of uint8 [n,
 ```
 """
 
+FIRST = """\
+Where the run kept a moving average of parameters, these are the
+average."""
+CHOSEN = """\
+They are its moving average `{}`;
+results below were measured as the run goes on and by `evaluate`, maybe of another one."""
+
 TEMPLATE = """\
 ---
 {front}
@@ -62,8 +69,7 @@ TEMPLATE = """\
 {what}
 
 {parameters} parameters, arrays without any code, as one run had learned them by step
-{step} of {steps}, seed {seed}. Where the run kept a moving average of parameters, these are the
-average.
+{step} of {steps}, seed {seed}. {average}
 
 {shown}## Use
 
@@ -215,6 +221,7 @@ def write(
         step=f"{about['step']:,}",
         steps=f"{settings['steps']:,}",
         seed=settings["seed"],
+        average=CHOSEN.format(about["average"]) if about["average"] else FIRST,
         version=values["genjax"],
         use=use,
         target=json.dumps(target),

@@ -42,6 +42,7 @@ class RestoredRun:
       values: the contents of config.json.
       state: the trained state.
       images: the data set, or None to open the one that config.json names when it is needed.
+      average: which moving average of the state was chosen; None for the first that is kept.
     """
 
     def __init__(
@@ -51,9 +52,10 @@ class RestoredRun:
         values: dict[str, Any],
         state: TrainState,
         images: Dataset | None = None,
+        average: str | None = None,
     ):
         self.directory, self.family, self.values, self.state = directory, family, values, state
-        self._images = images
+        self._images, self.average = images, average
         self.sampler = Sampler(family)
 
     def __repr__(self) -> str:
@@ -426,6 +428,7 @@ class RestoredRun:
                 self.directory, self.family, self.usable_state, lambda: self.mixture
             ),
             makes_images=self.family.generate is not None,
+            average=self.average,
         )
         return target
 
@@ -488,7 +491,7 @@ def open(
     like = state_shapes(family)
     state = checkpoint_state(where, family, like, best=best, step=step)
     state = averaging.choose(state, where, like, average=average, weak=weak)
-    return RestoredRun(where, family, values, state, images)
+    return RestoredRun(where, family, values, state, images, average)
 
 
 def load(

@@ -26,7 +26,7 @@ class Optimizer:
       ConfigError: where a number is out of its limits, or has no effect.
     """
 
-    name: Literal["adam", "adamw", "sgd", "rmsprop", "lion"] = "adam"
+    name: Literal["adam", "adamw", "radam", "sgd", "rmsprop", "lion"] = "adam"
     """The rule, one of optax."""
     clip: Positive | None = None
     """The greatest global norm of a gradient: a longer one is scaled down to it. None: any."""
@@ -57,7 +57,8 @@ class Optimizer:
 
         Args:
           rate: the learning rate, a number or a function of the step.
-          adam: further arguments of adam and adamw, such as b1, numbers or functions of the step.
+          adam: further arguments of adam, adamw and radam, such as b1, numbers or functions of the
+            step.
 
         Returns:
           The transformation; with the default settings it is optax.adam(rate, **adam).
@@ -67,6 +68,7 @@ class Optimizer:
         rules: dict[str, Callable[[], optax.GradientTransformation]] = {
             "adam": lambda: _moving(optax.adam, rate, adam),
             "adamw": lambda: _moving(optax.adamw, rate, {**adam, **decay}),
+            "radam": lambda: _moving(optax.radam, rate, adam),
             "sgd": lambda: optax.sgd(rate, momentum),
             "rmsprop": lambda: optax.rmsprop(rate, momentum=momentum),
             "lion": lambda: optax.lion(rate, **decay),

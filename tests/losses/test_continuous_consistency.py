@@ -107,3 +107,12 @@ def test_samples_of_the_exact_function_have_the_datas_deviation():
     assert SCALE * found.std() == pytest.approx(STD, rel=0.02)
     z = images(3)
     np.testing.assert_array_equal(estimate(lambda z, t: 9 * z)(z, jnp.zeros(3)), z)
+
+
+def test_where_the_network_is_the_velocity_of_one_image_the_estimate_is_that_image():
+    t, x = jnp.array([0.2, 0.5, 0.9]), images(3) / STD
+    a = angle(t, x)
+    eps = jax.random.normal(KEY, x.shape)
+    z = jnp.cos(a) * x + jnp.sin(a) * eps
+    found = estimate(lambda *_: jnp.cos(a) * eps - jnp.sin(a) * x)(z, t)
+    np.testing.assert_allclose(found, x, atol=1e-6)

@@ -55,6 +55,17 @@ def test_a_kept_average_is_chosen_by_name_and_the_first_is_the_default(trained):
         np.testing.assert_array_equal(ravelled(chosen["vae"]), ravelled(kept[name]))
 
 
+def test_an_export_is_of_the_chosen_average_and_says_which(trained, tmp_path):
+    directory, family = trained
+    for name, said in ((None, "these are the\naverage."), ("third", "moving average `third`;")):
+        folder = run.open(directory, family, average=name).export(tmp_path / f"{name}")
+        values, exported = run.load_weights(folder)
+        wanted = opened(trained, average=name).averaged()
+        np.testing.assert_array_equal(ravelled(exported["params"]), ravelled(wanted))
+        assert values["export"]["average"] == name
+        assert said in (folder / "README.md").read_text()
+
+
 def test_an_average_of_another_length_is_made_of_the_checkpoints(trained, caplog):
     caplog.set_level("INFO")
     exact = ravelled(opened(trained).ema["vae"]["third"])
@@ -105,6 +116,9 @@ def test_a_run_of_one_average_has_no_names(trained, tmp_path):
     assert averaging.choose(one, tmp_path, one, average=None, weak=None) is one
     with pytest.raises(ConfigError, match="keeps one average; name a step, as @STEP"):
         averaging.choose(one, tmp_path, one, average="0.1", weak=None)
+    none = replace(state, ema={})
+    with pytest.raises(ConfigError, match=r"--average 0\.1: this run keeps no average"):
+        averaging.choose(none, tmp_path, none, average="0.1", weak=None)
 
 
 def test_the_distance_is_that_of_the_weights_over_the_steps():

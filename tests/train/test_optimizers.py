@@ -94,6 +94,7 @@ def assert_same(a, b):
         (Optimizer("adamw"), lambda rate: optax.adamw(rate, weight_decay=1e-4)),
         (Optimizer("adamw", weight_decay=0.1), lambda rate: optax.adamw(rate, weight_decay=0.1)),
         (Optimizer("adamw", weight_decay=0.0), lambda rate: optax.adamw(rate, weight_decay=0.0)),
+        (Optimizer("radam"), lambda rate: optax.radam(rate)),
         (Optimizer("sgd"), lambda rate: optax.sgd(rate)),
         (Optimizer("sgd", momentum=0.9), lambda rate: optax.sgd(rate, 0.9)),
         (Optimizer("rmsprop", momentum=0.9), lambda rate: optax.rmsprop(rate, momentum=0.9)),
@@ -106,8 +107,8 @@ def test_each_optimizer_is_that_of_optax_in_value_and_structure(settings, expect
         assert_same(updated(settings.transformation(rate)), updated(expected(rate)))
 
 
-def test_the_options_of_adam_reach_adam_and_adamw():
-    for name, rule in (("adam", optax.adam), ("adamw", optax.adamw)):
+def test_the_options_of_adam_reach_its_kin():
+    for name, rule in (("adam", optax.adam), ("adamw", optax.adamw), ("radam", optax.radam)):
         ours = Optimizer(name).transformation(0.1, b1=0.5, eps=1e-3)
         assert_same(updated(ours), updated(rule(0.1, b1=0.5, eps=1e-3)))
     other = updated(Optimizer("sgd").transformation(0.1, b1=0.5))
