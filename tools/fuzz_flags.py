@@ -66,6 +66,7 @@ SMALL: Mapping[str, Any] = {
     "encoder_blocks": (1, 1),
     "decoder_blocks": (1, 1),
 }
+IDLE = {("latent_diffusion", "width")}  # without effect in the experiment's default
 
 
 @dataclass
@@ -114,7 +115,8 @@ class Start:
     def __init__(self, name: str, sets: Path):
         self.module = importlib.import_module(f"experiments.{name}")
         config = self.module.Config()
-        small = {f.name: SMALL[f.name] for f in fields(config) if f.name in SMALL}
+        names = {f.name for f in fields(config) if (name, f.name) not in IDLE}
+        small = {name: value for name, value in SMALL.items() if name in names}
         self.config = replace(config, data=DataSettings(dir=str(sets)), **small)
         channels = 3 if "cifar10" in config.data.name or "shapes" in config.data.name else 1
         self.spec = ImageSpec((SIDE, SIDE, channels), 10, 1000)

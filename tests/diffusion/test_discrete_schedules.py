@@ -74,6 +74,16 @@ def test_alpha_of_a_discrete_process_is_linear_between_its_steps():
     np.testing.assert_allclose(schedule.log_snr_derivative(0.6), slope, rtol=1e-5)
 
 
+@pytest.mark.heavy
+def test_at_the_end_the_slope_is_that_of_the_last_segment():
+    betas = (0.1, 0.2, 0.4)
+    schedule = discrete_schedules.Discrete(betas)
+    before, last = np.sqrt(np.cumprod(1 - np.array(betas))[-2:])
+    slope = 3 * (last - before) * 2 / (last * (1 - last**2))  # of log ᾱ/(1 − ᾱ)
+    for derivative in (schedule.log_snr_derivative, jax.grad(schedule.log_snr)):
+        np.testing.assert_allclose(derivative(1.0), slope, rtol=1e-5)
+
+
 @pytest.mark.parametrize("steps", [21, 100, 250, 4000])
 def test_scaled_betas_end_in_as_much_noise_whatever_the_number_of_steps(steps):
     # improved-diffusion, get_named_beta_schedule("linear"), in float64.

@@ -340,6 +340,10 @@ def test_scan_steps_is_the_largest_divisor_of_the_evaluation_interval():
     assert largest_scan_steps(100, 50) == 50
     assert largest_scan_steps(94, 50) == 47
     assert largest_scan_steps(97, 50) == 1
+    for every in range(1, 60):
+        for most in range(1, every + 2):
+            divisors = [n for n in range(1, most + 1) if every % n == 0]
+            assert largest_scan_steps(every, most) == divisors[-1]
 
 
 @pytest.mark.parametrize(
