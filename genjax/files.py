@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from genjax.errors import ConfigError
+
 logger = logging.getLogger(__name__)
 
 MAX_JSON_BYTES = 16 << 20
@@ -111,8 +113,20 @@ def user_path(given: str | os.PathLike[str]) -> Path:
 
     Returns:
       The absolute path; a ~ without a home stays as it is.
+
+    Raises:
+      ConfigError: where nothing can be there, or nobody can say what is: a name that is too long,
+        a folder that may not be entered, a disk that cannot be read.
     """
-    return Path(os.path.expanduser(given)).absolute()
+    path = Path(os.path.expanduser(given)).absolute()
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # whoever needs it says so
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{str(path)[:200]} cannot be used: {why}") from None
+    return path
 
 
 def unwritable(folder: Path) -> str | None:

@@ -1,11 +1,14 @@
 """Files are written atomically, and no planted link is followed out of a run."""
 
+import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 from genjax import files
+from genjax.errors import ConfigError
 from genjax.run.directory import run_directory
 
 
@@ -168,3 +171,25 @@ def test_a_path_of_a_user_has_its_home(tmp_path, monkeypatch):
     assert run_directory("any", "~/x") == tmp_path / "x"
     assert run_directory("any", None) == tmp_path / "runs" / "any"
     assert files.user_path("~nobody-of-that-name/x") == tmp_path / "~nobody-of-that-name" / "x"
+
+
+def test_a_path_that_nothing_can_have_or_nobody_can_look_at_is_refused_in_a_line(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for given, why in (("x" * 5000, "File name too long"), ("a\0b", "embedded null byte")):
+        with pytest.raises(ConfigError, match=f"cannot be used: {why}$") as error:
+            files.user_path(given)
+        assert len(str(error.value)) < 300
+
+    def closed(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "lstat", closed)
+    with pytest.raises(ConfigError, match=r"private/x cannot be used: Permission denied$"):
+        files.user_path("private/x")
+    monkeypatch.undo()
+    (tmp_path / "file").touch()
+    os.symlink("nowhere", tmp_path / "dangling")
+    for name in ("file/x", "dangling", "none"):
+        assert files.user_path(tmp_path / name) == tmp_path / name
