@@ -40,7 +40,7 @@ ROOMS = {
 PORTABLE = {"keys", "numerics", "over_batch"}  # for losses and diffusion, to be copied with them
 HALL = {
     "errors": set(),
-    "files": set(),
+    "files": {"genjax.errors"},
     "limits": {"genjax.errors"},
     **{name: {"jax"} for name in PORTABLE},
     "recipes": {"jax", "genjax.losses", "genjax.diffusion", "genjax.numerics"},

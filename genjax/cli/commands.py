@@ -291,8 +291,7 @@ class Experiment:
         folder = destination(run.directory, run.is_export, given.to, audited.FILES)
         network = open_network(given.network, run.images.train.shape[1:], given.weights)
         audit = audited.of_run(run, network, folder, n=given.n, seed=given.seed)
-        for finding in audit.recorded(folder, run.step):
-            print(finding)
+        print(*audit.recorded(folder, run.step), sep="\n")
         print(*(folder / name for name in audited.FILES if (folder / name).exists()), sep="\n")
 
     def export(self, given: options.Export) -> None:
@@ -329,8 +328,7 @@ def _read(run: restored.RestoredRun, given: Any) -> dict[str, np.ndarray]:
     if not given.images:
         return {}
     found = read_images(given.images, run.spec.shape)
-    for each in found:
-        print(f"{each.name}: {each.changed or 'as it is'}")
+    print(*(f"{each.name}: {each.changed or 'as it is'}" for each in found), sep="\n")
     batch = {"image": stacked(found)}
     if (label := run.class_number(given.label)) is not None:
         batch["label"] = np.full(len(found), label, np.int32)

@@ -9,9 +9,8 @@ import numpy as np
 
 from genjax.data.images import Batch, Images, Source
 from genjax.errors import ConfigError
-from genjax.evaluate.features.network import FeatureNetwork
 from genjax.evaluate.score import Score
-from genjax.run.scoring import RealImages, Scorer
+from genjax.run.scoring import Scorer
 
 
 @dataclass(frozen=True)
@@ -33,27 +32,21 @@ class ClassScores:
     higher than that of all, and classes of other sizes do not compare: take the kernel distance.
 
     Attributes:
-      real: what samples are compared with, with labels.
+      whole: of all classes, whose features of the reference are taken; its images have labels.
       labels: class numbers of the samples, int [n].
-      network: from images to features.
     """
 
-    real: RealImages
+    whole: Scorer
     labels: np.ndarray
-    network: FeatureNetwork
 
     @cached_property
     def _scorers(self) -> dict[int, Scorer]:
+        real = self.whole.real
+        of_reference = real.reference.labels()[self.whole.reference_rows]
+        others = _by_class(real.others) if real.others and real.others.labelled else {}
         numbers, counts = np.unique(self.labels, return_counts=True)
-        references, others = _by_class(self.real.reference), {}
-        if self.real.others is not None and self.real.others.labelled:
-            others = _by_class(self.real.others)
         return {
-            number: Scorer(
-                replace(self.real, reference=references[number], others=others.get(number)),
-                int(n),
-                self.network,
-            )
+            number: self.whole.part(of_reference == number, int(n), others.get(number))
             for number, n in zip(numbers.tolist(), counts, strict=True)
         }
 
@@ -70,7 +63,7 @@ class ClassScores:
             try:
                 scorer.check(kind)
             except ConfigError as error:
-                name = self.real.reference.classes[number]
+                name = self.whole.real.reference.classes[number]
                 raise ConfigError(f"--per-class, {name}: {error}") from error
 
     def scores(self, kind: str, features: np.ndarray) -> list[Score]:
@@ -84,7 +77,7 @@ class ClassScores:
           The scores, named after the class as well.
         """
         return [
-            replace(made, name=f"{made.name}, {self.real.reference.classes[number]}")
+            replace(made, name=f"{made.name}, {self.whole.real.reference.classes[number]}")
             for number, scorer in self._scorers.items()
             for made in [scorer.score(kind, features[self.labels == number])]
         ]

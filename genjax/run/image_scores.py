@@ -165,7 +165,7 @@ def all_scores(
     scorers = {name: Scorer(real, n, network) for name, network in networks.items()}
     classes = {}
     if labels is not None:
-        classes = {name: ClassScores(real, labels, each) for name, each in networks.items()}
+        classes = {name: ClassScores(each, labels) for name, each in scorers.items()}
     for kind, network in parts.values():
         scorers[network].check(kind)
         if classes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from genjax.data.images import Images
+from genjax.data.order import batch_indices
 from genjax.data.settings import DataSettings
 from genjax.errors import ConfigError
 from genjax.evaluate.classifier_score import classifier_score
@@ -208,9 +209,32 @@ class Scorer:
     def __init__(self, real: RealImages, n: int, network: FeatureNetwork, most: int = MOST):
         self.real, self.n, self.network = real, n, network
         self.n_reference = min(len(real.reference), most)
-        self._found: dict[tuple[str, bool], np.ndarray | None] = {}
+        self._reference: Callable[[bool], np.ndarray] | None = None
+        self._found: dict[tuple[str, bool], np.ndarray] = {}
         self._floors: dict[str, Estimate | None] = {}
         self._neighbours: dict[str, dict[str, Estimate]] = {}
+
+    @property
+    def reference_rows(self) -> np.ndarray:
+        """Numbers of the images of the reference, in the order of their features, int [m]."""
+        real = self.real
+        return batch_indices(real.seed, 0, self.n_reference, len(real.reference))[0]
+
+    def part(self, rows: np.ndarray, n: int, others: Images | None) -> Scorer:
+        """Scores against a part of the reference, whose features are not computed again.
+
+        Args:
+          rows: which of the reference's images, bool [m].
+          n: samples in each score.
+          others: real images for the floor; None where there are none.
+
+        Returns:
+          The scorer.
+        """
+        part = Scorer(replace(self.real, others=others), n, self.network)
+        part.n_reference = int(rows.sum())
+        part._reference = lambda logits: self._all_of_reference(logits)[rows]
+        return part
 
     def score(self, kind: str, features: np.ndarray) -> Score:
         """A score of samples.
@@ -226,13 +250,13 @@ class Scorer:
           ConfigError: where there are too few images for it.
         """
         how = _KINDS[kind]
-        reference = self._real("reference", how.logits) if how.references else None
+        reference = self._all_of_reference(how.logits) if how.references else None
         x = features[: how.most]
         y = x[:0] if reference is None else reference[: how.most]
         try:
             estimate = self._estimate("samples", kind, x, y)
             if kind not in self._floors:
-                floor = self._real("floor", how.logits)
+                floor = self._floor(how.logits)
                 self._floors[kind] = (
                     None if floor is None else self._estimate("floor", kind, floor[: how.most], y)
                 )
@@ -301,18 +325,22 @@ class Scorer:
                 f"{self.n:,} samples ({flag}) and {m:,} real images (--split)"
             )
 
-    def _real(self, what: str, logits: bool) -> np.ndarray | None:
-        if (what, logits) not in self._found:
-            n = self.n_reference if what == "reference" else self.n
-            images = (
-                batches(self.real.reference, n, self.real.seed)
-                if what == "reference"
-                else self.real.floor_batches(n)
+    def _all_of_reference(self, logits: bool) -> np.ndarray:
+        if ("reference", logits) not in self._found:
+            images = batches(self.real.reference, self.n_reference, self.real.seed)
+            self._found["reference", logits] = (
+                self._reference(logits)
+                if self._reference
+                else self._computed(images, self.n_reference, logits, "real images")
             )
-            self._found[what, logits] = (
-                None if images is None else self._computed(images, n, logits, "real images")
-            )
-        return self._found[what, logits]
+        return self._found["reference", logits]
+
+    def _floor(self, logits: bool) -> np.ndarray | None:
+        if (images := self.real.floor_batches(self.n)) is None:
+            return None
+        if ("floor", logits) not in self._found:
+            self._found["floor", logits] = self._computed(images, self.n, logits, "real images")
+        return self._found["floor", logits]
 
     def _computed(
         self, images: Iterable[np.ndarray], n: int, logits: bool, what: str

@@ -24,7 +24,7 @@ from genjax.evaluate.vendi import vendi
 from genjax.files import read_rows
 from genjax.run import image_scores, score_rows, scoring
 from genjax.run.image_scores import all_scores, score_images, score_run
-from genjax.run.scoring import RealImages, batches, real_images
+from genjax.run.scoring import RealImages, Scorer, batches, real_images
 from genjax.train.checkpoint import Checkpoints
 from genjax.train.game import Aux, Player
 
@@ -207,6 +207,23 @@ def test_scores_of_a_class_are_of_its_samples_against_its_real_images():
         others = features(PIXELS[:120][LABELS[:120] == number])
         # 40 of those, by the seed: within what all of them allow.
         assert abs(score.floor["value"] - kernel_distance(others, y).value) < 0.05
+
+
+def test_the_references_features_are_computed_once_for_all_classes(monkeypatch):
+    asked, computed = [], Scorer._computed
+
+    def counted(self, images, n, logits, what):
+        asked.append((what, n))
+        return computed(self, images, n, logits, what)
+
+    monkeypatch.setattr(Scorer, "_computed", counted)
+    real = RealImages(LABELLED.test, LABELLED.train)
+    all_scores(["swd_pixels", "kd_pixels"], [PIXELS[:90]], 90, real, labels=np.arange(90) % 2)
+    # Of the floors each has as many images as there are samples.
+    assert sorted(asked) == [
+        *(("real images", n) for n in (45, 45, 90, 90)),
+        ("samples", 90),
+    ]
 
 
 def test_a_run_that_is_told_classes_is_scored_class_by_class(tmp_path):
