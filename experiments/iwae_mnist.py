@@ -23,6 +23,7 @@ from genjax import keys
 from genjax.cli.main import main
 from genjax.data import Dataset, DataSettings, ImageSpec
 from genjax.evaluate.likelihood_scores import hierarchy_scores, vae_units
+from genjax.evaluate.profiles import activity_per_dimension
 from genjax.limits import Count
 from genjax.losses import importance
 from genjax.losses.augmentation import binarize
@@ -89,18 +90,16 @@ def build(config: Config, spec: ImageSpec) -> Family:
     def generate(state, key, z, label):
         return jax.nn.sigmoid(model.generate(state.params["vae"], key, z))
 
+    def encode(state, image):
+        return model.encode(state.params["vae"], image / 255)
+
     epoch = spec.count / config.run.batch  # 3^i of them at the i-th rate, after (3^i − 1)/2
     changes = {round((3**i - 1) / 2 * epoch): 10 ** (-1 / 7) for i in range(1, 8)}
     rate = optax.piecewise_constant_schedule(1e-3, changes)
-    return Family(
-        {"vae": config.optimizer.player(loss, rate, eps=1e-4)},
-        init,
-        generate,
-        latent=(model.sizes[-1],),
-        validate=validate,
-        encode=lambda state, image: model.encode(state.params["vae"], image / 255),
-        measure=Measure(measure, vae_units(5000), alarms={"effective_samples": 10}),
-    )
+    game = {"vae": config.optimizer.player(loss, rate, eps=1e-4)}
+    more = {"validate": validate, "encode": encode, "profile": activity_per_dimension(encode)}
+    more["measure"] = Measure(measure, vae_units(5000), alarms={"effective_samples": 10})
+    return Family(game, init, generate, latent=(model.sizes[-1],), **more)
 
 
 def parts(model, params, noise, x):

@@ -19,6 +19,7 @@ from experiments import checks, suggestions
 from genjax.cli.main import main
 from genjax.data import DataSettings, ImageSpec
 from genjax.evaluate.likelihood_scores import elbo_scores, vae_scores, vae_units
+from genjax.evaluate.profiles import kl_per_dimension
 from genjax.limits import Natural, Positive, Width, Widths
 from genjax.losses import vae
 from genjax.losses.likelihoods import discretized_logistic_mixture_nll
@@ -77,6 +78,9 @@ def build(config: Config, spec: ImageSpec) -> Family:
     def scores(score, state, keys, batch, **options):
         return apply(score, state.params["vae"], keys, batch, bits_per_dim=True, **options)
 
+    def posterior(state, batch):
+        return encoder.apply(state.params["vae"]["encoder"], batch["image"] / 127.5 - 1)
+
     def generate(state, keys, z, label):
         return logistic_mixture.likeliest(decode(state.params["vae"], z), channels, k)
 
@@ -87,8 +91,9 @@ def build(config: Config, spec: ImageSpec) -> Family:
         init,
         generate,
         latent=(config.latent,),
-        encode=lambda state, x: encoder.apply(state.params["vae"]["encoder"], x / 127.5 - 1)[0],
+        encode=lambda state, image: posterior(state, {"image": image})[0],
         validate=partial(scores, elbo_scores),
+        profile=kl_per_dimension(posterior),
         measure=Measure(measure, units, chunk=20, n=100, alarms=alarms),
     )
 

@@ -98,6 +98,37 @@ def kl_per_dimension(encode: Callable[[Any, Any], tuple[Array, Array]]) -> Profi
     )
 
 
+def activity_per_dimension(encode: Callable[[Any, Array], Array]) -> Profile:
+    r"""How far the mean of each dimension of a code depends on the image, the largest first.
+
+    $$
+    A_j = \mathrm{Var}_x \left( \mathbb{E}_{q(h_j \mid x)} \, h_j \right)
+    $$
+
+    Args:
+      encode: (state, images [B, H, W, C]) -> means of the code, [B, n].
+
+    Returns:
+      The profile.
+
+    References:
+      Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders" (2016), arXiv:1509.00519,
+      section 5.2, where a unit of more than 0.01 is active.
+    """
+
+    def values(state: Any, keys: Array, batch: Any) -> tuple[Array, Array]:
+        activity = encode(state, batch["image"]).var(0)
+        return jnp.arange(1, activity.size + 1), jnp.sort(activity)[::-1]
+
+    return Profile(
+        "Activity per dimension of the code",
+        "dimension",
+        values,
+        "Variance of the mean code over held-out images, the largest first. A dimension of under "
+        "0.01 is not used.",
+    )
+
+
 def kl_per_block(kl: Callable[[Any, Any, Any], Array]) -> Profile:
     """The KL term of each block of latents of a hierarchy, in the order in which they are drawn.
 

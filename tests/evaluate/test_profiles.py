@@ -18,6 +18,16 @@ def test_the_kl_term_of_each_dimension():
     np.testing.assert_array_equal(x, [1, 2, 3])
 
 
+def test_the_activity_of_each_dimension():
+    def encode(state, image):
+        return state * jnp.stack([image[:, 0, 0, 0] * 0 + 7, image[:, 0, 0, 0]], 1)
+
+    image = jnp.array([0.0, 2.0, 4.0, 6.0]).reshape(4, 1, 1, 1)
+    x, y = profiles.activity_per_dimension(encode).values(3.0, None, {"image": image})
+    np.testing.assert_array_equal(x, [1, 2])
+    np.testing.assert_allclose(y, [9 * 5, 0], atol=1e-5)
+
+
 def test_the_kl_term_of_each_block():
     profile = profiles.kl_per_block(lambda state, keys, batch: jnp.array([[1.0, 4.0], [3.0, 0.0]]))
     x, y = profile.values(None, None, None)
