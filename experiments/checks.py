@@ -135,8 +135,8 @@ def shortcut(config, spec):
 
 def images_at_once(config):
     """The images that a loss is called with, on one of the devices."""
-    run = config.run
-    return run.batch // (shares(run.devices, run.sharded) * config.optimizer.microbatches)
+    run, slices = config.run, config.optimizer.microbatches
+    return run.batch // (shares(run.devices, run.sharded) * (1 if slices == "auto" else slices))
 
 
 def vae(config, spec):

@@ -171,7 +171,7 @@ def _check_memory(state: TrainState, family: Family, settings: Settings, batch: 
         f"--run.batch {settings.batch:,}": _bytes(_row(batch)) * settings.batch // here,
         f"--run.samples {settings.samples:,}": _bytes(latents) + 4 * settings.samples,
     }
-    memory = _memory()
+    memory = device_memory()
     for what, needed in parts.items():
         if memory and needed > memory:
             raise ConfigError(
@@ -187,11 +187,16 @@ def _bytes(tree: Any) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def _memory() -> int | None:
-    """Bytes of a device's memory, where that is known."""
+def device_memory() -> int | None:
+    """How much memory a device has.
+
+    Returns:
+      Bytes, of a CPU's devices an equal share of the machine's; None where that is not known.
+    """
     if jax.default_backend() != "cpu":
         return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # not on this system
         return None
+    return whole // jax.local_device_count()

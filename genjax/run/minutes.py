@@ -10,6 +10,7 @@ from typing import Any
 
 from genjax.data.dataset import Dataset
 from genjax.errors import ConfigError
+from genjax.run import fitting
 from genjax.run.checks import check_family, layout_of
 from genjax.run.config import load, parse
 from genjax.run.family import Build, Family, build_family
@@ -92,7 +93,7 @@ def settled(
 def built(
     build: Build, config: Any, images: Dataset, directory: Path, usual_every: int | None
 ) -> tuple[Any, Family]:
-    """An experiment's family, whose schedules are those of the steps that fill its minutes.
+    """An experiment's family, of the microbatches that fit and the steps that fill its minutes.
 
     Args:
       build: (config, spec) -> the family.
@@ -102,12 +103,13 @@ def built(
       usual_every: as for `settled`.
 
     Returns:
-      The settings, with the steps that were found, and the family.
+      The settings, with the numbers that were found, and the family.
 
     Raises:
-      ConfigError: as `settled` does, or where there is no such family.
+      ConfigError: as `settled` and `fitting.fitted` do, or where there is no such family.
     """
     what = "these settings describe"
+    config = fitting.fitted(build, config, images, directory)
     family, _ = build_family(build, config, images.spec, what)
     if config.run.minutes is None:
         return config, family

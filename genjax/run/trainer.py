@@ -133,6 +133,16 @@ class Trainer:
                 break
         return done / (now - began)
 
+    def memory(self) -> int:
+        """What a call of the train steps takes; nothing is computed.
+
+        Returns:
+          Bytes on each device.
+        """
+        with waiting.announced("compiling the train steps"), host_memory.uncollected():
+            batches = self.layout.feed(next(self._stream(0)))
+            return self.train_steps.prepare(self._like, self.key, batches)
+
     @cached_property
     def _like(self) -> TrainState:
         key = init_key(self.key)

@@ -47,15 +47,21 @@ class CompiledSteps:
         """
         return self.function(state, key, batches, (self.dataset,))
 
-    def prepare(self, state: TrainState, key: jax.Array, batches: Any) -> None:
+    def prepare(self, state: TrainState, key: jax.Array, batches: Any) -> int:
         """Compiles ahead; a call with arrays of these shapes does not compile again.
 
         Args:
           state: placed, or `Layout.like` of one.
           key: of the train steps.
           batches: as `Layout.feed` returns them.
+
+        Returns:
+          Bytes that a call takes on each device, by the compiler's account.
         """
-        self.function.lower(state, key, batches, (self.dataset,)).compile()
+        compiled = self.function.lower(state, key, batches, (self.dataset,)).compile()
+        found = compiled.memory_analysis()
+        taken = found.argument_size_in_bytes + found.output_size_in_bytes
+        return int(taken + found.temp_size_in_bytes - found.alias_size_in_bytes)
 
 
 class Layout(Protocol):

@@ -34,9 +34,10 @@ class Optimizer:
     """Of adamw and lion, times the learning rate. None: that of optax, 1e-4 and 1e-3."""
     momentum: Share = 0.0
     """Of sgd and rmsprop."""
-    microbatches: Count = 1
+    microbatches: Count | Literal["auto"] = 1
     """Slices of a batch whose gradients are averaged into one update (gradient accumulation), to
-    save memory. What couples the examples of a batch, such as BatchNorm, sees one slice."""
+    save memory; auto: as few as fit into a device's, found and recorded when a run starts. What
+    couples the examples of a batch, such as BatchNorm, sees one slice."""
 
     def __post_init__(self) -> None:
         limits.check(self, "optimizer.")
@@ -100,11 +101,17 @@ class Optimizer:
 
         Returns:
           The player.
+
+        Raises:
+          ConfigError: where the number of microbatches is still to be found.
         """
+        if self.microbatches == "auto":
+            raise ConfigError(
+                "--optimizer.microbatches auto is for the command that trains: give a number"
+            )
         rule = self.transformation(rate, **adam)
         rule = rule if project is None else projected(rule, project)
-        cuts = {"turns": turns, "microbatches": self.microbatches}
-        return Player(loss, rule, **cuts, ema=ema, learning_rate=rate)
+        return Player(loss, rule, turns, self.microbatches, ema=ema, learning_rate=rate)
 
 
 def _moving(
