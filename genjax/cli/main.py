@@ -67,7 +67,7 @@ def _fail(error: Exception) -> NoReturn:
         startup.report(f"error: {one_line(error)}")  # a disk or its permissions
         startup.leave(1, at_once=True)
     if code is None and (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
-        startup.report("error: out of memory: take fewer or smaller images at a time")
+        startup.report("error: out of memory: take fewer images, or --optimizer.microbatches auto")
         startup.leave(1, at_once=False)
     if code is None and (line := environment_error(error)):
         startup.report(f"error: {line}")
