@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import jax
 import jax.numpy as jnp
@@ -104,6 +104,21 @@ def test_it_evaluates_saves_and_logs_at_its_intervals(tmp_path, scan_steps):
     rows = [row for row in read_rows(tmp_path / "metrics.jsonl") if "p/x" in row]
     # A row is of one step, whatever the length of a dispatch.
     assert [(row["step"], row["p/x"]) for row in rows] == [(s, s - 1.0) for s in range(1, 13)]
+
+
+def test_a_terminal_alone_is_told_of_each_evaluation(tmp_path, monkeypatch):
+    told = []
+
+    def announced(what, logged=True):
+        told.append((what, logged))
+        return nullcontext()
+
+    monkeypatch.setattr(loop.waiting, "announced", announced)
+    run = Run(tmp_path, steps=12, every=6)
+    run.plan = Plan(12, 6, 1, batch=4, epoch=20, first_images=2)
+    run.go()
+    once = [each for each in told if each[0] in ("drawing images", "evaluating")]
+    assert once == [("drawing images", False), *[("evaluating", False)] * 2]
 
 
 def rows_of(directory, name="p/x"):
