@@ -45,11 +45,11 @@ def first_images(steps: int, every: int, scan_steps: int) -> int | None:
     Args:
       steps: where training ends.
       every: steps between periodic evaluations.
-      scan_steps: train steps in one call.
+      scan_steps: train steps in one call; it divides `every`.
 
     Returns:
       The last step within the first tenth at which a call ends, or the first after it. None where
       an evaluation comes as early, or the run has no ten steps.
     """
     step = max(1, steps // 10 // scan_steps) * scan_steps
-    return step if 10 <= steps < 10 * every and step < min(every, steps) else None
+    return step if steps >= 10 and step < min(every, steps) else None

@@ -373,6 +373,9 @@ def test_scan_steps_is_the_largest_divisor_of_the_evaluation_interval():
         (20, 100, 20, None),
         (300, 30, 1, None),
         (9, 9, 1, None),
+        (10, 10, 1, 1),
+        (301, 30, 1, None),
+        (3000, 30, 1, None),
     ],
 )
 def test_the_first_images_come_within_a_tenth_of_the_run(steps, every, scan_steps, first):
