@@ -105,8 +105,8 @@ class Progress:
     def _read(self, step: int, n: int, metrics: StepMetrics) -> None:
         values = {name: np.asarray(value).astype(np.float64) for name, value in metrics.items()}
         now = self.clock()
-        seconds = 0.0 if self.timed_to is None else now - self.timed_to
-        self.timed_to = now
+        assert self.timed_to is not None  # resumed before the call
+        seconds, self.timed_to = now - self.timed_to, now
         rows = zip(*(value.tolist() for value in values.values()), strict=True)
         for this, row in enumerate(rows, step - n + 1):
             self._add(this, dict(zip(values, row, strict=True)), seconds / n)

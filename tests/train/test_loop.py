@@ -318,6 +318,20 @@ def test_progress_is_logged_between_evaluations(tmp_path, caplog, monkeypatch):
     assert [line.split("  ")[0] for line in lines[:3]] == [f"step {n} of 3" for n in (1, 2, 3)]
 
 
+def test_between_evaluations_a_line_is_logged_once_in_so_many_seconds(tmp_path, caplog):
+    now, plan = [0.0], Plan(steps=9, every=9, log=1, batch=8, epoch=20)
+    writer = MetricsWriter(tmp_path, 0, enabled=True)
+    told = Progress(plan, 0, writer, Window(0), print, clock=lambda: now[0])
+    with caplog.at_level(logging.INFO, "genjax.train.progress"):
+        for step, seconds in enumerate((progress.LOG_SECONDS, 1, progress.LOG_SECONDS, 0), 1):
+            told.resume()
+            told.enqueue(step, 1, {"p/loss": np.ones(1)})
+            now[0] += seconds  # the next call reads this one
+    writer.close()
+    lines = [record.getMessage().split("  ")[0] for record in caplog.records]
+    assert lines == ["step 2 of 9"]  # not at the very second, nor so soon again
+
+
 class Bar(tqdm_notebook):
     """A notebook's bar without a notebook."""
 
