@@ -136,7 +136,7 @@ class _Board:
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         self._summary, self._event = summary, Event
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         # The step tells apart what is started within one second, as after a rollback.
         self._file = EventsWriter(str(folder / "events"), f".{os.getpid()}.{purge_step}")
         self._flushed = time.monotonic()
