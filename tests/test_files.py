@@ -177,8 +177,8 @@ def test_a_path_that_nothing_can_have_or_nobody_can_look_at_is_refused_in_a_line
     tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    for given, why in (("x" * 5000, "File name too long"), ("a\0b", "embedded null byte")):
-        with pytest.raises(ConfigError, match=f"cannot be used: {why}$") as error:
+    for given, why in (("x" * 5000, "File name too long"), ("a\0b", ".*embedded null")):
+        with pytest.raises(ConfigError, match=f"cannot be used: {why}") as error:
             files.user_path(given)
         assert len(str(error.value)) < 300
 
