@@ -43,15 +43,22 @@ def memory(monkeypatch):
     return of_a_device
 
 
-def test_the_fewest_slices_that_fit_are_taken(tmp_path, memory):
-    each = {n: needed(tmp_path, n) for n in (1, 2, 4)}
-    assert each[1] > each[2] > each[4], each
-    for bytes, n in ((each[1] / 0.9 + 1, 1), (each[1] / 0.9 - 9, 2), (each[4] / 0.9 + 1, 4)):
+def test_a_step_of_more_slices_takes_less(tmp_path):
+    one, two, four = (needed(tmp_path, n) for n in (1, 2, 4))
+    assert one > two > four
+
+
+def test_the_fewest_slices_that_fit_are_taken(tmp_path, memory, monkeypatch):
+    each = {1: 900.0, 2: 540.0, 4: 450.0}
+
+    def of(family, settings, images, directory):
+        return each[family.game["vae"].microbatches]
+
+    monkeypatch.setattr(fitting, "_needed", of)
+    for bytes, n in ((1000, 1), (999, 2), (600, 2), (599, 4), (None, 1)):
         memory(bytes)
         found = fitted(config(tmp_path), tmp_path)
         assert found == replace(config(tmp_path), optimizer=Optimizer(microbatches=n))
-    memory(None)
-    assert fitted(config(tmp_path), tmp_path).optimizer.microbatches == 1
 
 
 def test_a_number_stays_as_it_is(tmp_path, memory):
