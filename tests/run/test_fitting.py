@@ -10,6 +10,7 @@ from experiments import vae_fashion, vqvae
 from genjax import data
 from genjax.errors import ConfigError
 from genjax.run import fitting, minutes, training
+from genjax.run.checks import layout_of
 from genjax.run.settings import Settings
 from genjax.train.layout import LayoutError
 from genjax.train.optimizers import Optimizer
@@ -43,18 +44,24 @@ def memory(monkeypatch):
     return of_a_device
 
 
+@pytest.fixture
+def known(monkeypatch):
+    """What a step takes, {microbatches: bytes}, without compiling it."""
+    each = {1: 900.0, 2: 540.0, 4: 450.0}
+
+    def of(family, settings, images, directory):
+        layout_of(settings, family, directory)
+        return each[family.game["vae"].microbatches]
+
+    monkeypatch.setattr(fitting, "_needed", of)
+
+
 def test_a_step_of_more_slices_takes_less(tmp_path):
     one, two, four = (needed(tmp_path, n) for n in (1, 2, 4))
     assert one > two > four
 
 
-def test_the_fewest_slices_that_fit_are_taken(tmp_path, memory, monkeypatch):
-    each = {1: 900.0, 2: 540.0, 4: 450.0}
-
-    def of(family, settings, images, directory):
-        return each[family.game["vae"].microbatches]
-
-    monkeypatch.setattr(fitting, "_needed", of)
+def test_the_fewest_slices_that_fit_are_taken(tmp_path, memory, known):
     for bytes, n in ((1000, 1), (999, 2), (600, 2), (599, 4), (None, 1)):
         memory(bytes)
         found = fitted(config(tmp_path), tmp_path)
@@ -67,8 +74,8 @@ def test_a_number_stays_as_it_is(tmp_path, memory):
     assert fitted(given, tmp_path) is given
 
 
-def test_what_never_fits_and_who_would_not_agree_is_refused_in_a_line(tmp_path, memory):
-    memory(1000)
+def test_what_never_fits_and_who_would_not_agree_is_refused_in_a_line(tmp_path, memory, known):
+    memory(100)
     with pytest.raises(ConfigError, match=r"a step takes .* GB on a device .* however it is cut"):
         fitted(config(tmp_path, batch=4), tmp_path)
     with pytest.raises(ConfigError, match="each of several processes"):
@@ -84,10 +91,10 @@ def test_what_never_fits_and_who_would_not_agree_is_refused_in_a_line(tmp_path, 
         vae_fashion.build(config(tmp_path), IMAGES.spec)
 
 
-def test_a_run_keeps_its_number_and_a_fresh_one_finds_another(tmp_path, memory):
+def test_a_run_keeps_its_number_and_a_fresh_one_finds_another(tmp_path, memory, known):
     directory = tmp_path / "run"
     directory.mkdir()
-    memory(needed(tmp_path, 4) / 0.9 + 1)
+    memory(599)
     given, family = minutes.built(vae_fashion.build, config(directory), IMAGES, directory, None)
     assert family.game["vae"].microbatches == 4
     training.train_in(directory, "vae_fashion", given, family, IMAGES, {})
