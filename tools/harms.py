@@ -35,7 +35,11 @@ def hook(event, values, open_=frozenset(["open"])):
 sys.addaudithook(hook)
 """
 
-TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"  # its own
+# Its own terminal, whose end is noticed although the harness was started with nohup.
+TERMINAL = """\
+import fcntl, signal, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)"""
 
 
 def kills(runs: Runs, count: int, rng: random.Random) -> Row:
