@@ -24,7 +24,10 @@ diffusers = pytest.importorskip("diffusers")
 torch = pytest.importorskip("torch")
 
 # Its schedulers pass torch tensors to NumPy in a way that NumPy 2 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 
 SHAPE, N = (2, 3), 10
 # Its tables are float32 products of 1,000 factors, and so is some of its arithmetic.
