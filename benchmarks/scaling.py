@@ -11,6 +11,7 @@ compiler does not schedule them side by side, so that the range from no overlap 
 import argparse
 import importlib
 import json
+import math
 import os
 import re
 import subprocess
@@ -124,10 +125,7 @@ def collectives(program: str) -> dict[str, list[int]]:
 def _bytes(array: tuple[str, str]) -> int:
     kind, sides = array
     bits = 8 if kind == "pred" else int(re.sub(r"^[a-z]+", "", kind))
-    size = 1
-    for side in filter(None, sides.split(",")):
-        size *= int(side)
-    return size * bits // 8
+    return math.prod(map(int, filter(None, sides.split(",")))) * bits // 8
 
 
 if __name__ == "__main__":

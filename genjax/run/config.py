@@ -75,6 +75,23 @@ def load(path: Path) -> dict[str, Any]:
     return values
 
 
+def recorded_section(path: Path, name: str) -> Any:
+    """A section of the settings in a config.json.
+
+    Args:
+      path: the file.
+      name: of the section, such as "run".
+
+    Returns:
+      Its contents as they are; None where there is none.
+
+    Raises:
+      ConfigError: as for `load`.
+    """
+    settings = load(path).get("config")
+    return settings.get(name) if isinstance(settings, dict) else None
+
+
 def _without_config(path: Path) -> str:
     place = path.parent
     seeds = [each.parent for each in place.glob("seed_*/config.json")]

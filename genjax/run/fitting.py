@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import jax
 from genjax.data.dataset import Dataset
 from genjax.errors import ConfigError
 from genjax.run.checks import check_family, device_memory, layout_of
-from genjax.run.config import load
+from genjax.run.config import recorded_section
 from genjax.run.family import Build, Family, build_family
 from genjax.run.settings import Settings
 from genjax.run.trainer import Trainer
@@ -40,7 +42,8 @@ def fitted(build: Build, config: Any, images: Dataset, directory: Path) -> Any:
       The settings, with a number.
 
     Raises:
-      ConfigError: for several processes or stages, or where one example at a time takes too much.
+      ConfigError: for several processes or stages, where one example at a time takes too much, or
+        where the compiler does not tell what a step takes.
     """
     optimizer = getattr(config, "optimizer", None)
     if optimizer is None or optimizer.microbatches != "auto":
@@ -52,8 +55,7 @@ def fitted(build: Build, config: Any, images: Dataset, directory: Path) -> Any:
         )
     path = directory / "config.json"
     if path.exists() and not config.run.fresh:
-        recorded = load(path).get("config")
-        before = recorded.get("optimizer") if isinstance(recorded, dict) else None
+        before = recorded_section(path, "optimizer")
         if isinstance(before, dict) and isinstance(n := before.get("microbatches"), int):
             return _with(config, n)
     memory, needed = device_memory(), 0.0
@@ -87,13 +89,37 @@ def _with(config: Any, n: int) -> Any:
 
 def _needed(family: Family, settings: Settings, images: Dataset, directory: Path) -> float:
     """Bytes on a device; infinite where the compiler gives up for want of memory."""
-    layout = layout_of(settings, family, directory)
-    check_family(family, settings, images.train.batch(settings.seed, 0, 1), len(images.test))
-    with tempfile.TemporaryDirectory() as folder:
-        how = (settings, images.train, images.test, layout)
+    with trial(family, settings, images, directory) as trainer:
         try:
-            return Trainer(family, None, Path(folder), *how).memory()
+            needed = trainer.memory()
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             return float("inf")
+    if needed is None:
+        raise ConfigError(
+            "--optimizer.microbatches auto: this platform's compiler does not tell what a step "
+            "takes; give a number"
+        )
+    return needed
+
+
+@contextmanager
+def trial(
+    family: Family, settings: Settings, images: Dataset, directory: Path
+) -> Iterator[Trainer]:
+    """A trainer before the run, once its settings are checked; it leaves nothing behind.
+
+    Args:
+      family: that builds on no other.
+      settings: the run's.
+      images: to train on.
+      directory: of the run.
+
+    Yields:
+      The trainer, in a folder of its own.
+    """
+    layout = layout_of(settings, family, directory)
+    check_family(family, settings, images.train.batch(settings.seed, 0, 1), len(images.test))
+    with tempfile.TemporaryDirectory() as folder:
+        yield Trainer(family, None, Path(folder), settings, images.train, images.test, layout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,9 @@ from typing import Any
 from genjax.data.dataset import Dataset
 from genjax.errors import ConfigError
 from genjax.run import fitting
-from genjax.run.checks import check_family, layout_of
-from genjax.run.config import load, parse
+from genjax.run.config import parse, recorded_section
 from genjax.run.family import Build, Family, build_family
 from genjax.run.settings import Settings
-from genjax.run.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +59,7 @@ def settled(
         )
     path, usual = directory / "config.json", settings.every == usual_every
     if path.exists() and not settings.fresh:
-        before = parse(Settings, _run_of(load(path)), str(path))
+        before = parse(Settings, recorded_section(path, "run"), str(path))
         if before.minutes is None:
             raise ConfigError(
                 f"{directory} is a run of {before.steps:,} steps, not of minutes: --run.steps "
@@ -70,11 +67,7 @@ def settled(
             )
         steps = max(1, round(before.steps * settings.minutes / before.minutes))
         return replace(settings, steps=steps, every=before.every if usual else settings.every)
-    layout = layout_of(settings, family, directory)
-    check_family(family, settings, images.train.batch(settings.seed, 0, 1), len(images.test))
-    with tempfile.TemporaryDirectory() as folder:
-        tried = replace(settings, steps=MOST)
-        trainer = Trainer(family, None, Path(folder), tried, images.train, images.test, layout)
+    with fitting.trial(family, replace(settings, steps=MOST), images, directory) as trainer:
         rate = trainer.steps_per_second(TIMED)
     steps = max(1, round(60 * settings.minutes * rate))
     every = settings.every
@@ -116,8 +109,3 @@ def built(
     run = settled(config.run, family, images, directory, usual_every)
     config = replace(config, run=run)
     return config, build_family(build, config, images.spec, what)[0]
-
-
-def _run_of(values: object) -> object:
-    inner = values.get("config") if isinstance(values, dict) else None
-    return inner.get("run") if isinstance(inner, dict) else None

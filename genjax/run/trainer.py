@@ -133,15 +133,15 @@ class Trainer:
                 break
         return done / (now - began)
 
-    def memory(self) -> int:
+    def memory(self) -> int | None:
         """What a call of the train steps takes; nothing is computed.
 
         Returns:
-          Bytes on each device.
+          Bytes on each device; None where the compiler does not tell.
         """
         with waiting.announced("compiling the train steps"), host_memory.uncollected():
             batches = self.layout.feed(next(self._stream(0)))
-            return self.train_steps.prepare(self._like, self.key, batches)
+            return self.train_steps.memory(self._like, self.key, batches)
 
     @cached_property
     def _like(self) -> TrainState:

@@ -47,21 +47,35 @@ class CompiledSteps:
         """
         return self.function(state, key, batches, (self.dataset,))
 
-    def prepare(self, state: TrainState, key: jax.Array, batches: Any) -> int:
+    def prepare(self, state: TrainState, key: jax.Array, batches: Any) -> None:
         """Compiles ahead; a call with arrays of these shapes does not compile again.
 
         Args:
           state: placed, or `Layout.like` of one.
           key: of the train steps.
           batches: as `Layout.feed` returns them.
+        """
+        self._compiled(state, key, batches)
+
+    def memory(self, state: TrainState, key: jax.Array, batches: Any) -> int | None:
+        """What a call takes, by the compiler's account.
+
+        Args:
+          state: as for `prepare`.
+          key: as for `prepare`.
+          batches: as for `prepare`.
 
         Returns:
-          Bytes that a call takes on each device, by the compiler's account.
+          Bytes on each device; None where this platform's compiler does not tell.
         """
-        compiled = self.function.lower(state, key, batches, (self.dataset,)).compile()
-        found = compiled.memory_analysis()
+        found = self._compiled(state, key, batches).memory_analysis()
+        if found is None:
+            return None
         taken = found.argument_size_in_bytes + found.output_size_in_bytes
         return int(taken + found.temp_size_in_bytes - found.alias_size_in_bytes)
+
+    def _compiled(self, state: TrainState, key: jax.Array, batches: Any) -> jax.stages.Compiled:
+        return self.function.lower(state, key, batches, (self.dataset,)).compile()
 
 
 class Layout(Protocol):

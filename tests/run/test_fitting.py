@@ -121,3 +121,10 @@ def test_a_compiler_that_runs_out_of_memory_needs_too_much(tmp_path, memory, mon
     monkeypatch.setattr(fitting.Trainer, "memory", other)
     with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
         fitted(config(tmp_path), tmp_path)
+
+
+def test_where_the_compiler_does_not_tell_a_number_is_asked_for(tmp_path, memory, monkeypatch):
+    monkeypatch.setattr(fitting.Trainer, "memory", lambda self: None)
+    memory(100)
+    with pytest.raises(ConfigError, match="does not tell what a step takes; give a number"):
+        fitted(config(tmp_path), tmp_path)
